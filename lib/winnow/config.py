@@ -1,0 +1,160 @@
+"""Frozen dataclasses as configuration: presets, `--set` overrides and the job command line.
+
+A job is a function `run(config) -> result` and a table of presets. `job_main` turns the two into
+a command that prints the resolved config as its first line of standard output and the result as
+its last, both JSON, with everything else on standard error:
+
+    python -m jobs.train_ranker --config tiny --set model=star optimizer.lr=0.003
+"""
+
+import argparse
+import difflib
+import json
+import logging
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from winnow.errors import WinnowError
+
+__all__ = ["canonical_json", "job_main", "with_override", "with_overrides"]
+
+C = TypeVar("C")
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text, so it can be hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def with_overrides(config: C, assignments: Sequence[str]) -> C:
+    """`config` with every `field=value` applied, left to right."""
+    for assignment in assignments:
+        config = with_override(config, assignment)
+    return config
+
+
+def with_override(config: C, assignment: str) -> C:
+    """A copy of `config` with one dotted field replaced; `__post_init__` runs again.
+
+    The value must have the declared type of the field. Text needs no quotes.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Train:
+        ...     lr: float = 0.1
+        ...     model: str = "star"
+        >>> with_overrides(Train(), ["lr=1", "model=mmoe"])
+        Train(lr=1.0, model='mmoe')
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes FIELD=VALUE, got {assignment!r}")
+    return _replaced(config, path.split("."), text, path)
+
+
+def _replaced(config: C, names: list[str], text: str, path: str) -> C:
+    if not is_dataclass(config) or isinstance(config, type):
+        raise ValueError(f"--set {path}: {type(config).__name__} has no fields to set")
+    name, *rest = names
+    known = [f.name for f in fields(config)]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+        raise ValueError(f"{type(config).__name__} has no field {name!r}; {hint}")
+    old = getattr(config, name)
+    if rest:
+        new = _replaced(old, rest, text, path)
+    else:
+        new = _parse(text, get_type_hints(type(config))[name], path)
+    return replace(config, **{name: new})
+
+
+def _parse(text: str, wanted: Any, path: str) -> Any:
+    """`text` as a value of the annotated type `wanted`; ValueError names the field otherwise."""
+    origin = get_origin(wanted)
+    if origin in (Union, types.UnionType):
+        return _parse_union(text, get_args(wanted), path)
+    if origin is Literal:
+        choices = {str(choice): choice for choice in get_args(wanted)}
+        if text not in choices:
+            raise ValueError(f"{path} must be one of {', '.join(choices)}, got {text!r}")
+        return choices[text]
+    if wanted is str:
+        return text
+    if wanted is bool:
+        lowered = text.lower()
+        if lowered not in ("true", "false"):
+            raise ValueError(f"{path} must be true or false, got {text!r}")
+        return lowered == "true"
+    if wanted in (int, float):
+        try:
+            return wanted(text)
+        except ValueError:
+            raise ValueError(f"{path} must be {wanted.__name__}, got {text!r}") from None
+    if origin is tuple:
+        return _parse_tuple(text, get_args(wanted), path)
+    raise ValueError(f"{path} cannot be set from the command line; set its own fields instead")
+
+
+def _parse_union(text: str, options: tuple[Any, ...], path: str) -> Any:
+    if type(None) in options and text.lower() in ("none", "null", ""):
+        return None
+    reasons = []
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _parse(text, option, path)
+        except ValueError as reason:
+            reasons.append(str(reason))
+    raise ValueError("; or ".join(reasons))
+
+
+def _parse_tuple(text: str, items: tuple[Any, ...], path: str) -> tuple[Any, ...]:
+    """`(64, 32)`, `64,32` or `a,b`; a fixed-length tuple checks its length."""
+    parts = [part.strip(" '\"") for part in text.strip(" ()[]").split(",") if part.strip()]
+    if len(items) == 2 and items[1] is Ellipsis:
+        return tuple(_parse(part, items[0], path) for part in parts)
+    if len(parts) != len(items):
+        raise ValueError(f"{path} must have {len(items)} values, got {text!r}")
+    return tuple(_parse(part, item, path) for part, item in zip(parts, items, strict=True))
+
+
+def job_main(
+    run: Callable[[C], Mapping[str, Any]],
+    presets: Mapping[str, Callable[[], C]],
+    description: str | None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line, run the job, print config first and result last.
+
+    A user's mistake (`WinnowError`, `ValueError` while parsing) ends with one line and exit
+    status 2, without a traceback.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--config", choices=sorted(presets), required=True, help="a preset")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="overrides"
+    )
+    args = parser.parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    logging.getLogger("winnow").setLevel(logging.INFO)  # of other libraries, warnings only
+    try:
+        config = with_overrides(presets[args.config](), args.set)
+    except ValueError as error:
+        parser.error(str(error))
+    print(json.dumps(asdict(config)), flush=True)  # type: ignore[call-overload]
+    try:
+        result = run(config)
+    except WinnowError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    print(json.dumps(result), flush=True)

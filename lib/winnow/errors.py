@@ -1,0 +1,28 @@
+"""What Winnow raises when the fault is not a programming error.
+
+WinnowError
+├── ArtifactError    an artifact is missing, of another kind, or does not match its manifest
+├── DataError        raw data cannot be read, or too much of it is bad
+└── GenerationError  the LLM engine did not produce what the job needs
+
+A value that a caller passed wrongly is a plain `ValueError`. Each type takes one message, so
+it survives pickling between Ray processes.
+"""
+
+__all__ = ["ArtifactError", "DataError", "GenerationError", "WinnowError"]
+
+
+class WinnowError(Exception):
+    """Root of the errors above; its text is one sentence that a user can act on."""
+
+
+class ArtifactError(WinnowError):
+    """An artifact is missing, of the wrong kind, or does not match its manifest."""
+
+
+class DataError(WinnowError):
+    """Raw data cannot be read, or more of it is bad than is allowed."""
+
+
+class GenerationError(WinnowError):
+    """The LLM engine did not produce what the job needs."""

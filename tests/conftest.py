@@ -1,0 +1,57 @@
+"""What all tests share: one torch thread, no Ray in tests/unit, one Ray cluster in tests/ray."""
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tiny tensors: a second thread only adds waiting
+
+
+def isolate_ray() -> None:
+    """Keep Ray's files and its token out of the user's own folders.
+
+    Called before any test module imports ray, which reads some of these variables then. Ray puts
+    Unix sockets below RAY_TMPDIR, whose paths may have 107 bytes: so not pytest's folder.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="w-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "token").write_text(secrets.token_hex(32))
+    os.environ |= {
+        "RAY_TMPDIR": str(folder),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    os.environ.pop("RAY_ADDRESS", None)
+
+
+isolate_ray()
+
+
+@pytest.fixture(autouse=True)
+def no_ray_in_unit_tests(request, monkeypatch):
+    """tests/unit must stay fast: starting a cluster there is a mistake, not a slow test."""
+    if "unit" in request.path.parts:
+        import ray
+
+        def refuse(*args, **kwargs):
+            raise AssertionError("ray.init() in tests/unit; move the test to tests/ray")
+
+        monkeypatch.setattr(ray, "init", refuse)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A local cluster of three CPUs; jobs that connect with `ray.init` join it."""
+    import ray
+
+    ray.init(num_cpus=3, include_dashboard=False, object_store_memory=128 * 1024**2)
+    yield
+    ray.shutdown()

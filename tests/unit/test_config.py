@@ -1,0 +1,164 @@
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from winnow.config import canonical_json, job_main, with_override, with_overrides
+from winnow.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimizer:
+    lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"Optimizer.lr must be positive, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    model: str = "star"
+    steps: int = 10
+    shuffle: bool = True
+    split: Literal["random", "temporal"] = "random"
+    fold: Literal[1, 2] = 1
+    hidden: tuple[int, ...] = (64,)
+    rates: tuple[float, float] = (0.9, 0.99)
+    names: tuple[str, ...] = ()
+    limit: int | None = None
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "name", "value"),
+    [
+        ("model=mmoe", "model", "mmoe"),
+        ("model=a=b", "model", "a=b"),
+        ("model=", "model", ""),
+        ("model=12", "model", "12"),
+        ("model=None", "model", "None"),
+        ("steps=-3", "steps", -3),
+        ("shuffle=false", "shuffle", False),
+        ("shuffle=True", "shuffle", True),
+        ("split=temporal", "split", "temporal"),
+        ("fold=2", "fold", 2),
+        ("hidden=(64, 32)", "hidden", (64, 32)),
+        ("hidden=64,32", "hidden", (64, 32)),
+        ("hidden=[8]", "hidden", (8,)),
+        ("hidden=8,", "hidden", (8,)),
+        ("hidden=()", "hidden", ()),
+        ("rates=1,0.5", "rates", (1.0, 0.5)),
+        ("names=a, b", "names", ("a", "b")),
+        ("names=('a','b')", "names", ("a", "b")),
+        ("names=1.50,1e3,001", "names", ("1.50", "1e3", "001")),
+        ("limit=5", "limit", 5),
+        ("limit=none", "limit", None),
+        ("optimizer.lr=1", "optimizer", Optimizer(lr=1.0)),
+    ],
+)
+def test_a_value_gets_the_declared_type(assignment, name, value):
+    changed = getattr(with_override(Train(), assignment), name)
+    assert changed == value
+    assert type(changed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("steps", "--set takes FIELD=VALUE, got 'steps'"),
+        ("stps=3", "Train has no field 'stps'; did you mean 'steps'?"),
+        ("optimizer.lrr=3", "Optimizer has no field 'lrr'; did you mean 'lr'?"),
+        ("optimizer.weight_decay=3", "Optimizer has no field 'weight_decay'; it has lr"),
+        ("steps.more=3", "--set steps.more: int has no fields to set"),
+        ("steps=2.5", "steps must be int, got '2.5'"),
+        ("optimizer.lr=fast", "optimizer.lr must be float, got 'fast'"),
+        ("optimizer.lr=0", "Optimizer.lr must be positive, got 0.0"),
+        ("shuffle=1", "shuffle must be true or false, got '1'"),
+        ("split=time", "split must be one of random, temporal, got 'time'"),
+        ("hidden=64,x", "hidden must be int, got 'x'"),
+        ("rates=0.9", "rates must have 2 values, got '0.9'"),
+        ("limit=some", "limit must be int, got 'some'"),
+        ("optimizer=adam", "optimizer cannot be set from the command line"),
+    ],
+)
+def test_a_mistake_is_named(assignment, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        with_override(Train(), assignment)
+
+
+def test_overrides_apply_in_order_and_leave_the_original():
+    config = Train()
+    changed = with_overrides(config, ["steps=1", "optimizer.lr=2", "steps=3"])
+    assert (changed.steps, changed.optimizer.lr) == (3, 2.0)
+    assert config == Train()
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.booleans())))
+def test_canonical_json_does_not_depend_on_order(value):
+    reordered = dict(reversed(value.items()))
+    assert canonical_json(value) == canonical_json(reordered)
+    assert json.loads(canonical_json(value)) == value
+
+
+PRESETS = {"tiny": Train}
+
+
+def test_a_job_prints_config_first_and_result_last(capsys):
+    def run(config):
+        print("in between")
+        return {"steps": config.steps}
+
+    job_main(
+        run,
+        PRESETS,
+        "Train.",
+        ["--config", "tiny", "--set", "steps=3", "model=a", "--set", "limit=1"],
+    )
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["steps"] == 3
+    assert json.loads(first)["model"] == "a"
+    assert json.loads(first)["limit"] == 1
+    assert json.loads(first)["optimizer"] == {"lr": 0.1}
+    assert json.loads(last) == {"steps": 3}
+
+
+def test_a_users_error_is_one_line_and_status_2(capsys):
+    def run(config):
+        raise DataError("ratings.dat, line 3: a rating is missing")
+
+    with pytest.raises(SystemExit) as stopped:
+        job_main(run, PRESETS, None, ["--config", "tiny"])
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(": ratings.dat, line 3: a rating is missing")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: --config"),
+        (["--config", "huge"], "invalid choice: 'huge'"),
+        (["--config", "tiny", "--set", "stps=3"], "did you mean 'steps'?"),
+        (["--config", "tiny", "--set", "optimizer.lr=-1"], "Optimizer.lr must be positive"),
+    ],
+)
+def test_a_wrong_command_line_is_status_2_before_anything_runs(capsys, argv, message):
+    with pytest.raises(SystemExit) as stopped:
+        job_main(lambda config: pytest.fail("ran"), PRESETS, None, argv)
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    def run(config):
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError, match="bug"):
+        job_main(run, PRESETS, None, ["--config", "tiny"])
