@@ -1,0 +1,106 @@
+"""Interactions in memory, served as batches of tensors.
+
+Columns stay contiguous arrays and a batch is one gather by row number, so the data path costs
+microseconds per thousand rows. Suffixes: N interactions, B rows of a batch on this rank,
+F sparse fields, E dense fields.
+
+Ranks share every global batch: batch k of an epoch holds the same rows for any number of ranks,
+and rank r takes rows r, r + ranks, ... of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from winnow.data.dataset import Interactions
+
+__all__ = ["Batch", "Batches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """This rank's rows of one global batch."""
+
+    sparse_BF: Tensor
+    """int32 ids."""
+    dense_BE: Tensor
+    """float32 in [0, 1]."""
+    scenario_B: Tensor
+    """int64."""
+    label_B: Tensor
+    """float32, 0 or 1."""
+    global_rows: int
+    """Rows of the global batch, over all ranks."""
+
+
+class Batches:
+    """One split, cut into batches for one rank.
+
+    Example:
+        >>> rows = Interactions(
+        ...     sparse_NF=np.arange(3, dtype=np.int32)[:, None],
+        ...     dense_NE=np.zeros((3, 0), np.float32), label_N=np.ones(3, np.float32),
+        ...     scenario_N=np.zeros(3, np.int16), user_N=np.zeros(3, np.int32),
+        ...     item_N=np.zeros(3, np.int32), time_N=np.zeros(3, np.int64), probability_N=None)
+        >>> [batch.sparse_BF.flatten().tolist() for batch in Batches(rows, batch_size=2).in_order()]
+        [[0, 1], [2]]
+    """
+
+    def __init__(
+        self,
+        rows: Interactions,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """`batch_size` is global; each rank gets `batch_size / ranks` rows of a full batch."""
+        if batch_size < ranks:
+            raise ValueError(f"batch_size must be at least one row a rank, got {batch_size}")
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+        self.device = torch.device(device)
+        self._sparse_NF = _tensor(rows.sparse_NF)
+        self._dense_NE = _tensor(rows.dense_NE)
+        self._scenario_N = _tensor(rows.scenario_N.astype(np.int64))
+        self._label_N = _tensor(rows.label_N)
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def shuffled(self, epoch: int) -> Iterator[Batch]:
+        """All rows once, in an order that depends only on the seed and the epoch."""
+        order_N = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        return self._batches(order_N, self.batch_size)
+
+    def in_order(self) -> Iterator[Batch]:
+        """All rows once as they stand: rank r sees rows r, r + ranks, ..."""
+        whole = self.batch_size - self.batch_size % self.ranks  # else a batch would shift the turn
+        return self._batches(np.arange(len(self.rows)), whole)
+
+    def _batches(self, order_N: NDArray[np.int64], step: int) -> Iterator[Batch]:
+        for start in range(0, len(order_N), step):
+            whole_N = order_N[start : start + step]
+            row_B = torch.from_numpy(whole_N[self.rank :: self.ranks])
+            yield Batch(
+                sparse_BF=self._sparse_NF.index_select(0, row_B).to(self.device),
+                dense_BE=self._dense_NE.index_select(0, row_B).to(self.device),
+                scenario_B=self._scenario_N.index_select(0, row_B).to(self.device),
+                label_B=self._label_N.index_select(0, row_B).to(self.device),
+                global_rows=len(whole_N),
+            )
+
+
+def _tensor(values: NDArray[np.generic]) -> Tensor:
+    """Shares the memory if it may be written to; arrays read from Parquet may not."""
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))

@@ -1,0 +1,118 @@
+"""The dataset artifact: splits, item and user tables, read as contiguous arrays.
+
+    schema.json             fields and scenarios
+    vocab/<field>.json      raw values of ids 1, 2, ...
+    train|valid|test/       one row an interaction (columns below)
+    holdout/                each user's last positive, for the recall stage
+    items.parquet           raw_id, title, text and the encoded item fields; row = item row
+    users.parquet           raw_id, text and the encoded user fields; row = user row
+    rejected.jsonl          raw lines that could not be used: file, line, reason, text
+
+An interaction has `user_row` and `item_row` (rows of the tables, which also hold users and items
+unseen in training, whose encoded id is 0), every schema field, `label`, `scenario`, `timestamp`
+and, for simulated logs, `probability`, the true chance of a click.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from winnow.artifact import Artifact, open_artifact
+from winnow.data.schema import DatasetSchema, Role
+
+__all__ = ["Dataset", "Interactions", "stack_columns"]
+
+T = TypeVar("T", bound=np.generic)
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """Rows of one split as arrays of equal length N.
+
+    Suffixes: N interactions, F sparse fields, E dense fields, both in schema order.
+    """
+
+    sparse_NF: Ints
+    dense_NE: Floats
+    label_N: Floats
+    scenario_N: NDArray[np.int16]
+    user_N: Ints
+    """Rows of the user table."""
+    item_N: Ints
+    """Rows of the item table."""
+    time_N: NDArray[np.int64]
+    """Seconds."""
+    probability_N: Floats | None
+    """True chance of label 1; None for real logs."""
+
+    def __len__(self) -> int:
+        return len(self.label_N)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset artifact, opened; every table is read when first asked for."""
+
+    artifact: Artifact
+    schema: DatasetSchema
+
+    @classmethod
+    def open(cls, uri: str | Path) -> "Dataset":
+        """Open and verify; raises ArtifactError if it is not a whole dataset."""
+        artifact = open_artifact(uri, kind="dataset")
+        return cls(artifact, DatasetSchema.load(artifact.path / "schema.json"))
+
+    def split(self, name: str) -> Interactions:
+        """`train`, `valid`, `test`, or `holdout` (each user's last positive, one row a user)."""
+        folder = self.artifact.path / name
+        if not folder.is_dir():
+            raise ValueError(f"no split {name!r}; there are train, valid, test and holdout")
+        table = pq.read_table(folder)
+        sparse = self.schema.select("sparse")
+        dense = self.schema.select("dense")
+        return Interactions(
+            sparse_NF=stack_columns(table, sparse, np.int32),
+            dense_NE=stack_columns(table, dense, np.float32),
+            label_N=table["label"].to_numpy(),
+            scenario_N=table["scenario"].to_numpy(),
+            user_N=table["user_row"].to_numpy(),
+            item_N=table["item_row"].to_numpy(),
+            time_N=table["timestamp"].to_numpy(),
+            probability_N=(
+                table["probability"].to_numpy() if "probability" in table.column_names else None
+            ),
+        )
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """raw_id, title, text, and the encoded item fields."""
+        return pq.read_table(self.artifact.path / "items.parquet")
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """raw_id, text, and the encoded user fields."""
+        return pq.read_table(self.artifact.path / "users.parquet")
+
+    def table_features(self, role: Role) -> tuple[Ints, Floats]:
+        """Encoded fields of every item or user: int32 [rows, fields], float32 [rows, fields]."""
+        table = {"item": self.items, "user": self.users}[role]
+        return (
+            stack_columns(table, self.schema.select("sparse", [role]), np.int32),
+            stack_columns(table, self.schema.select("dense", [role]), np.float32),
+        )
+
+
+def stack_columns(table: pa.Table, names: list[str], dtype: type[T]) -> NDArray[T]:
+    """Columns as one C-contiguous [rows, columns] array, so that gathering a row is one read."""
+    out: NDArray[T] = np.empty((table.num_rows, len(names)), dtype=dtype)
+    for i, name in enumerate(names):
+        out[:, i] = table[name].to_numpy()
+    return out

@@ -1,0 +1,91 @@
+"""What each user liked before a given moment.
+
+Suffixes: N interactions of a log, Q questions (user, time), H history length.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Histories"]
+
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """Positive interactions grouped by user in time order, so that any past is a slice.
+
+    Example:
+        >>> log = Histories.build(
+        ...     user_N=np.array([0, 0, 1]), item_N=np.array([5, 6, 7]), time_N=np.array([1, 2, 1]))
+        >>> log.before(np.array([0, 0, 1]), np.array([3, 2, 1]), length=2)
+        array([[ 5,  6],
+               [-1,  5],
+               [-1, -1]], dtype=int32)
+    """
+
+    item_N: Ints
+    """Item rows, grouped by user, oldest first."""
+    scenario_N: Ints
+    """Scenario of each."""
+    key_N: NDArray[np.int64]
+    """user * span + time, ascending: one search finds a user's past."""
+    origin: int
+    """Time that counts as 0 in `key_N`."""
+    span: int
+    """More than the largest time difference of the log."""
+
+    @classmethod
+    def build(
+        cls,
+        user_N: NDArray[np.integer],
+        item_N: NDArray[np.integer],
+        time_N: NDArray[np.integer],
+        scenario_N: NDArray[np.integer] | None = None,
+    ) -> "Histories":
+        """Group the given positives; equal times keep the order of the log."""
+        origin = int(time_N.min()) if len(time_N) else 0
+        span = int(time_N.max()) - origin + 2 if len(time_N) else 2
+        key_N = user_N.astype(np.int64) * span + (time_N.astype(np.int64) - origin)
+        order_N = np.argsort(key_N, kind="stable")
+        scenario_N = np.zeros(len(item_N), np.int32) if scenario_N is None else scenario_N
+        return cls(
+            item_N[order_N].astype(np.int32),
+            scenario_N[order_N].astype(np.int32),
+            key_N[order_N],
+            origin,
+            span,
+        )
+
+    def bounds(
+        self, user_Q: NDArray[np.integer], time_Q: NDArray[np.integer] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Slice of `item_N` with the past of each user: strictly before `time_Q`, or all of it."""
+        start_key_Q = user_Q.astype(np.int64) * self.span
+        end_key_Q = start_key_Q + self.span
+        if time_Q is not None:
+            elapsed_Q = np.clip(time_Q.astype(np.int64) - self.origin, 0, self.span)
+            end_key_Q = start_key_Q + elapsed_Q
+        start_Q = np.searchsorted(self.key_N, start_key_Q, side="left")
+        return start_Q, np.searchsorted(self.key_N, end_key_Q, side="left")
+
+    def before(
+        self,
+        user_Q: NDArray[np.integer],
+        time_Q: NDArray[np.integer] | None = None,
+        *,
+        length: int,
+    ) -> Ints:
+        """The last `length` item rows, oldest first, strictly earlier than `time_Q` (None: all).
+
+        Returns:
+            int32 [Q, length], padded on the left with -1.
+        """
+        start_Q, end_Q = self.bounds(user_Q, time_Q)
+        at_QH = end_Q[:, None] - length + np.arange(length)
+        known_QH = at_QH >= start_Q[:, None]
+        if not len(self.item_N):
+            return np.full(at_QH.shape, -1, np.int32)
+        return np.where(known_QH, self.item_N[np.where(known_QH, at_QH, 0)], -1).astype(np.int32)

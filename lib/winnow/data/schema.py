@@ -1,0 +1,61 @@
+"""What the columns of a dataset are: names, roles, kinds and vocabulary sizes."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["DatasetSchema", "Field", "Kind", "Role"]
+
+Role = Literal["user", "item", "context"]
+Kind = Literal["sparse", "dense"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Field:
+    """One model input."""
+
+    name: str
+    role: Role
+    """Whose property it is; user and item fields are also columns of those tables."""
+    kind: Kind
+    """`sparse` is an int32 id with an embedding; `dense` is a float32 in [0, 1]."""
+    size: int = 0
+    """Rows of the vocabulary with the unknown id 0; 0 for a dense field."""
+
+    def __post_init__(self) -> None:
+        if (self.kind == "sparse") != (self.size > 0):
+            raise ValueError(
+                f"Field.size of {self.name!r} must be positive for a sparse field and 0 for a "
+                f"dense one, got {self.size} for {self.kind}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetSchema:
+    """All model inputs and the scenarios of a dataset."""
+
+    name: str
+    fields: tuple[Field, ...]
+    scenarios: tuple[str, ...]
+    """Name of scenario 0, 1, ...; a scenario is the surface a sample was logged on."""
+
+    def select(self, kind: Kind, roles: Iterable[Role] = ("user", "item", "context")) -> list[str]:
+        """Names of the fields of one kind, in schema order."""
+        wanted = set(roles)
+        return [f.name for f in self.fields if f.kind == kind and f.role in wanted]
+
+    def sizes(self, names: Iterable[str]) -> list[int]:
+        """Vocabulary rows of the named fields."""
+        by_name = {f.name: f.size for f in self.fields}
+        return [by_name[name] for name in names]
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "DatasetSchema":
+        raw = json.loads(path.read_text())
+        fields = tuple(Field(**field) for field in raw["fields"])
+        return cls(name=raw["name"], fields=fields, scenarios=tuple(raw["scenarios"]))
