@@ -1,0 +1,74 @@
+"""How a vLLM engine is set up, as plain values: the library itself never imports vLLM."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["EngineConfig", "WorkersConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkersConfig:
+    """Engines; Ray Data scales between the two numbers by what waits."""
+
+    min: int = 1
+    max: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.max:
+            raise ValueError(
+                f"WorkersConfig.min must be in 1..max, got {self.min} with max {self.max}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """Size and placement of one engine."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU if the cluster has one."""
+    cpus: int = 1
+    """CPUs reserved for an engine without a GPU."""
+    kv_cache_gb: int = 1
+    """Memory of a CPU engine's key-value cache, GiB."""
+    max_model_len: int = 8192
+    """Tokens of a prompt and its answer together."""
+    max_num_seqs: int = 128
+    """Answers in the making at once."""
+    batch_size: int = 16
+    """Rows a task; a kill loses at most `batch_size * concurrent_batches` answers."""
+    concurrent_batches: int = 12
+    """Tasks under way in one engine; times `batch_size` it should exceed `max_num_seqs`."""
+
+    def __post_init__(self) -> None:
+        sizes = ("cpus", "kv_cache_gb", "max_model_len", "max_num_seqs", "batch_size")
+        for name in (*sizes, "concurrent_batches"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"EngineConfig.{name} must be positive, got {getattr(self, name)}")
+
+    def on_cpu(self, cluster_gpus: float) -> bool:
+        """Whether the engine runs without a GPU on a cluster with so many."""
+        return self.device == "cpu" or (self.device == "auto" and not cluster_gpus)
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `vllm.AsyncEngineArgs`."""
+        return {
+            "max_model_len": self.max_model_len,
+            "max_num_seqs": self.max_num_seqs,
+            "enable_prefix_caching": True,
+            # A weak model fills its budget with white space between the parts of an object.
+            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        }
+
+    def environment(self, source: str, on_cpu: bool) -> dict[str, str]:
+        """Environment variables of the engine's process, for the model at `source`."""
+        variables = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+        if on_cpu:
+            variables["VLLM_CPU_KVCACHE_SPACE"] = str(self.kv_cache_gb)
+            # Bound to cores, two engines on one machine would take the same ones.
+            variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+            # Threads that wait by spinning take the core from the one they wait for.
+            variables["OMP_WAIT_POLICY"] = "PASSIVE"
+        if Path(source).is_dir():
+            variables["HF_HUB_OFFLINE"] = "1"
+        return variables

@@ -1,0 +1,75 @@
+"""What users liked in training, in words: the raw material of every prompt.
+
+Suffixes: N likes, H history length.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.data.dataset import Dataset
+from winnow.data.history import Histories
+
+__all__ = ["Likes", "clip"]
+
+TITLE_CHARACTERS = 80
+
+
+def clip(text: str, longest: int) -> str:
+    """`text` on one line, cut at a word if it has more than `longest` characters.
+
+    Example:
+        >>> clip("a quiet harbour town", 15)
+        'a quiet harbour'
+    """
+    text = " ".join(text.split())
+    if len(text) <= longest:
+        return text
+    head = text[:longest]
+    return head if text[longest] == " " else head.rpartition(" ")[0] or head
+
+
+@dataclass(frozen=True)
+class Likes:
+    """Liked (user, item) pairs of the train split, without any pair that is held out."""
+
+    user_N: NDArray[np.int32]
+    item_N: NDArray[np.int32]
+    time_N: NDArray[np.int64]
+    titles: list[str]
+    """Clipped title of every item row."""
+    texts: list[str]
+    """Text of every item row."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Likes":
+        train, holdout = dataset.split("train"), dataset.split("holdout")
+        items = dataset.items.num_rows
+        pair_N = train.user_N.astype(np.int64) * items + train.item_N
+        held_out = holdout.user_N.astype(np.int64) * items + holdout.item_N
+        keep_N = (train.label_N == 1) & ~np.isin(pair_N, held_out)
+        return cls(
+            train.user_N[keep_N],
+            train.item_N[keep_N],
+            train.time_N[keep_N],
+            [clip(title, TITLE_CHARACTERS) for title in dataset.items["title"].to_pylist()],
+            dataset.items["text"].to_pylist(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user_N)
+
+    @cached_property
+    def histories(self) -> Histories:
+        return Histories.build(self.user_N, self.item_N, self.time_N)
+
+    def before(self, user_row: int, time: int | None, *, length: int) -> list[int]:
+        """The last `length` distinct item rows that a user liked before `time`, oldest first."""
+        # Repeated likes count once; four times the length is enough to find that many in practice.
+        row_H = self.histories.before(
+            np.array([user_row]), None if time is None else np.array([time]), length=4 * length
+        )[0]
+        newest_first = dict.fromkeys(int(row) for row in row_H[::-1] if row >= 0)
+        return list(newest_first)[:length][::-1]

@@ -1,0 +1,95 @@
+"""One request to a language model and the key that names its answer."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from winnow.config import canonical_json
+from winnow.llm.schema import Schema, longest_answer
+from winnow.llm.template import Messages, Template
+
+__all__ = ["Request", "SamplingConfig", "content_key", "make_request", "model_digest"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    """How tokens are drawn. There is no seed: engines differ in what they accept as one."""
+
+    temperature: float = 0.7
+    """0 takes the likeliest token; 1 samples from the model's own distribution."""
+    top_p: float = 1.0
+    """Share of probability kept; below 1 every step sorts the vocabulary."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"SamplingConfig.temperature must be >= 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"SamplingConfig.top_p must be in (0, 1], got {self.top_p}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Everything that determines one answer. Text fields hold JSON."""
+
+    key: str
+    task: str
+    inputs: str
+    """What the task was asked about, with the row numbers that its reader joins on."""
+    messages: str
+    schema: str
+    sampling: str
+    model: str
+    """Digest of the model, or its id if the files are elsewhere."""
+    template: str
+
+
+def content_key(
+    *, template: str, messages: Messages, model: str, sampling: Mapping[str, Any], schema: Schema
+) -> str:
+    """64 hex digits, equal only for requests whose answers are interchangeable."""
+    content = [template, messages, model, dict(sampling), json.dumps(schema)]  # order counts
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def make_request(
+    *,
+    task: str,
+    template: Template,
+    inputs: Mapping[str, Any],
+    data: Mapping[str, Any],
+    schema: Schema,
+    model: str,
+    sampling: SamplingConfig,
+) -> Request:
+    """Render `data` and key the result; `max_tokens` fits the longest answer of the schema."""
+    messages = template.render(data)
+    drawn = {**asdict(sampling), "max_tokens": longest_answer(schema) + 1}
+    key = content_key(
+        template=template.id, messages=messages, model=model, sampling=drawn, schema=schema
+    )
+    return Request(
+        key=key,
+        task=task,
+        inputs=canonical_json(inputs),
+        messages=json.dumps(messages, ensure_ascii=False),
+        schema=json.dumps(schema),
+        sampling=canonical_json(drawn),
+        model=model,
+        template=template.id,
+    )
+
+
+def model_digest(source: str | Path) -> str:
+    """Digest of every file of a local model folder but its manifest; any other source as it is."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return str(source)
+    total = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"):
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        total.update(f"{file.relative_to(folder)}\0{content}\n".encode())
+    return total.hexdigest()

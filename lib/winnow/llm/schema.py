@@ -1,0 +1,90 @@
+"""The part of JSON Schema that the tasks use: objects, arrays and strings of bounded size.
+
+Every part is bounded, so the longest possible answer is known before the first token is made.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Schema", "array", "longest_answer", "object_of", "schema_problem", "string"]
+
+Schema = dict[str, Any]
+
+UTF8_BYTES = 4
+"""Most bytes of one character, so also most tokens of it in a byte-level vocabulary."""
+
+
+def string(shortest: int, longest: int) -> Schema:
+    """A string of `shortest` to `longest` characters."""
+    return {"type": "string", "minLength": shortest, "maxLength": longest}
+
+
+def array(items: Schema, fewest: int, most: int) -> Schema:
+    """A list of `fewest` to `most` values."""
+    return {"type": "array", "items": items, "minItems": fewest, "maxItems": most}
+
+
+def object_of(**properties: Schema) -> Schema:
+    """An object with exactly these properties, in this order."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def longest_answer(schema: Schema) -> int:
+    """Bytes of the longest JSON text that fits the schema, written with `", "` and `": "`.
+
+    No byte-level tokenizer makes more tokens than bytes, so an answer never runs out of them.
+
+    Example:
+        >>> longest_answer(object_of(a=string(0, 3)))  # {"a": "xyz"}
+        21
+    """
+    kind = schema["type"]
+    if kind == "string":
+        return int(schema["maxLength"]) * UTF8_BYTES + 2
+    if kind == "array":
+        most = int(schema["maxItems"])
+        return most * (longest_answer(schema["items"]) + 2) + (2 if most == 0 else 0)
+    parts = [
+        len(json.dumps(name, ensure_ascii=False).encode()) + 2 + longest_answer(part)
+        for name, part in schema["properties"].items()
+    ]
+    return 2 + sum(parts) + 2 * (len(parts) - 1)
+
+
+def schema_problem(value: Any, schema: Schema, at: str = "answer") -> str | None:
+    """What first keeps `value` from fitting the schema, with its place; None if it fits."""
+    kind = schema["type"]
+    if kind == "string":
+        return _string_problem(value, schema, at)
+    if kind == "array":
+        if not isinstance(value, list):
+            return f"{at} is not a list"
+        if not schema["minItems"] <= len(value) <= schema["maxItems"]:
+            return f"{at} has {len(value)} entries"
+        parts = [(item, schema["items"], f"{at}[{i}]") for i, item in enumerate(value)]
+    else:
+        if not isinstance(value, Mapping):
+            return f"{at} is not an object"
+        properties: Mapping[str, Schema] = schema["properties"]
+        if missing := [name for name in properties if name not in value]:
+            return f"{at} lacks {missing[0]!r}"
+        if extra := [name for name in value if name not in properties]:
+            return f"{at} has an unknown key {extra[0]!r}"
+        parts = [(value[name], part, f"{at}.{name}") for name, part in properties.items()]
+    return next(filter(None, (schema_problem(*part) for part in parts)), None)
+
+
+def _string_problem(value: Any, schema: Schema, at: str) -> str | None:
+    if not isinstance(value, str):
+        return f"{at} is not a string"
+    if len(value) < schema["minLength"]:
+        return f"{at} is shorter than {schema['minLength']} characters"
+    if len(value) > schema["maxLength"]:
+        return f"{at} is longer than {schema['maxLength']} characters"
+    return None

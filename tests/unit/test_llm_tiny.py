@@ -1,0 +1,114 @@
+"""The tiny model: what it leaves on disk, that it learns, and that a seed repeats it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from jobs import prepare
+from winnow.data.dataset import Dataset
+from winnow.llm.engine import EngineConfig, WorkersConfig
+from winnow.llm.registry import TASKS
+from winnow.llm.request import SamplingConfig
+from winnow.llm.tiny import TinyConfig, train_tiny
+from winnow.llm.tokens import prompt_tokens
+
+SMALL = TinyConfig(
+    hidden=32, layers=1, vocabulary=600, chats=4, answers=20, window=64, steps=12, seconds=60
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    output = str(tmp_path_factory.mktemp("data") / "dataset")
+    prepare.run(replace(prepare.tiny(), output=output))
+    return Dataset.open(output)
+
+
+@pytest.fixture(scope="module")
+def folder(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    train_tiny(dataset, list(TASKS.values()), SMALL, folder)
+    return folder
+
+
+def test_it_is_a_hugging_face_folder(folder):
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= names
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert model.config.architectures == ["LlamaForCausalLM"]
+    assert model.config.head_dim == 32
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert model.config.vocab_size >= len(tokenizer)
+
+
+def test_tokenizer_keeps_any_text(folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = 'Ünïcode 😀, tabs\tand "quotes"\n  two spaces'
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_prompt_ends_where_the_answer_begins(folder, dataset):
+    task = TASKS["user_summary"]
+    inputs = next(iter(task.requests(dataset, 1, 0)))
+    request = task.request(inputs, model="m", sampling=SamplingConfig())
+    prompt = AutoTokenizer.from_pretrained(folder).decode(
+        prompt_tokens(str(folder), request.messages)
+    )
+    system, user = json.loads(request.messages)
+    assert prompt == (
+        f"[system]{system['content']}<|end|>[user]{user['content']}<|end|>[assistant]"
+    )
+
+
+def test_training_lowers_the_loss(dataset, tmp_path):
+    def loss(steps):
+        config = replace(SMALL, steps=steps)
+        return train_tiny(dataset, list(TASKS.values()), config, tmp_path / str(steps))["loss"]
+
+    untrained = torch.log(torch.tensor(600.0)).item()  # a uniform guess over the vocabulary
+    assert loss(1) == pytest.approx(untrained, abs=0.3)
+    assert loss(60) < untrained - 1
+
+
+def test_a_seed_repeats_the_weights(folder, dataset, tmp_path):
+    train_tiny(dataset, list(TASKS.values()), SMALL, tmp_path)
+    one, two = (load_file(path / "model.safetensors") for path in (folder, tmp_path))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (folder / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [
+        (TinyConfig(), "hidden", 48),
+        (TinyConfig(), "layers", 0),
+        (TinyConfig(), "seconds", 0.0),
+        (TinyConfig(), "vocabulary", 256),
+        (EngineConfig(), "batch_size", 0),
+        (WorkersConfig(), "min", 2),
+    ],
+)
+def test_bad_settings_are_named(config, field, value):
+    with pytest.raises(ValueError, match=rf"{type(config).__name__}.{field} must .*got {value}"):
+        replace(config, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "on_cpu"),
+    [("auto", 0, True), ("auto", 1, False), ("cpu", 1, True), ("cuda", 0, False)],
+)
+def test_device(device, gpus, on_cpu):
+    assert EngineConfig(device=device).on_cpu(gpus) is on_cpu
+
+
+def test_hub_is_left_alone_for_a_folder(tmp_path):
+    engine = EngineConfig(kv_cache_gb=2)
+    assert engine.environment(str(tmp_path), True)["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in engine.environment("org/model", True)
+    assert engine.environment("org/model", True)["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in engine.environment("org/model", False)
