@@ -1,0 +1,1 @@
+"""Recall: from the whole catalogue to a few hundred candidates."""

@@ -1,0 +1,107 @@
+"""The retriever's loss: sampled softmax over the batch, with generated hard negatives mixed in.
+
+Shape suffixes:
+    B  pairs of this process    C  pairs of the global batch, all processes' B one after another
+    G  generated negatives that belong to one pair    D  vector width    H  history length
+
+Papers: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",
+RecSys 2019 (the logQ term); Li et al., "SyNeg", arXiv 2412.17250 (each instance mixes generated
+with other negatives).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+__all__ = ["gather_items", "known_positives", "sampled_softmax"]
+
+HIDDEN = -1e4
+"""Logit of a column that does not count; finite, so that its gradient is 0 and not NaN."""
+
+
+def sampled_softmax(
+    user_BD: Tensor,
+    item_CD: Tensor,
+    *,
+    log_q_C: Tensor,
+    known_BC: Tensor,
+    temperature: float,
+    offset: int = 0,
+    hard_BGD: Tensor | None = None,
+    has_hard_BG: Tensor | None = None,
+) -> Tensor:
+    """Cross entropy of each user's positive against the batch's items and its own hard negatives.
+
+    User b's positive is column `offset + b`. `log_q_C` is the log of each item's share of the
+    training pairs: how often it serves as a negative. A hard negative competes with its own
+    user alone and is given the log q of that user's positive, beside which it was written, so
+    the correction cannot decide between the two.
+
+    Use when the catalogue is too large for a softmax over all items. `known_BC` (see
+    `known_positives`) takes out columns that are no negatives; the target always stays.
+
+    Returns:
+        Scalar in nats, mean over B.
+    """
+    target_B = torch.arange(offset, offset + len(user_BD), device=user_BD.device)
+    logits_BC = user_BD @ item_CD.T / temperature - log_q_C
+    hidden_BC = known_BC.scatter(1, target_B[:, None], False)
+    logits_BC = logits_BC.masked_fill(hidden_BC, HIDDEN)
+    if hard_BGD is None or has_hard_BG is None or not hard_BGD.shape[1]:
+        return F.cross_entropy(logits_BC, target_B)
+    hard_BG = (hard_BGD @ user_BD[:, :, None]).squeeze(2) / temperature
+    hard_BG = (hard_BG - log_q_C[target_B, None]).masked_fill(~has_hard_BG, HIDDEN)
+    return F.cross_entropy(torch.cat([logits_BC, hard_BG], dim=1), target_B)
+
+
+def known_positives(user_B: Tensor, history_BH: Tensor, user_C: Tensor, item_C: Tensor) -> Tensor:
+    """Columns that the row's user is known to like: from the batch's pairs and the row's history.
+
+    Every row's user and item must be among the columns. Memory: users x items of the batch, bits
+    of one byte.
+
+    Returns:
+        bool [B, C], true at the row's own target too.
+
+    Example:
+        >>> known_positives(torch.tensor([7]), torch.tensor([[-1, 3]]),
+        ...                 torch.tensor([7, 8, 7, 9]), torch.tensor([1, 2, 4, 3]))
+        tensor([[ True, False,  True,  True]])
+    """
+    users_U, user_at_C = torch.unique(user_C, return_inverse=True)
+    items_V, item_at_C = torch.unique(item_C, return_inverse=True)
+    # One more column takes the history items that the batch does not hold.
+    liked_UV = torch.zeros(len(users_U), len(items_V) + 1, dtype=torch.bool, device=user_B.device)
+    liked_UV[user_at_C, item_at_C] = True
+    liked_BV = liked_UV[torch.searchsorted(users_U, user_B)]
+    at_BH = torch.searchsorted(items_V, history_BH).clamp(max=len(items_V) - 1)
+    at_BH = torch.where(items_V[at_BH] == history_BH, at_BH, len(items_V))
+    return liked_BV.scatter(1, at_BH, True)[:, item_at_C]
+
+
+def gather_items(item_BD: Tensor) -> Tensor:
+    """Item vectors of all processes [C, D], in rank order, differentiable; alone, the input.
+
+    The gradient of a vector is summed over the processes that used it as a column. With the mean
+    over processes that data parallel training takes, it is that of one big batch.
+    """
+    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return item_BD
+    gathered: Tensor = _Gather.apply(item_BD)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, item_BD: Tensor) -> Tensor:
+        parts = [torch.empty_like(item_BD) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, item_BD.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total_CD = gradients[0].contiguous()
+        distributed.all_reduce(total_CD)
+        return total_CD.chunk(distributed.get_world_size())[distributed.get_rank()]
