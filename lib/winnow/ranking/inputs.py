@@ -1,0 +1,94 @@
+"""From encoded fields to the input vector of a ranking model.
+
+Suffixes: B rows, F sparse fields, E dense fields, K embedding width, D = F * K + E input width,
+N rows of a whole table.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from winnow.data.schema import DatasetSchema
+
+__all__ = ["InputConfig", "Inputs", "check_features"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputConfig:
+    """Sizes of the embedding."""
+
+    dim: int = 16
+    """Width K of every field's vector; 4 * K bytes per id."""
+
+    std: float = 1e-4
+    """Standard deviation of the initial vectors."""
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise ValueError(f"InputConfig.dim must be at least 1, got {self.dim}")
+        if self.std < 0:
+            raise ValueError(f"InputConfig.std must not be negative, got {self.std}")
+
+
+class Inputs(nn.Module):
+    """One table for the ids of all sparse fields: a batch costs one lookup, not one per field."""
+
+    offset_F: Tensor
+
+    def __init__(self, schema: DatasetSchema, config: InputConfig) -> None:
+        super().__init__()
+        sizes = schema.sizes(schema.select("sparse"))
+        starts = [0, *accumulate(sizes)]
+        self.table = nn.Embedding(starts[-1], config.dim)
+        nn.init.normal_(self.table.weight, std=config.std)
+        offset_F = torch.tensor(starts[:-1], dtype=torch.int32)
+        self.register_buffer("offset_F", offset_F, persistent=False)  # the schema has it
+        self.width = len(sizes) * config.dim + len(schema.select("dense"))
+
+    def fields(self, sparse_BF: Tensor) -> Tensor:
+        """One vector per sparse field: [B, F, K]. Ids are not checked; see `check_features`."""
+        field_BFK: Tensor = functional.embedding(sparse_BF + self.offset_F, self.table.weight)
+        return field_BFK
+
+    def forward(self, sparse_BF: Tensor, dense_BE: Tensor) -> Tensor:
+        """[all embeddings | dense], shape [B, D]."""
+        return torch.cat([self.fields(sparse_BF).flatten(1), dense_BE], dim=1)
+
+
+def check_features(
+    schema: DatasetSchema,
+    sparse_NF: NDArray[np.integer],
+    dense_NE: NDArray[np.floating],
+    scenario_N: NDArray[np.integer],
+) -> None:
+    """Raise ValueError, naming the field and the row, unless a model can look all of it up.
+
+    Call it once on data from outside. The models do not check: one fused table would answer an id
+    too large for its field with a vector of the next field.
+    """
+    sparse, dense = schema.select("sparse"), schema.select("dense")
+    for what, names, values in (("sparse", sparse, sparse_NF), ("dense", dense, dense_NE)):
+        if values.ndim != 2 or values.shape[1] != len(names):
+            raise ValueError(
+                f"{what} features must have shape [rows, {len(names)}] ({', '.join(names)}), "
+                f"got {values.shape}"
+            )
+    columns = [*sparse_NF.T, scenario_N]
+    limits = [*schema.sizes(sparse), len(schema.scenarios)]
+    for name, limit, ids_N in zip([*sparse, "scenario"], limits, columns, strict=True):
+        wrong_N = np.flatnonzero((ids_N < 0) | (ids_N >= limit))
+        if len(wrong_N):
+            raise ValueError(
+                f"{name} of row {wrong_N[0]} must be in [0, {limit}), got {ids_N[wrong_N[0]]}"
+            )
+    for name, value_N in zip(dense, dense_NE.T, strict=True):
+        wrong_N = np.flatnonzero(~np.isfinite(value_N))
+        if len(wrong_N):
+            raise ValueError(
+                f"{name} of row {wrong_N[0]} must be finite, got {value_N[wrong_N[0]]}"
+            )

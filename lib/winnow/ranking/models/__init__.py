@@ -1,0 +1,1 @@
+"""Ranking architectures, one a file; `winnow.ranking.registry` lists them."""

@@ -1,0 +1,54 @@
+"""Shared Bottom: one network for all scenarios, then a small tower for each.
+
+    h = MLP(x),  p = sigmoid(MLP_s(h))
+
+Suffixes: B rows, D input width, H bottom width.
+Paper: Caruana, "Multitask Learning", Machine Learning 28, 1997.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from winnow.data.schema import DatasetSchema
+from winnow.ranking.blocks import MLP
+from winnow.ranking.inputs import InputConfig
+from winnow.ranking.models.base import RankingModel
+from winnow.ranking.routing import Route
+
+__all__ = ["SharedBottom", "SharedBottomConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedBottomConfig:
+    bottom: tuple[int, ...] = (128,)
+    """Widths of the shared network; the last is H."""
+    tower: tuple[int, ...] = (8,)
+    """Widths of each scenario's tower, before its logit."""
+    dropout: float = 0.0
+    """Share of hidden values dropped in training."""
+
+    def __post_init__(self) -> None:
+        if not self.bottom:
+            raise ValueError("SharedBottomConfig.bottom must name at least one width, got ()")
+
+
+class SharedBottom(RankingModel):
+    """The plainest model with a part for each scenario, and a hard one to beat."""
+
+    Config = SharedBottomConfig
+
+    def __init__(
+        self, schema: DatasetSchema, inputs: InputConfig, config: SharedBottomConfig
+    ) -> None:
+        super().__init__(schema, inputs, config)
+        self.bottom = MLP(self.inputs.width, config.bottom, dropout=config.dropout)
+        self.towers = nn.ModuleList(
+            MLP(config.bottom[-1], config.tower, dropout=config.dropout, head=True)
+            for _ in schema.scenarios
+        )
+
+    def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
+        h_BH = self.bottom(self.inputs(sparse_BF, dense_BE))
+        route = Route.of(scenario_B, self.num_scenarios)
+        return route.apply(lambda s, rows_BH: self.towers[s](rows_BH), h_BH).squeeze(1)

@@ -1,0 +1,104 @@
+"""STAR: each scenario's network is the product of shared weights and its own.
+
+    z       = gamma * gamma_s * (x - mean_s) / sqrt(var_s + eps) + beta + beta_s
+    layer   = relu(z (W * W_s) + b + b_s), the last one linear
+    p       = sigmoid(star logit + MLP(x))
+
+Mean and variance are the scenario's own: of the batch in training, running ones afterwards.
+A scenario starts as a copy of the shared network (W_s = 1, b_s = 0).
+
+Suffixes: B rows, S scenarios, D input width, I and O inputs and outputs of a layer.
+Paper: Sheng et al., "One Model to Serve All: Star Topology Adaptive Recommender for
+Multi-Domain CTR Prediction", CIKM 2021. The scenario is not an input of the auxiliary network.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from winnow.data.schema import DatasetSchema
+from winnow.ranking.blocks import MLP, BatchNorm
+from winnow.ranking.inputs import InputConfig
+from winnow.ranking.models.base import RankingModel
+from winnow.ranking.routing import Route
+
+__all__ = ["Star", "StarConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StarConfig:
+    hidden: tuple[int, ...] = (128, 64, 32)
+    """Widths of the star network, before its logit."""
+    auxiliary: tuple[int, ...] = (32,)
+    """Widths of the auxiliary network, before its logit."""
+    dropout: float = 0.0
+    """Share of hidden values dropped in training."""
+
+
+class Star(RankingModel):
+    """Scenarios share what they can and override it weight by weight."""
+
+    Config = StarConfig
+
+    def __init__(self, schema: DatasetSchema, inputs: InputConfig, config: StarConfig) -> None:
+        super().__init__(schema, inputs, config)
+        width = self.inputs.width
+        self.norm = PartitionedNorm(self.num_scenarios, width)
+        widths = (width, *config.hidden, 1)
+        self.layers = nn.ModuleList(
+            StarLinear(self.num_scenarios, n_in, n_out) for n_in, n_out in pairwise(widths)
+        )
+        self.dropout = config.dropout
+        self.auxiliary = MLP(width, config.auxiliary, dropout=config.dropout, head=True)
+
+    def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
+        x_BD = self.inputs(sparse_BF, dense_BE)
+        route = Route.of(scenario_B, self.num_scenarios)
+        logit_B1: Tensor = route.apply(self._star, x_BD) + self.auxiliary(x_BD)
+        return logit_B1.squeeze(1)
+
+    def _star(self, scenario: int, x_BD: Tensor) -> Tensor:
+        """The star network of one scenario: logits [B, 1] of that scenario's rows."""
+        h = self.norm(scenario, x_BD)
+        *hidden, last = self.layers
+        for layer in hidden:
+            h = functional.dropout(layer(scenario, h).relu(), self.dropout, self.training)
+        logit_B1: Tensor = last(scenario, h)
+        return logit_B1
+
+
+class PartitionedNorm(nn.Module):
+    """Batch normalisation with statistics, scale and shift of each scenario."""
+
+    def __init__(self, num_scenarios: int, width: int) -> None:
+        super().__init__()
+        self.statistics = nn.ModuleList(
+            BatchNorm(width, affine=False) for _ in range(num_scenarios)
+        )
+        self.scale_D = nn.Parameter(torch.ones(width))
+        self.shift_D = nn.Parameter(torch.zeros(width))
+        self.scale_SD = nn.Parameter(torch.ones(num_scenarios, width))
+        self.shift_SD = nn.Parameter(torch.zeros(num_scenarios, width))
+
+    def forward(self, scenario: int, x_BD: Tensor) -> Tensor:
+        scale_D = self.scale_D * self.scale_SD[scenario]
+        shift_D = self.shift_D + self.shift_SD[scenario]
+        out_BD: Tensor = self.statistics[scenario](x_BD, scale_D, shift_D)
+        return out_BD
+
+
+class StarLinear(nn.Module):
+    """A linear layer whose weight is shared weight times scenario weight."""
+
+    def __init__(self, num_scenarios: int, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.shared = nn.Linear(n_in, n_out)
+        self.weight_SOI = nn.Parameter(torch.ones(num_scenarios, n_out, n_in))
+        self.bias_SO = nn.Parameter(torch.zeros(num_scenarios, n_out))
+
+    def forward(self, scenario: int, x_BI: Tensor) -> Tensor:
+        weight_OI = self.shared.weight * self.weight_SOI[scenario]
+        return functional.linear(x_BI, weight_OI, self.shared.bias + self.bias_SO[scenario])

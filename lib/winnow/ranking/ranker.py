@@ -1,0 +1,80 @@
+"""The trained ranking model as serving and evaluation load it.
+
+    model.safetensors   weights
+    config.json         a `ModelSpec`: which model, how wide
+    schema.json         the fields it reads, in order
+
+Suffixes: N rows to score, F sparse fields, E dense fields, both in schema order.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from winnow.data.schema import DatasetSchema
+from winnow.errors import ArtifactError
+from winnow.ranking.models.base import RankingModel
+from winnow.ranking.registry import ModelSpec
+
+__all__ = ["Ranker", "save_ranker"]
+
+
+class Ranker:
+    """Scores candidates; safe to call from several threads.
+
+    `score` looks ids up without checking them: pass what `check_features` has accepted.
+    """
+
+    def __init__(self, model: RankingModel, schema: DatasetSchema) -> None:
+        self.schema = schema
+        self._model = model.eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Ranker":
+        """Read the three files of a ranker's directory, as `save_ranker` writes them."""
+        folder = Path(path)
+        try:
+            spec = ModelSpec.from_json(json.loads((folder / "config.json").read_text()))
+            schema = DatasetSchema.load(folder / "schema.json")
+            model = spec.build(schema)
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{path} holds no ranker: {error.filename} is missing") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path}: config.json does not fit here ({error})") from error
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"{path}: model.safetensors does not fit config.json and schema.json"
+            ) from error
+        return cls(model, schema)
+
+    @torch.inference_mode()
+    def score(
+        self,
+        sparse_NF: NDArray[np.integer],
+        dense_NE: NDArray[np.floating],
+        scenario_N: NDArray[np.integer],
+    ) -> NDArray[np.float32]:
+        """Click probabilities, float32 [N]; a row's does not depend on the other rows."""
+        logit_N = self._model(
+            torch.tensor(sparse_NF, dtype=torch.int32),
+            torch.tensor(dense_NE, dtype=torch.float32),
+            torch.tensor(scenario_N, dtype=torch.int64),
+        )
+        probability_N: NDArray[np.float32] = logit_N.sigmoid().numpy()
+        return probability_N
+
+
+def save_ranker(
+    folder: Path, spec: ModelSpec, schema: DatasetSchema, weights: Mapping[str, Tensor]
+) -> None:
+    """Write what `Ranker.load` reads into an existing directory."""
+    (folder / "config.json").write_text(json.dumps(spec.to_json(), indent=1) + "\n")
+    schema.save(folder / "schema.json")
+    save_file(dict(weights), folder / "model.safetensors")

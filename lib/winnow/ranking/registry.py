@@ -1,0 +1,55 @@
+"""The ranking models by name. A new one is a file in `models` and a line in `MODELS`."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from winnow.data.schema import DatasetSchema
+from winnow.ranking.inputs import InputConfig
+from winnow.ranking.models.base import RankingModel
+from winnow.ranking.models.shared_bottom import SharedBottom
+from winnow.ranking.models.star import Star
+
+__all__ = ["MODELS", "ModelSpec", "model_type"]
+
+MODELS: Mapping[str, type[RankingModel]] = {
+    "shared_bottom": SharedBottom,
+    "star": Star,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """All that is needed, beside a schema, to make a model: what a ranker's config.json holds."""
+
+    model: str
+    """A name in `MODELS`."""
+    inputs: InputConfig
+    sizes: Any
+    """The model's own `Config`."""
+
+    def build(self, schema: DatasetSchema) -> RankingModel:
+        """A new model; its weights follow torch's global seed."""
+        return model_type(self.model)(schema, self.inputs, self.sizes)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "ModelSpec":
+        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["sizes"].items()}
+        return cls(
+            model=raw["model"],
+            inputs=InputConfig(**raw["inputs"]),
+            sizes=model_type(raw["model"]).Config(**sizes),
+        )
+
+
+def model_type(name: str) -> type[RankingModel]:
+    """The class of a name; ValueError with the nearest name if there is none."""
+    if name not in MODELS:
+        near = difflib.get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MODELS)}"
+        raise ValueError(f"no ranking model {name!r}; {hint}")
+    return MODELS[name]

@@ -1,0 +1,58 @@
+"""Send each row through the branch of its own scenario, and only through that one.
+
+The rows of a batch are sorted by scenario once; every branch then works on one contiguous slice,
+so S branches cost as much as one, and a branch's batch statistics come from its own rows only.
+Suffixes: B rows, S scenarios, D features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Route"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the rows of one batch go."""
+
+    order_B: Tensor | None
+    """Rows sorted by scenario, those of one scenario in their old order; None: already so."""
+    counts: list[int]
+    """Rows of scenario 0, 1, ..."""
+
+    @classmethod
+    def of(cls, scenario_B: Tensor, num_scenarios: int) -> "Route":
+        """Sort a batch; one device synchronisation on a GPU.
+
+        Example:
+            >>> route = Route.of(torch.tensor([1, 0, 1]), 2)
+            >>> route.counts
+            [1, 2]
+            >>> route.apply(lambda s, x_BD: x_BD * 10**s, torch.tensor([[1], [2], [3]])).tolist()
+            [[10], [2], [30]]
+        """
+        counts: list[int] = torch.bincount(scenario_B, minlength=num_scenarios).tolist()
+        if max(counts) == len(scenario_B):  # one scenario, as in most requests
+            return cls(None, counts)
+        return cls(torch.argsort(scenario_B, stable=True), counts)
+
+    def apply(self, branch: Callable[[int, Tensor], Tensor], x_BD: Tensor) -> Tensor:
+        """`branch(s, rows of scenario s)` for every scenario, back in the order of the batch.
+
+        While gradients are recorded, a scenario without rows runs on an empty tensor: its
+        parameters get zeros and so take part in a distributed step, as every rank expects.
+        """
+        sorted_BD = x_BD if self.order_B is None else x_BD.index_select(0, self.order_B)
+        run_all = torch.is_grad_enabled() or not len(x_BD)  # no rows: some branch gives the shape
+        parts = [
+            branch(scenario, rows_BD)
+            for scenario, rows_BD in enumerate(torch.split(sorted_BD, self.counts))
+            if run_all or len(rows_BD)
+        ]
+        out_BD = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self.order_B is None:
+            return out_BD
+        return torch.empty_like(out_BD).index_copy(0, self.order_B, out_BD)

@@ -1,0 +1,225 @@
+"""Train a ranking model: a pure loop over batches that can stop and continue at any epoch.
+
+Runs as it is in one process. Under `torch.distributed`, with the model wrapped in DDP and batches
+made for each rank, it computes the gradient of the whole global batch, and every rank sees the
+predictions of all rows, so all ranks stop at the same epoch.
+
+Suffixes: B rows of a batch on this rank, N rows of a split.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from winnow.data.batches import Batch, Batches
+from winnow.metrics import auc
+
+__all__ = ["EpochReport", "OptimizerConfig", "Trainer", "TrainerConfig", "predict"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """Adam with L2 added to the gradient, on every parameter and every embedding row."""
+
+    lr: float = 1e-3
+    """Learning rate of the first step; it falls linearly to 0 over all epochs."""
+    weight_decay: float = 1e-5
+    """L2 coefficient."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"OptimizerConfig.lr must be positive, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainerConfig:
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: int = 10
+    """Most passes over the training rows."""
+    patience: int = 2
+    """Epochs without a better validation AUC after which training stops."""
+    batch_size: int = 4096
+    """Rows of an optimizer step over all ranks, whatever their number."""
+    seed: int = 0
+    """Of the initial weights, the order of rows and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{type(self).__name__}.{name} must be at least 1, got {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochReport:
+    epoch: int
+    """Counted from 1."""
+    train_loss: float
+    """Mean over this rank's rows of the epoch, in nats, while the weights were moving."""
+    valid_auc: float
+    """Pooled; NaN if the validation rows have one class."""
+    best: bool
+    """Whether no earlier epoch was better."""
+    rows_per_s: float
+    """Training rows of all ranks per second."""
+
+    def __str__(self) -> str:
+        return (
+            f"epoch={self.epoch} train_loss={self.train_loss:.4f} valid_auc={self.valid_auc:.4f} "
+            f"best={self.best} rows_per_s={self.rows_per_s:.0f}"
+        )
+
+
+class Trainer:
+    """The state of a training run; `state_dict` after an epoch is all that continuing needs.
+
+    Every epoch seeds the random numbers from the seed, the epoch and the rank, so an interrupted
+    run ends where an uninterrupted one does.
+    """
+
+    _progress = ("epoch", "best_auc", "best_epoch", "best_weights", "train_seconds", "seconds")
+
+    def __init__(self, model: nn.Module, config: TrainerConfig) -> None:
+        self.model = model
+        self.config = config
+        self.optimizer = torch.optim.Adam(
+            model.parameters(),
+            lr=config.optimizer.lr,
+            weight_decay=config.optimizer.weight_decay,
+            fused=True,
+        )
+        self.epoch = 0
+        self.best_auc = float("-inf")
+        self.best_epoch = 0
+        self.best_weights = self._weights()
+        self.train_seconds = 0.0
+        self.seconds = 0.0
+
+    @property
+    def finished(self) -> bool:
+        worse = self.epoch - self.best_epoch
+        return self.epoch >= self.config.epochs or worse >= self.config.patience
+
+    def fit(self, train: Batches, valid: Batches, on_epoch: Callable[[EpochReport], None]) -> None:
+        """Train to the last epoch or until validation stops improving.
+
+        `on_epoch` is called after every epoch, on every rank.
+        """
+        while not self.finished:
+            start = time.perf_counter()
+            loss = self._train_epoch(train)
+            seconds = time.perf_counter() - start
+            self.train_seconds += seconds
+            _share_buffers(self.model, train.ranks)
+            valid_auc = auc(valid.rows.label_N, predict(self.model, valid))
+            self.epoch += 1
+            self.seconds += time.perf_counter() - start
+            best = self.best_epoch == 0 or valid_auc > self.best_auc
+            if best:
+                self.best_auc, self.best_epoch = valid_auc, self.epoch
+                self.best_weights = self._weights()
+            report = EpochReport(
+                epoch=self.epoch,
+                train_loss=loss,
+                valid_auc=valid_auc,
+                best=best,
+                rows_per_s=len(train.rows) / seconds,
+            )
+            on_epoch(report)
+
+    def restore_best(self) -> None:
+        """Put the weights of the best epoch into the model."""
+        _bare(self.model).load_state_dict(self.best_weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers only; the optimizer's tensors move on with the next step."""
+        return {
+            "model": self._weights(),
+            "optimizer": self.optimizer.state_dict(),
+        } | {name: getattr(self, name) for name in self._progress}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        _bare(self.model).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in self._progress:
+            setattr(self, name, state[name])
+
+    def _train_epoch(self, train: Batches) -> float:
+        """One pass; returns the mean loss of this rank's rows."""
+        torch.manual_seed(_mix(self.config.seed, self.epoch, train.rank))
+        self.model.train()
+        total_steps = self.config.epochs * len(train)
+        loss_sum, rows = 0.0, 0
+        for number, batch in enumerate(train.shuffled(self.epoch)):
+            step = self.epoch * len(train) + number
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.optimizer.lr * (1 - step / total_steps)
+            loss_sum += self._step(batch, train.ranks)
+            rows += len(batch.label_B)
+        return loss_sum / max(rows, 1)
+
+    def _step(self, batch: Batch, ranks: int) -> float:
+        """One optimizer step; returns the summed loss of this rank's rows."""
+        logit_B = self.model(batch.sparse_BF, batch.dense_BE, batch.scenario_B)
+        loss = functional.binary_cross_entropy_with_logits(logit_B, batch.label_B, reduction="sum")
+        self.optimizer.zero_grad()
+        # DDP averages over ranks, whose shares may differ by a row: the sum over the global batch
+        # times ranks / rows is exactly the mean gradient of the global batch.
+        torch.autograd.backward(loss * (ranks / batch.global_rows))
+        self.optimizer.step()
+        return loss.item()
+
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy on the CPU."""
+        return {k: v.detach().cpu().clone() for k, v in _bare(self.model).state_dict().items()}
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, batches: Batches) -> NDArray[np.float32]:
+    """Click probabilities [N] of all rows in order, on every rank; the model stays in eval mode."""
+    bare = _bare(model).eval()
+    parts = [bare(b.sparse_BF, b.dense_BE, b.scenario_B) for b in batches.in_order()]
+    local_B = torch.cat(parts).sigmoid() if parts else torch.empty(0)
+    return _gather(local_B, len(batches.rows), batches.ranks).cpu().numpy()
+
+
+def _gather(local_B: Tensor, total: int, ranks: int) -> Tensor:
+    """Rows r, r + ranks, ... of every rank r, back in order."""
+    if ranks == 1:
+        return local_B
+    share = -(-total // ranks)
+    padded_B = functional.pad(local_B, (0, share - len(local_B)))
+    everyone = [torch.empty_like(padded_B) for _ in range(ranks)]
+    distributed.all_gather(everyone, padded_B)
+    return torch.stack(everyone, dim=1).flatten()[:total]
+
+
+def _share_buffers(model: nn.Module, ranks: int) -> None:
+    """Give every rank the running statistics of rank 0, so that all predict with one model."""
+    if ranks > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, src=0)
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """The model inside a DDP wrapper."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        inner: nn.Module = model.module
+        return inner
+    return model
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several, without collisions that sums would have."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from winnow.ranking.blocks import MLP, BatchNorm
+from winnow.ranking.routing import Route
+
+
+def test_batch_norm_of_one_row_uses_running_statistics():
+    norm = BatchNorm(1, eps=1e-12)
+    norm.running_mean.fill_(2.0)
+    norm.running_var.fill_(4.0)
+    assert norm(torch.tensor([[6.0]])).item() == pytest.approx(2.0)  # (6 - 2) / sqrt(4)
+    assert norm(torch.empty(0, 1)).shape == (0, 1)
+    assert norm.running_mean.item() == 2.0  # neither batch has statistics to learn
+
+
+def test_batch_norm_of_two_rows_uses_the_batch():
+    norm = BatchNorm(1, eps=1e-12)
+    out = norm(torch.tensor([[1.0], [3.0]]))
+    torch.testing.assert_close(out, torch.tensor([[-1.0], [1.0]]))
+    assert norm.running_mean.item() == pytest.approx(0.2)
+
+
+def test_batch_norm_takes_scale_and_shift_from_outside():
+    norm = BatchNorm(1, affine=False, eps=1e-12)
+    out = norm(torch.tensor([[1.0], [3.0]]), torch.tensor([10.0]), torch.tensor([5.0]))
+    torch.testing.assert_close(out, torch.tensor([[-5.0], [15.0]]))
+
+
+def test_mlp_layers():
+    names = [type(layer).__name__ for layer in MLP(3, (4,), dropout=0.5, head=True)]
+    assert names == ["Linear", "BatchNorm", "ReLU", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in MLP(3, (), head=True)] == ["Linear"]
+
+
+def test_each_row_goes_through_its_own_branch_only():
+    seen = {}
+
+    def branch(scenario, rows):
+        seen[scenario] = rows.flatten().tolist()
+        return rows * 10**scenario
+
+    route = Route.of(torch.tensor([2, 0, 2, 1]), 3)
+    with torch.inference_mode():
+        out = route.apply(branch, torch.tensor([[1.0], [2.0], [3.0], [4.0]]))
+    assert seen == {0: [2.0], 1: [4.0], 2: [1.0, 3.0]}
+    assert out.flatten().tolist() == [100.0, 2.0, 300.0, 40.0]
+
+
+def test_empty_scenarios_run_only_while_gradients_are_recorded():
+    calls = []
+    route = Route.of(torch.tensor([1, 1]), 3)
+    x = torch.ones(2, 1)
+    route.apply(lambda s, rows: (calls.append(s), rows)[1], x)
+    assert calls == [0, 1, 2]
+    calls.clear()
+    with torch.inference_mode():
+        route.apply(lambda s, rows: (calls.append(s), rows)[1], x)
+    assert calls == [1]
+
+
+def test_routing_equals_masking_and_so_do_its_gradients():
+    torch.manual_seed(0)
+    towers = [torch.nn.Linear(3, 2) for _ in range(4)]
+    scenario = torch.randint(4, (50,))
+    x = torch.randn(50, 3, requires_grad=True)
+    routed = Route.of(scenario, 4).apply(lambda s, rows: towers[s](rows), x)
+    masked = torch.stack([tower(x) for tower in towers])[scenario, torch.arange(50)]
+    torch.testing.assert_close(routed, masked)
+    (grad_routed,) = torch.autograd.grad(routed.square().sum(), x)
+    (grad_masked,) = torch.autograd.grad(masked.square().sum(), x)
+    torch.testing.assert_close(grad_routed, grad_masked)
