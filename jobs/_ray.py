@@ -1,0 +1,137 @@
+"""What the jobs share of Ray: joining a cluster, and training that continues after a kill."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from pyarrow import fs
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+)
+from ray.train.torch import TorchTrainer
+
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Of a cluster started here: the jobs read their data from files, not from objects."""
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait by spinning slow each other down tenfold as soon as anything else runs."""
+MAX_FAILURES = 2
+"""Times a training run restarts from its last epoch after it lost a worker."""
+
+
+def absolute(uri: str) -> str:
+    """Workers run in another directory, where a relative path would mean another place."""
+    return uri if "://" in uri or not uri else str(Path(uri).absolute())
+
+
+def connect(*, log_to_driver: bool = True) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start a small one here."""
+    if ray.is_initialized():
+        return
+    local = {"object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(
+        log_to_driver=log_to_driver,
+        logging_level="warning",
+        **({} if os.environ.get("RAY_ADDRESS") else local),
+    )
+
+
+@contextmanager
+def local_cluster() -> Iterator[str]:
+    """A cluster on this machine that ends with the block; yields its address."""
+    context = ray.init(
+        address="local",  # not a cluster that happens to run on this machine
+        num_cpus=max(2, os.cpu_count() or 1),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=True,  # without it Ray Train warns every second of a state it lacks
+        log_to_driver=False,
+        logging_level="warning",
+    )
+    try:
+        yield context.address_info["gcs_address"]
+    finally:
+        ray.shutdown()
+
+
+def check_workers(config: Any) -> None:
+    """ValueError unless `num_workers` and `cpus_per_worker` of a job's config make sense."""
+    for name, least in (("num_workers", 0), ("cpus_per_worker", 1)):
+        if (value := getattr(config, name)) < least:
+            raise ValueError(f"{type(config).__name__}.{name} must be >= {least}, got {value}")
+
+
+def fit(
+    train_loop: Callable[[dict[str, Any]], Any],
+    loop_config: Mapping[str, Any],
+    config: Any,
+    *,
+    name: str,
+    use_gpu: bool = False,
+) -> Result:
+    """Run `train_loop` on `config.num_workers` Ray Train workers; 0 runs it in this process.
+
+    Epochs are kept in `work_folder(config.output)` under `name`, which must say all that decides
+    the result: a run of the same name continues from its last epoch.
+    """
+    if config.num_workers:
+        connect()
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config=dict(loop_config),
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": config.cpus_per_worker},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=work_folder(config.output),
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    return trainer.fit()
+
+
+class Reporter:
+    """Reports epochs from a worker; all workers must call it equally often."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp())
+
+    def __call__(self, metrics: Mapping[str, Any], save: Callable[[Path], None] | None) -> None:
+        """`save` writes the checkpoint into a folder; None on all workers but one."""
+        checkpoint = None
+        if save:
+            self._folder.mkdir(exist_ok=True)  # Ray removes it after every upload
+            save(self._folder)
+            checkpoint = Checkpoint.from_directory(self._folder)
+        ray.train.report(dict(metrics), checkpoint, delete_local_checkpoint_after_upload=True)
+
+
+def work_folder(output: str) -> str:
+    """Hidden folder beside an output, for what an unfinished run has so far."""
+    parent, _, name = output.rpartition("/")
+    return f"{parent}/.{name}.train"
+
+
+def discard(config: Any, checkpoint: Checkpoint) -> None:
+    """Remove what `fit` kept, once the result is safe elsewhere."""
+    # without workers, the only checkpoint is the Reporter's temporary folder
+    _remove(work_folder(config.output) if config.num_workers else checkpoint.path)
+
+
+def _remove(uri: str) -> None:
+    filesystem, path = fs.FileSystem.from_uri(uri)
+    if filesystem.get_file_info(path).type == fs.FileType.Directory:
+        filesystem.delete_dir(path)
