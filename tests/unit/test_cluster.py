@@ -1,0 +1,130 @@
+"""Ray, Serve and our own code understand what cluster/ says. Nothing is started."""
+
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.runtime_env import RuntimeEnv
+from ray.scripts.scripts import start
+from ray.serve.schema import ServeDeploySchema
+
+from winnow import __version__
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster"
+SERVE_CONFIGS = sorted((CLUSTER / "serve").glob("*.yaml"))
+MANIFESTS = sorted((CLUSTER / "kuberay").glob("*.yaml"))
+
+
+def load(path: Path):
+    return yaml.safe_load(path.read_text())
+
+
+def test_there_is_something_to_check():
+    assert [path.stem for path in SERVE_CONFIGS] == ["recommend_fused", "recommend_split"]
+    assert [path.stem for path in MANIFESTS] == ["ray_cluster", "ray_service"]
+
+
+@pytest.mark.parametrize("path", SERVE_CONFIGS, ids=lambda path: path.stem)
+def test_serve_config(path):
+    config = ServeDeploySchema.model_validate(load(path))
+    assert config.http_options.host == "127.0.0.1"
+    (app,) = config.applications
+    module, _, builder = app.import_path.partition(":")
+    build = getattr(importlib.import_module(module), builder)
+    (parameter,) = inspect.signature(build, eval_str=True).parameters.values()
+    args = parameter.annotation(**app.args)
+    assert path.stem == f"recommend_{args.topology}"
+
+
+def test_a_misspelled_argument_fails_the_deploy():
+    build = importlib.import_module("serve.app").build_app
+    (parameter,) = inspect.signature(build, eval_str=True).parameters.values()
+    with pytest.raises(ValueError, match="top_k"):
+        parameter.annotation(bundle="/data/bundle", top_k=3)
+
+
+def test_runtime_env_brings_the_three_packages(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    environment = RuntimeEnv(**load(CLUSTER / "runtime_env.yaml"))
+    working_dir, (winnow,) = Path(environment.working_dir()), environment.py_modules()
+    assert Path(winnow).name == "winnow"  # Ray ships the folder under its own name
+    assert (Path(winnow) / "__init__.py").is_file()
+    for package in ("jobs", "serve"):
+        assert (working_dir / package / "__init__.py").is_file()
+        assert not any(pattern.startswith(f"/{package}") for pattern in environment["excludes"])
+
+
+def test_local_cluster_is_one_that_ray_up_accepts():
+    config = prepare_config(load(CLUSTER / "local.yaml"))
+    validate_config(config)
+    assert config["available_node_types"]["local.cluster.node"]["max_workers"] == 0
+
+
+def test_local_cluster_starts_ray_with_options_it_has():
+    config = load(CLUSTER / "local.yaml")
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        words = shlex.split(commands[-1])
+        assert words[1:3] == ["~/winnow/.venv/bin/ray", "start"]
+        start.make_context("ray start", words[3:])
+    assert "--dashboard-host=127.0.0.1" in shlex.split(config["head_start_ray_commands"][-1])
+
+
+def pod_groups(cluster):
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_kuberay_manifest(path):
+    manifest = load(path)
+    assert manifest["apiVersion"] == "ray.io/v1"
+    assert manifest["kind"] == {"ray_cluster": "RayCluster", "ray_service": "RayService"}[path.stem]
+    cluster = manifest["spec"].get("rayClusterConfig", manifest["spec"])
+    assert cluster["rayVersion"] == pinned("ray")
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["autoscalerOptions"]["version"] == "v2"
+    assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    for group in cluster["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for group in pod_groups(cluster):
+        check_pod(group["template"]["spec"])
+
+
+def check_pod(pod):
+    assert pod["securityContext"] == {"runAsNonRoot": True}
+    (container,) = pod["containers"]
+    assert container["image"] == f"winnow:{__version__}"
+    assert container["resources"]["limits"] == container["resources"]["requests"]
+    mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+    assert mounted == {volume["name"] for volume in pod.get("volumes", [])}
+
+
+def test_ray_service_serves_the_fused_app():
+    service = load(CLUSTER / "kuberay" / "ray_service.yaml")
+    embedded = yaml.safe_load(service["spec"]["serveConfigV2"])
+    ServeDeploySchema.model_validate(embedded)
+    assert embedded["applications"] == load(CLUSTER / "serve/recommend_fused.yaml")["applications"]
+    for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+
+
+def test_dockerfile_copies_what_exists_and_ends_as_a_user():
+    lines = (CLUSTER / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    copied = [line.split()[1:-1] for line in lines if re.match(r"COPY (?!--from)", line)]
+    assert ["jobs"] in copied
+    assert ["serve"] in copied
+    for source in (name for names in copied for name in names):
+        assert (ROOT / source).exists(), f"{source} is copied and is not there"
+    assert [line for line in lines if line.startswith("USER")] == ["USER 1000"]
+
+
+def pinned(name):
+    text = (CLUSTER / "requirements" / "cpu.txt").read_text()
+    return re.search(rf"^{name}==(\S+)$", text, re.M)[1]
