@@ -1,0 +1,193 @@
+"""The bundle and the stage graph on the parts that the jobs' tiny presets make; no Serve."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs import build_bundle, train_ranker
+from winnow.artifact import open_artifact
+from winnow.bundle import Bundle, CascadeConfig
+from winnow.cascade import Cascade, Rank, Recall, Rerank
+from winnow.data.dataset import Dataset
+from winnow.desk import Desk, RecommendRequest, RequestError
+from winnow.errors import ArtifactError
+from winnow.events import Event, SqliteEvents
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_run):
+    return Bundle.open(tiny_run / "bundle")
+
+
+@pytest.fixture
+def events():
+    return SqliteEvents(":memory:")
+
+
+@pytest.fixture
+def desk(bundle, events):
+    return Desk(bundle, events)
+
+
+def ask(desk, **changes):
+    return desk.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
+
+
+def test_every_stage_keeps_the_candidates(bundle, desk):
+    queries = [ask(desk), ask(desk, user_id="u9", scenario="cart"), ask(desk, user_id="new")]
+    recalled = Recall(bundle)(queries, [])
+    ranked = Rank(bundle)(queries, recalled)
+    reranked = Rerank(bundle)(queries, ranked)
+    for query, first, second, third in zip(queries, recalled, ranked, reranked, strict=True):
+        assert len(first.item_C) == 50  # 40 neighbours and 10 popular items in the tiny preset
+        assert len(set(first.item_C.tolist())) == 50
+        assert not set(first.item_C.tolist()) & set(query.seen.tolist())
+        assert sorted(second.item_C.tolist()) == sorted(first.item_C.tolist())
+        assert sorted(third.item_C.tolist()) == sorted(first.item_C.tolist())
+        assert (np.diff(second.score_C) <= 0).all()
+        assert second.rank_C.tolist() == list(range(50))
+        assert first.item_C[second.recall_C].tolist() == second.item_C.tolist()
+
+
+def test_a_batch_answers_like_single_requests(bundle, desk):
+    cascade = Cascade(bundle)
+    queries = [ask(desk, user_id=f"u{n}", scenario=str(n % 3)) for n in range(8)]
+    together, spent_ms = cascade(queries)
+    assert set(spent_ms) == {"recall", "rank", "rerank"}
+    for query, found in zip(queries, together, strict=True):
+        (alone,), _ = cascade([query])
+        assert found.item_C.tolist() == alone.item_C.tolist()
+        np.testing.assert_allclose(found.score_C, alone.score_C, atol=1e-6)
+
+
+def test_recommended_items_carry_their_provenance(bundle, desk):
+    query = ask(desk, k=20)
+    (found,), _ = Cascade(bundle)([query])
+    answer = desk.answer(query, found)
+    assert answer.bundle == bundle.version
+    assert len(answer.items) == 20
+    for place, item in enumerate(answer.items, 1):
+        moved_last = item.rank_position != place
+        moved_before = item.recall_position != item.rank_position
+        expected = "rerank" if moved_last else "rank" if moved_before else "recall"
+        assert item.placed_by == expected
+        assert item.channel == ("popular" if item.recall_position > 40 else "two_tower")
+
+
+def test_live_events_join_the_history_once_each_kind(bundle, desk, events):
+    before = ask(desk)
+    events.append([Event("a", "u3", "i5", "like"), Event("b", "u3", "i6", "view")])
+    events.append([Event("c", "u3", "not in the catalogue", "like")])
+    after = ask(desk)
+    assert after.history.tolist() == [*before.history.tolist(), 5]
+    assert after.seen.tolist() == [*before.seen.tolist(), 5, 6]
+
+
+def test_a_given_history_replaces_the_known_one(desk):
+    assert ask(desk, history=("i4", "i2", "unknown")).history.tolist() == [4, 2]
+    anonymous = ask(desk, user_id=None, history=("i4",))
+    assert anonymous.user_sparse_U.tolist() == [0, 0, 0]
+    assert anonymous.seen.tolist() == [4]
+
+
+def test_a_new_user_has_unknown_fields(desk):
+    query = ask(desk, user_id="nobody knows")
+    assert not query.user_sparse_U.any()
+    assert len(query.history) == len(query.seen) == 0
+
+
+@pytest.mark.parametrize("scenario", ["search", "1"])
+def test_a_scenario_goes_by_name_or_number(desk, scenario):
+    assert ask(desk, scenario=scenario).scenario == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"scenario": "3"}, "scenario"),
+        ({"scenario": "-1"}, "scenario"),
+        ({"k": 0}, "k"),
+        ({"k": 21}, "k"),
+        ({"user_id": None}, "user_id"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_names_its_field(desk, changes, field):
+    with pytest.raises(RequestError, match=f"^{field}: ") as raised:
+        ask(desk, **changes)
+    assert raised.value.field == field
+
+
+def test_a_user_who_saw_everything_gets_nothing(bundle, desk, events):
+    ids = bundle.items["raw_id"].to_pylist()
+    store = SqliteEvents(":memory:", keep=1000)
+    store.append([Event(i, "greedy", i, "view") for i in ids[:-1]])
+    query = ask(Desk(bundle, store), user_id="greedy")
+    (found,), _ = Cascade(bundle)([query])
+    assert found.item_C.tolist() == [len(ids) - 1]
+    store.append([Event(ids[-1], "greedy", ids[-1], "view")])
+    query = ask(Desk(bundle, store), user_id="greedy")
+    (found,), _ = Cascade(bundle)([query])
+    assert found.item_C.tolist() == []
+
+
+def test_tables_cover_the_whole_log(tiny_run, bundle):
+    dataset = Dataset.open(tiny_run / "dataset")
+    splits = [dataset.split(name) for name in ("train", "valid", "test")]
+    liked, seen = bundle.histories
+    row = 17
+    mine = [(s.time_N[i], s.item_N[i]) for s in splits for i in np.flatnonzero(s.user_N == row)]
+    assert sorted(seen[row].tolist()) == sorted(item for _, item in mine)
+    positives = [
+        (s.time_N[i], s.item_N[i])
+        for s in splits
+        for i in np.flatnonzero((s.user_N == row) & (s.label_N > 0))
+    ]
+    assert liked[row].tolist() == [item for _, item in sorted(positives)]
+    label_N = np.concatenate([s.label_N[s.scenario_N == 2] for s in splits])
+    item_N = np.concatenate([s.item_N[s.scenario_N == 2] for s in splits])
+    count = np.bincount(item_N[label_N > 0], minlength=150)
+    assert count[bundle.popular[2][0]] == count.max()
+
+
+def test_parts_of_another_dataset_are_refused(tiny_run, tmp_path):
+    from jobs import prepare
+
+    other = replace(prepare.tiny(), output=str(tmp_path / "dataset"))
+    prepare.run(replace(other, simulate=replace(other.simulate, seed=99)))
+    train_ranker.run(
+        replace(
+            train_ranker.tiny(), dataset=str(tmp_path / "dataset"), output=str(tmp_path / "ranker")
+        )
+    )
+    config = replace(
+        build_bundle.tiny(),
+        dataset=str(tiny_run / "dataset"),
+        retriever=str(tiny_run / "retriever"),
+        index=str(tiny_run / "index"),
+        ranker=str(tmp_path / "ranker"),
+        output=str(tmp_path / "bundle"),
+    )
+    with pytest.raises(ArtifactError, match="ranker was not made from the dataset at"):
+        build_bundle.run(config)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_bundle_names_its_parents(tiny_run, bundle):
+    ranker = open_artifact(tiny_run / "ranker", kind="ranker")
+    assert bundle.artifact.manifest["parents"]["ranker"] == ranker.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_recalled": 0}, "must be positive"),
+        ({"num_recalled": 50, "max_k": 100}, "at least max_k"),
+        ({"trade_off": 1.5}, r"in \[0, 1\]"),
+    ],
+)
+def test_impossible_stage_sizes_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        CascadeConfig(**changes)

@@ -1,0 +1,98 @@
+"""The ranker job on a real cluster: same figures for any place it runs, and after a kill."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs import prepare, train_ranker
+from winnow.artifact import open_artifact
+from winnow.data.dataset import Dataset
+from winnow.metrics import auc
+from winnow.ranking.ranker import Ranker
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("data") / "dataset")
+    prepare.run(replace(prepare.tiny(), output=path))
+    return path
+
+
+@pytest.fixture
+def tiny(dataset, tmp_path, ray_cluster):  # Ray fixes its settings at first use, so start it first
+    return replace(train_ranker.tiny(), dataset=dataset, output=str(tmp_path / "ranker"))
+
+
+def test_the_artifact_is_what_the_result_says(tiny, dataset):
+    result = train_ranker.run(tiny)
+    test = Dataset.open(dataset).split("test")
+    ranker = Ranker.load(open_artifact(tiny.output, kind="ranker").path)
+    scores = ranker.score(test.sparse_NF, test.dense_NE, test.scenario_N)
+    assert auc(test.label_N, scores) == pytest.approx(result["auc"], abs=1e-9)
+    assert result["best_auc"] == pytest.approx(auc(test.label_N, test.probability_N))
+    assert result["epochs"] == tiny.epochs
+    assert set(result["auc_by_scenario"]) == {"home", "search", "cart"}
+    assert os.listdir(Path(tiny.output).parent) == ["ranker"]
+
+
+def test_a_second_run_does_not_train_again(tiny, monkeypatch):
+    first = train_ranker.run(tiny)
+    monkeypatch.setattr(train_ranker, "fit", None)
+    assert train_ranker.run(replace(tiny, num_workers=2)) == first
+    with pytest.raises(TypeError):
+        train_ranker.run(replace(tiny, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [({"num_workers": -1}, "num_workers must be >= 0"), ({"model": "stra"}, "'star'")],
+)
+def test_bad_config_says_what_is_wrong(bad, message):
+    with pytest.raises(ValueError, match=message):
+        replace(train_ranker.tiny(), **bad)
+
+
+@pytest.mark.slow
+def test_two_workers_train_what_one_process_trains(tiny, tmp_path):
+    """Two ranks differ from one only in their batch statistics."""
+    alone = train_ranker.run(tiny)
+    two = train_ranker.run(replace(tiny, num_workers=2, output=str(tmp_path / "two")))
+    assert two["auc"] == pytest.approx(alone["auc"], abs=0.02)
+    assert sorted(os.listdir(tmp_path)) == ["ranker", "two"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues(tiny, tmp_path, capfd):
+    import ray
+
+    longer = replace(tiny, epochs=7, patience=7, batch_size=32, num_workers=1)
+    whole = train_ranker.run(replace(longer, num_workers=0, output=str(tmp_path / "whole")))
+    settings = [f"dataset={longer.dataset}", f"output={longer.output}"]
+    settings += ["epochs=7", "patience=7", "batch_size=32", "num_workers=1"]
+    command = [sys.executable, "-m", "jobs.train_ranker", "--config", "tiny", "--set", *settings]
+    address = ray.get_runtime_context().gcs_address
+    driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": address})
+    wait_for_checkpoint(tmp_path / ".ranker.train", driver)
+    driver.kill()
+    driver.wait()
+    assert not Path(longer.output).exists()
+
+    result = train_ranker.run(longer)
+    time.sleep(1)  # Ray prints workers' lines with a delay
+    assert "continuing after epoch" in "".join(capfd.readouterr())
+    assert result["epochs"] == 7
+    assert result["auc"] == pytest.approx(whole["auc"], abs=1e-6)
+    assert not (tmp_path / ".ranker.train").exists()
+
+
+def wait_for_checkpoint(work, driver):
+    while not any("checkpoint_" in path.read_text() for path in work.glob("*/*snapshot.json")):
+        assert driver.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
