@@ -30,11 +30,15 @@ def quick_start() -> list[list[str]]:
 
 
 def shell(command: str) -> str:
-    path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    """Standard output of a command, run as in a user's own shell with .venv active."""
+    # `make test` tells a make below it to print where it is, after the job's last line
+    of_make = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in of_make}
+    environment["PATH"] = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", command],
         cwd=ROOT,
-        env=os.environ | {"PATH": path},
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
