@@ -13,6 +13,7 @@ from winnow.data.batches import Batches
 from winnow.data.dataset import Dataset, Interactions
 from winnow.metrics import auc, by_scenario
 from winnow.ranking.inputs import InputConfig, check_features
+from winnow.ranking.models.base import Compat
 from winnow.ranking.registry import ModelSpec, model_type
 from winnow.ranking.train import EpochReport, Trainer, TrainerConfig, predict
 
@@ -41,6 +42,8 @@ class RankerConfig(TrainerConfig):
     """A name in `winnow.ranking.registry`."""
     dropout: float = 0.0
     """Share of hidden values dropped in training."""
+    compat: Compat = "none"
+    """`scenario_wise`: as the benchmark's reference code, where that changes results."""
     inputs: InputConfig = field(default_factory=InputConfig)
 
     def __post_init__(self) -> None:
@@ -51,7 +54,7 @@ class RankerConfig(TrainerConfig):
 
     def spec(self) -> ModelSpec:
         """The model in its own default sizes."""
-        sizes = model_type(self.model).Config(dropout=self.dropout)
+        sizes = model_type(self.model).Config(dropout=self.dropout, compat=self.compat)
         return ModelSpec(model=self.model, inputs=self.inputs, sizes=sizes)
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 
-__all__ = ["InputConfig", "Inputs", "check_features"]
+__all__ = ["InputConfig", "Inputs", "check_features", "scenario_embedding"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +36,16 @@ class InputConfig:
 
 
 class Inputs(nn.Module):
-    """One table for the ids of all sparse fields: a batch costs one lookup, not one per field."""
+    """One table for the ids of all sparse fields: a batch costs one lookup, not one per field.
+
+    `use_dense=False` leaves the dense fields out of the input vector.
+    """
 
     offset_F: Tensor
 
-    def __init__(self, schema: DatasetSchema, config: InputConfig) -> None:
+    def __init__(
+        self, schema: DatasetSchema, config: InputConfig, *, use_dense: bool = True
+    ) -> None:
         super().__init__()
         sizes = schema.sizes(schema.select("sparse"))
         starts = [0, *accumulate(sizes)]
@@ -48,7 +53,10 @@ class Inputs(nn.Module):
         nn.init.normal_(self.table.weight, std=config.std)
         offset_F = torch.tensor(starts[:-1], dtype=torch.int32)
         self.register_buffer("offset_F", offset_F, persistent=False)  # the schema has it
-        self.width = len(sizes) * config.dim + len(schema.select("dense"))
+        self.num_fields = len(sizes)
+        self.dim = config.dim
+        self.use_dense = use_dense
+        self.width = len(sizes) * config.dim + use_dense * len(schema.select("dense"))
 
     def fields(self, sparse_BF: Tensor) -> Tensor:
         """One vector per sparse field: [B, F, K]. Ids are not checked; see `check_features`."""
@@ -57,7 +65,15 @@ class Inputs(nn.Module):
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor) -> Tensor:
         """[all embeddings | dense], shape [B, D]."""
-        return torch.cat([self.fields(sparse_BF).flatten(1), dense_BE], dim=1)
+        embedded_BD = self.fields(sparse_BF).flatten(1)
+        return torch.cat([embedded_BD, dense_BE], dim=1) if self.use_dense else embedded_BD
+
+
+def scenario_embedding(num_scenarios: int, config: InputConfig) -> nn.Embedding:
+    """A vector for each scenario, for the models that take the scenario as an input."""
+    table = nn.Embedding(num_scenarios, config.dim)
+    nn.init.normal_(table.weight, std=config.std)
+    return table
 
 
 def check_features(

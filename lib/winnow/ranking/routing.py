@@ -2,6 +2,7 @@
 
 The rows of a batch are sorted by scenario once; every branch then works on one contiguous slice,
 so S branches cost as much as one, and a branch's batch statistics come from its own rows only.
+The other way, every branch on all rows, is there to compare with code that does that.
 Suffixes: B rows, S scenarios, D features.
 """
 
@@ -22,10 +23,15 @@ class Route:
     """Rows sorted by scenario, those of one scenario in their old order; None: already so."""
     counts: list[int]
     """Rows of scenario 0, 1, ..."""
+    masked_B: Tensor | None = None
+    """Scenario of each row, if every branch is to run on all rows."""
 
     @classmethod
-    def of(cls, scenario_B: Tensor, num_scenarios: int) -> "Route":
+    def of(cls, scenario_B: Tensor, num_scenarios: int, *, masked: bool = False) -> "Route":
         """Sort a batch; one device synchronisation on a GPU.
+
+        `masked` runs every branch on all rows and keeps, of each row, its own scenario's result:
+        S times the work, and batch statistics over all rows.
 
         Example:
             >>> route = Route.of(torch.tensor([1, 0, 1]), 2)
@@ -34,6 +40,8 @@ class Route:
             >>> route.apply(lambda s, x_BD: x_BD * 10**s, torch.tensor([[1], [2], [3]])).tolist()
             [[10], [2], [30]]
         """
+        if masked:
+            return cls(None, [len(scenario_B)] * num_scenarios, scenario_B)
         counts: list[int] = torch.bincount(scenario_B, minlength=num_scenarios).tolist()
         if max(counts) == len(scenario_B):  # one scenario, as in most requests
             return cls(None, counts)
@@ -45,6 +53,9 @@ class Route:
         While gradients are recorded, a scenario without rows runs on an empty tensor: its
         parameters get zeros and so take part in a distributed step, as every rank expects.
         """
+        if self.masked_B is not None:
+            every_SBD = torch.stack([branch(s, x_BD) for s in range(len(self.counts))])
+            return every_SBD[self.masked_B, torch.arange(len(x_BD), device=x_BD.device)]
         sorted_BD = x_BD if self.order_B is None else x_BD.index_select(0, self.order_B)
         run_all = torch.is_grad_enabled() or not len(x_BD)  # no rows: some branch gives the shape
         parts = [

@@ -1,14 +1,30 @@
 """What every ranking model is."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.inputs import InputConfig, Inputs
+from winnow.ranking.routing import Route
 
-__all__ = ["RankingModel"]
+__all__ = ["Compat", "ModelConfig", "RankingModel"]
+
+Compat = Literal["none", "scenario_wise"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """What training sets in the sizes of every model."""
+
+    dropout: float = 0.0
+    """Share of hidden values dropped in training."""
+    compat: Compat = "none"
+    """`scenario_wise` repeats what the benchmark's reference code does where that changes
+    results, so that its published figures can be compared with; each model says what that is.
+    For all of them, every scenario's branch runs on all rows, and so do its batch norms."""
 
 
 class RankingModel(nn.Module):
@@ -19,14 +35,26 @@ class RankingModel(nn.Module):
     """
 
     Config: ClassVar[type[Any]]
-    """Frozen dataclass of the architecture's sizes; its defaults suit a million rows.
-    One field is `dropout`, which training sets."""
+    """Frozen dataclass of the architecture's sizes, a `ModelConfig`; its defaults suit a million
+    rows."""
 
-    def __init__(self, schema: DatasetSchema, inputs: InputConfig, config: Any) -> None:
+    def __init__(
+        self,
+        schema: DatasetSchema,
+        inputs: InputConfig,
+        config: Any,
+        *,
+        use_dense: bool = True,
+    ) -> None:
         super().__init__()
-        self.inputs = Inputs(schema, inputs)
+        self.inputs = Inputs(schema, inputs, use_dense=use_dense)
         self.num_scenarios = len(schema.scenarios)
+        self.compat = config.compat == "scenario_wise"
 
     @abstractmethod
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         """Logits of a click, [B], from int32 ids, float32 values and int64 scenarios."""
+
+    def route(self, scenario_B: Tensor) -> Route:
+        """Rows to the branches of their scenarios: grouped, or masked as the reference does."""
+        return Route.of(scenario_B, self.num_scenarios, masked=self.compat)

@@ -13,20 +13,17 @@ from torch import Tensor, nn
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP
 from winnow.ranking.inputs import InputConfig
-from winnow.ranking.models.base import RankingModel
-from winnow.ranking.routing import Route
+from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["SharedBottom", "SharedBottomConfig"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SharedBottomConfig:
+class SharedBottomConfig(ModelConfig):
     bottom: tuple[int, ...] = (128,)
     """Widths of the shared network; the last is H."""
     tower: tuple[int, ...] = (8,)
     """Widths of each scenario's tower, before its logit."""
-    dropout: float = 0.0
-    """Share of hidden values dropped in training."""
 
     def __post_init__(self) -> None:
         if not self.bottom:
@@ -50,5 +47,8 @@ class SharedBottom(RankingModel):
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         h_BH = self.bottom(self.inputs(sparse_BF, dense_BE))
-        route = Route.of(scenario_B, self.num_scenarios)
-        return route.apply(lambda s, rows_BH: self.towers[s](rows_BH), h_BH).squeeze(1)
+        return (
+            self.route(scenario_B)
+            .apply(lambda s, rows_BH: self.towers[s](rows_BH), h_BH)
+            .squeeze(1)
+        )

@@ -7,6 +7,11 @@
 Mean and variance are the scenario's own: of the batch in training, running ones afterwards.
 A scenario starts as a copy of the shared network (W_s = 1, b_s = 0).
 
+With `compat="scenario_wise"`, as in the reference code: every layer, the last one too, is followed
+by a batch norm of each scenario and a ReLU; x is normalised by the statistics of the whole batch
+(running ones in evaluation, where the reference takes the batch's); both weights of a product are
+drawn at random, so the network starts near zero.
+
 Suffixes: B rows, S scenarios, D input width, I and O inputs and outputs of a layer.
 Paper: Sheng et al., "One Model to Serve All: Star Topology Adaptive Recommender for
 Multi-Domain CTR Prediction", CIKM 2021. The scenario is not an input of the auxiliary network.
@@ -22,20 +27,17 @@ from torch.nn import functional
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP, BatchNorm
 from winnow.ranking.inputs import InputConfig
-from winnow.ranking.models.base import RankingModel
-from winnow.ranking.routing import Route
+from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["Star", "StarConfig"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StarConfig:
+class StarConfig(ModelConfig):
     hidden: tuple[int, ...] = (128, 64, 32)
     """Widths of the star network, before its logit."""
     auxiliary: tuple[int, ...] = (32,)
     """Widths of the auxiliary network, before its logit."""
-    dropout: float = 0.0
-    """Share of hidden values dropped in training."""
 
 
 class Star(RankingModel):
@@ -47,17 +49,24 @@ class Star(RankingModel):
         super().__init__(schema, inputs, config)
         width = self.inputs.width
         self.norm = PartitionedNorm(self.num_scenarios, width)
-        widths = (width, *config.hidden, 1)
+        widths = (*config.hidden, 1)
         self.layers = nn.ModuleList(
-            StarLinear(self.num_scenarios, n_in, n_out) for n_in, n_out in pairwise(widths)
+            StarLinear(self.num_scenarios, n_in, n_out)
+            for n_in, n_out in pairwise((width, *widths))
         )
+        self.layer_norms = nn.ModuleList()
+        if self.compat:
+            self.layers.apply(_draw_factors)
+            self.layer_norms.extend(
+                nn.ModuleList(BatchNorm(n_out) for _ in schema.scenarios) for n_out in widths
+            )
         self.dropout = config.dropout
         self.auxiliary = MLP(width, config.auxiliary, dropout=config.dropout, head=True)
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         x_BD = self.inputs(sparse_BF, dense_BE)
-        route = Route.of(scenario_B, self.num_scenarios)
-        logit_B1: Tensor = route.apply(self._star, x_BD) + self.auxiliary(x_BD)
+        star = self._reference_star if self.compat else self._star
+        logit_B1: Tensor = self.route(scenario_B).apply(star, x_BD) + self.auxiliary(x_BD)
         return logit_B1.squeeze(1)
 
     def _star(self, scenario: int, x_BD: Tensor) -> Tensor:
@@ -68,6 +77,13 @@ class Star(RankingModel):
             h = functional.dropout(layer(scenario, h).relu(), self.dropout, self.training)
         logit_B1: Tensor = last(scenario, h)
         return logit_B1
+
+    def _reference_star(self, scenario: int, x_BD: Tensor) -> Tensor:
+        """The same as the reference code computes it; never negative."""
+        h: Tensor = self.norm(scenario, x_BD)
+        for layer, norms in zip(self.layers, self.layer_norms, strict=True):
+            h = norms.get_submodule(str(scenario))(layer(scenario, h)).relu()
+        return h
 
 
 class PartitionedNorm(nn.Module):
@@ -102,3 +118,13 @@ class StarLinear(nn.Module):
     def forward(self, scenario: int, x_BI: Tensor) -> Tensor:
         weight_OI = self.shared.weight * self.weight_SOI[scenario]
         return functional.linear(x_BI, weight_OI, self.shared.bias + self.bias_SO[scenario])
+
+
+def _draw_factors(module: nn.Module) -> None:
+    """Draw both factors and both biases of a star layer, as the reference code does."""
+    if isinstance(module, StarLinear):
+        nn.init.kaiming_uniform_(module.shared.weight)
+        nn.init.uniform_(module.shared.bias)
+        for weight_OI in module.weight_SOI:
+            nn.init.kaiming_uniform_(weight_OI)
+        nn.init.uniform_(module.bias_SO)
