@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -111,6 +112,21 @@ def test_a_changed_raw_file_makes_a_new_dataset(tmp_path):
     before = prepare.fingerprint(str(tmp_path))
     (tmp_path / "a.dat").write_text("12")
     assert prepare.fingerprint(str(tmp_path)) != before
+
+
+def test_so_does_one_in_a_folder_below(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.dat").write_text("1")
+    before = prepare.fingerprint(str(tmp_path))
+    assert list(before) == ["train/a.dat"]
+    (tmp_path / "train" / "a.dat").write_text("12")
+    assert prepare.fingerprint(str(tmp_path)) != before
+
+
+def test_every_reader_can_be_named():
+    named = get_args(get_type_hints(prepare.PrepareConfig)["reader"])
+    assert set(named) == {"simulate", *prepare.READERS}
+    assert {make().reader for make in prepare.PRESETS.values()} == set(named)
 
 
 def test_movielens_needs_a_folder():

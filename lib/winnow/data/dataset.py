@@ -2,7 +2,7 @@
 
     schema.json             fields and scenarios
     vocab/<field>.json      raw values of ids 1, 2, ...
-    train|valid|test/       one row an interaction (columns below)
+    train|valid|test/       part files, one row an interaction (columns below)
     holdout/                each user's last positive, for the recall stage
     items.parquet           raw_id, title, text and the encoded item fields; row = item row
     users.parquet           raw_id, text and the encoded user fields; row = user row

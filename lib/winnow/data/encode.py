@@ -3,11 +3,25 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["MinMax", "Vocabulary"]
+__all__ = ["MinMax", "Vocabulary", "as_words", "distinct_words"]
+
+
+def as_words(values: Any) -> pa.DictionaryArray:
+    """Strings or integers, of NumPy or Arrow, as Arrow words; null becomes empty."""
+    return pc.fill_null(pa.array(values).cast(pa.string()), "").dictionary_encode()
+
+
+def distinct_words(words: pa.DictionaryArray) -> tuple[NDArray[np.str_], NDArray[np.int32]]:
+    """The distinct words, in no order, and for each row the number of its word."""
+    distinct = words.dictionary.to_numpy(zero_copy_only=False).astype(np.str_)
+    return distinct, words.indices.to_numpy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +37,16 @@ class Vocabulary:
     """Known values, sorted and distinct."""
 
     @classmethod
-    def fit(cls, values: NDArray[np.str_]) -> "Vocabulary":
-        return cls(np.unique(values))
+    def fit(
+        cls,
+        values: NDArray[np.str_],
+        count: NDArray[np.integer] | None = None,
+        *,
+        min_count: int = 1,
+    ) -> "Vocabulary":
+        """Knows all values but the empty one; with their counts, those seen often enough."""
+        known = values != ""
+        return cls(np.unique(values[known if count is None else known & (count >= min_count)]))
 
     @property
     def size(self) -> int:
@@ -37,6 +59,11 @@ class Vocabulary:
             return np.zeros(len(values), np.int32)
         at = np.searchsorted(self.values, values).clip(max=len(self.values) - 1)
         return np.where(self.values[at] == values, at + 1, 0).astype(np.int32)
+
+    def encode_words(self, words: pa.DictionaryArray) -> NDArray[np.int32]:
+        """int32 ids of Arrow words: each distinct one is looked up once."""
+        distinct, number_N = distinct_words(words)
+        return self.encode(distinct)[number_N]
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(self.values.tolist(), ensure_ascii=False) + "\n")

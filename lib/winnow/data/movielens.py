@@ -23,6 +23,7 @@ FILES = ("ratings.dat", "users.dat", "movies.dat")
 PLOTS = "movies_plots.csv"
 
 SCENARIOS = ("age under 25", "age 25-34", "age 35 and over")
+PUBLISHED = dict(zip(SCENARIOS, (210_747, 395_556, 393_906), strict=True))
 SCENARIO_OF_AGE = {1: 0, 18: 0, 25: 1, 35: 2, 45: 2, 50: 2, 56: 2}
 AGES = {
     1: "under 18",
@@ -84,6 +85,7 @@ def read_movielens(folder: str | Path) -> RawLog:
         scenario_N=scenario_of_user[ratings[:, 0]],
         time_N=ratings[:, 3],
         rejected=tuple(rejected.lines),
+        published=PUBLISHED,
     )
 
 

@@ -1,22 +1,44 @@
-"""What a reader of raw data returns, and how it deals with lines it cannot use."""
+"""What a reader of raw data returns, and how it deals with lines it cannot use.
 
-from collections.abc import Callable, Iterable, Iterator
+A log is two tables, users and items, and its interactions in chunks, so that a log of any length
+is prepared in bounded memory. A reader of a small log returns arrays (`RawLog`), one of a large
+log a generator (`RawStream`). Suffix: N interactions.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from winnow.errors import DataError
 
-__all__ = ["MAX_REJECTED_SHARE", "RawLog", "RawTable", "Rejected", "RejectedLines"]
+__all__ = [
+    "CHUNK_ROWS",
+    "MAX_REJECTED_SHARE",
+    "Chunk",
+    "FileLines",
+    "RawLog",
+    "RawStream",
+    "RawTable",
+    "Rejected",
+    "RejectedLines",
+]
 
 R = TypeVar("R")
 T = TypeVar("T")
+Words = NDArray[np.str_] | Any  # pyarrow has no types
+"""Text by row: a NumPy array or, smaller and faster for millions of rows, an Arrow array."""
 
+CHUNK_ROWS = 500_000
+"""Interactions of a log in memory that are handled together."""
 MAX_REJECTED_SHARE = 0.01
 """More bad lines than this in a file mean a wrong file or a wrong reader, not noise."""
+MAX_KEPT_LINES = 100_000
+"""Bad lines of all files that are kept with their text; more are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +57,68 @@ class RejectedLines:
     """Collects bad lines of all files; a file with too many of them stops the reading."""
 
     lines: list[Rejected] = field(default_factory=list)
+    total: int = 0
+    """Bad lines, with those beyond MAX_KEPT_LINES."""
+
+    def add(self, rejected: Rejected) -> None:
+        self.total += 1
+        if len(self.lines) < MAX_KEPT_LINES:
+            self.lines.append(rejected)
 
     def parse(
-        self, path: Path, records: Iterable[tuple[int, R]], parse: Callable[[R], T]
+        self,
+        path: Path,
+        records: Iterable[tuple[int, R]],
+        parse: Callable[[R], T],
+        *,
+        name: str = "",
     ) -> Iterator[T]:
         """`parse(record)` of every (line number, record); a ValueError becomes a rejected line.
+
+        `name` is how rejected lines call the file, the last part of its path by default.
 
         Raises:
             DataError: at the end, if more than MAX_REJECTED_SHARE of the file was rejected or
                 the file has no records.
         """
-        num_records = 0
-        bad: list[Rejected] = []
+        lines = FileLines(path, self, name=name)
         for line, record in records:
-            num_records += 1
+            lines.saw(1)
             try:
                 yield parse(record)
             except ValueError as reason:
-                bad.append(Rejected(path.name, line, str(reason), str(record)))
-        self.lines += bad
-        if not num_records:
-            raise DataError(f"{path} is empty")
-        if len(bad) > MAX_REJECTED_SHARE * num_records:
+                lines.reject(line, str(reason), str(record))
+        lines.finish()
+
+
+class FileLines:
+    """Counts the lines of one file and the bad ones among them."""
+
+    def __init__(self, path: Path, rejected: RejectedLines, *, name: str = "") -> None:
+        self._path = path
+        self._rejected = rejected
+        self._name = name or path.name
+        self._seen = 0
+        self._bad = 0
+        self._first: tuple[int, str] | None = None
+
+    def saw(self, lines: int) -> None:
+        self._seen += lines
+
+    def reject(self, line: int, reason: str, text: str) -> None:
+        self._bad += 1
+        self._first = self._first or (line, reason)
+        self._rejected.add(Rejected(self._name, line, reason, text))
+
+    def finish(self) -> None:
+        """Raises DataError if the file was empty or too many of its lines were bad."""
+        if not self._seen:
+            raise DataError(f"{self._path} is empty")
+        if self._first and self._bad > MAX_REJECTED_SHARE * self._seen:
+            line, reason = self._first
             raise DataError(
-                f"{path}: {len(bad)} of {num_records} lines cannot be used, more than "
-                f"{MAX_REJECTED_SHARE:.0%}; the first is line {bad[0].line}: {bad[0].reason}"
+                f"{self._path}: {self._bad} of {self._seen} lines cannot be used, more than "
+                f"{MAX_REJECTED_SHARE:.0%}; the first is line {line}: {reason}"
             )
 
 
@@ -67,18 +126,65 @@ class RejectedLines:
 class RawTable:
     """Users or items with raw field values; everything has one entry a row."""
 
-    raw_id: NDArray[np.str_]
-    text: NDArray[np.str_]
+    raw_id: Words
+    text: Words
     """What is known of the row in words: prompts and text towers read it."""
-    sparse: dict[str, NDArray[np.str_]]
+    sparse: dict[str, Words]
+    """An empty value is an unknown one."""
     dense: dict[str, NDArray[np.float64]]
-    title: NDArray[np.str_] | None = None
+    title: Words | None = None
     """Display name; items have one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Interactions that follow each other in a log."""
+
+    user_N: NDArray[np.int32]
+    """Row of the users."""
+    item_N: NDArray[np.int32]
+    """Row of the items."""
+    label_N: NDArray[np.float32]
+    """1 for a click or a like, else 0."""
+    scenario_N: NDArray[np.int16]
+    time_N: NDArray[np.int64]
+    """Seconds."""
+    probability_N: NDArray[np.float32] | None = None
+    """True chance of label 1 where it is known (simulation)."""
+    sparse: Mapping[str, pa.Array] = field(default_factory=dict)
+    """Context fields: properties of the interaction itself. Null or empty is unknown."""
+    dense: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    is_test_N: NDArray[np.bool_] | None = None
+    """Where the publisher split the log: the rows that must not train."""
+
+    def __len__(self) -> int:
+        return len(self.label_N)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawStream:
+    """A log that is read while it is prepared."""
+
+    name: str
+    scenarios: tuple[str, ...]
+    chunks: Iterator[Chunk]
+    """The interactions, once; all chunks have the same columns."""
+    tables: Callable[[], tuple[RawTable, RawTable]]
+    """Users and items, asked for when all chunks are read: some logs name them nowhere else."""
+    rejected: RejectedLines = field(default_factory=RejectedLines)
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Good lines that the dataset leaves out, by reason; complete when all chunks are read."""
+    min_count: int = 1
+    """A sparse value seen in fewer training rows is unknown."""
+    published: Mapping[str, int] = field(default_factory=dict)
+    """Interactions by scenario that the literature counts in this log."""
+    not_temporal: str = ""
+    """Why the log cannot be split by time; empty if it can."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RawLog:
-    """A public or simulated log in one shape, before any encoding. N interactions."""
+    """A public or simulated log in one shape, before any encoding, with N interactions."""
 
     name: str
     scenarios: tuple[str, ...]
@@ -96,3 +202,31 @@ class RawLog:
     probability_N: NDArray[np.float32] | None = None
     """True chance of label 1 where it is known (simulation)."""
     rejected: tuple[Rejected, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Good lines that the dataset leaves out, by reason."""
+    published: Mapping[str, int] = field(default_factory=dict)
+    """Interactions by scenario that the literature counts in this log."""
+
+    def stream(self, chunk_rows: int = CHUNK_ROWS) -> RawStream:
+        """The same log in chunks, which share its memory."""
+        return RawStream(
+            name=self.name,
+            scenarios=self.scenarios,
+            chunks=self._chunks(chunk_rows),
+            tables=lambda: (self.users, self.items),
+            rejected=RejectedLines(list(self.rejected), len(self.rejected)),
+            dropped=dict(self.dropped),
+            published=self.published,
+        )
+
+    def _chunks(self, chunk_rows: int) -> Iterator[Chunk]:
+        for start in range(0, len(self.label_N), chunk_rows):
+            rows = slice(start, start + chunk_rows)
+            yield Chunk(
+                user_N=self.user_N[rows],
+                item_N=self.item_N[rows],
+                label_N=self.label_N[rows],
+                scenario_N=self.scenario_N[rows],
+                time_N=self.time_N[rows],
+                probability_N=None if self.probability_N is None else self.probability_N[rows],
+            )

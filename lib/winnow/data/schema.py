@@ -51,6 +51,11 @@ class DatasetSchema:
         by_name = {f.name: f.size for f in self.fields}
         return [by_name[name] for name in names]
 
+    def id_fields(self) -> list[str]:
+        """Names of the first sparse user field and the first sparse item field, by convention the
+        ids of user and item; fewer names where a role has no sparse field."""
+        return self.select("sparse", ["user"])[:1] + self.select("sparse", ["item"])[:1]
+
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 

@@ -1,4 +1,7 @@
-"""Which interactions train, tune and test, and which positive is held out for recall."""
+"""Which interactions train, tune and test, and which positive is held out for recall.
+
+Suffixes: N rows of the log, P positives of a chunk.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +9,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SPLITS", "SplitConfig", "assign_splits", "last_positives"]
+__all__ = [
+    "SPLITS",
+    "LastPositives",
+    "SplitConfig",
+    "assign_splits",
+    "last_positives",
+    "published_splits",
+    "random_splits",
+    "temporal_splits",
+]
 
 SPLITS = ("train", "valid", "test")
 
@@ -36,15 +48,45 @@ def assign_splits(time_N: NDArray[np.integer], config: SplitConfig) -> NDArray[n
     Random: a permutation by `config.seed`. Temporal: oldest rows train, newest test; rows of
     equal time keep the order of the log.
     """
-    rows = len(time_N)
     if config.kind == "temporal":
-        order_N = np.argsort(time_N, kind="stable")
-    else:
-        order_N = np.random.default_rng(config.seed).permutation(rows)
-    num_valid, num_test = round(rows * config.valid), round(rows * config.test)
+        return temporal_splits(time_N, config)
+    return random_splits(len(time_N), config)
+
+
+def random_splits(rows: int, config: SplitConfig) -> NDArray[np.int8]:
+    """The rows' places in a permutation by the seed decide; 4 bytes a row while it is made."""
+    order_N = np.arange(rows, dtype=np.int32 if rows <= np.iinfo(np.int32).max else np.int64)
+    np.random.default_rng(config.seed).shuffle(order_N)  # as permutation(rows), in half the memory
+    num_valid, num_test = _held_out(rows, config)
     split_N = np.zeros(rows, np.int8)
     split_N[order_N[rows - num_test - num_valid : rows - num_test]] = 1
     split_N[order_N[rows - num_test :]] = 2
+    return split_N
+
+
+def temporal_splits(time_N: NDArray[np.integer], config: SplitConfig) -> NDArray[np.int8]:
+    """Oldest rows train, newest test; a copy of the times and 2 bytes a row while it is made."""
+    rows = len(time_N)
+    num_valid, num_test = _held_out(rows, config)
+    split_N = np.zeros(rows, np.int8)
+    for split, count in enumerate((num_valid + num_test, num_test), 1):
+        if count:  # the newest rows are test, the next ones are left to valid
+            split_N[_newest(time_N, count)] = split
+    return split_N
+
+
+def published_splits(is_test_N: NDArray[np.bool_], config: SplitConfig) -> NDArray[np.int8]:
+    """The publisher's training rows train; the others are valid and test at random.
+
+    Valid and test share them as `config.valid` and `config.test` relate to each other.
+    """
+    rows = int(is_test_N.sum())
+    num_valid = round(rows * config.valid / (config.valid + config.test))
+    held_out = np.full(rows, 2, np.int8)
+    held_out[:num_valid] = 1
+    np.random.default_rng(config.seed).shuffle(held_out)
+    split_N = np.zeros(len(is_test_N), np.int8)
+    split_N[is_test_N] = held_out
     return split_N
 
 
@@ -52,9 +94,68 @@ def last_positives(
     user_N: NDArray[np.integer], label_N: NDArray[np.floating], time_N: NDArray[np.integer]
 ) -> NDArray[np.int64]:
     """Row of each user's latest positive, users ascending; at equal times the later row wins."""
-    rows = np.flatnonzero(label_N > 0)
-    order = np.lexsort((rows, time_N[rows], user_N[rows]))
-    rows, users = rows[order], user_N[rows][order]
-    is_last = np.append(users[1:] != users[:-1], True) if len(rows) else np.zeros(0, bool)
-    last: NDArray[np.int64] = rows[is_last]
-    return last
+    last = LastPositives()
+    last.add(user_N, label_N, time_N)
+    return last.rows()
+
+
+class LastPositives:
+    """Each user's latest positive in a log that comes in chunks.
+
+    Suffix: U users.
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._row_U = np.full(0, -1, np.int64)
+        self._time_U = np.zeros(0, np.int64)
+
+    def add(
+        self,
+        user_N: NDArray[np.integer],
+        label_N: NDArray[np.floating],
+        time_N: NDArray[np.integer],
+    ) -> None:
+        """The next rows of the log."""
+        row_P, user_P, time_P = _last_of_chunk(user_N, label_N, time_N)
+        self._make_room(int(user_P[-1]) + 1 if len(user_P) else 0)
+        later_P = (self._row_U[user_P] < 0) | (time_P >= self._time_U[user_P])
+        self._row_U[user_P[later_P]] = self._rows + row_P[later_P]
+        self._time_U[user_P[later_P]] = time_P[later_P]
+        self._rows += len(user_N)
+
+    def rows(self) -> NDArray[np.int64]:
+        """Row in the whole log of each user who has a positive, users ascending."""
+        return self._row_U[self._row_U >= 0]
+
+    def _make_room(self, users: int) -> None:
+        missing = users - len(self._row_U)
+        if missing > 0:
+            missing = max(missing, len(self._row_U))  # doubling, so that growing stays cheap
+            self._row_U = np.append(self._row_U, np.full(missing, -1, np.int64))
+            self._time_U = np.append(self._time_U, np.zeros(missing, np.int64))
+
+
+def _held_out(rows: int, config: SplitConfig) -> tuple[int, int]:
+    return round(rows * config.valid), round(rows * config.test)
+
+
+def _newest(time_N: NDArray[np.integer], count: int) -> NDArray[np.bool_]:
+    """The `count` newest rows; of equal times, the later rows."""
+    oldest = len(time_N) - count
+    bound = np.partition(time_N, oldest)[oldest]
+    newest_N: NDArray[np.bool_] = time_N >= bound
+    surplus = int(newest_N.sum()) - count
+    newest_N[np.flatnonzero(time_N == bound)[:surplus]] = False
+    return newest_N
+
+
+def _last_of_chunk(
+    user_N: NDArray[np.integer], label_N: NDArray[np.floating], time_N: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.integer], NDArray[np.integer]]:
+    """Rows, users (ascending) and times of each user's latest positive."""
+    row_P = np.flatnonzero(label_N > 0)
+    row_P = row_P[np.lexsort((row_P, time_N[row_P], user_N[row_P]))]
+    user_P = user_N[row_P]
+    is_last = np.append(user_P[1:] != user_P[:-1], True) if len(row_P) else np.zeros(0, bool)
+    return row_P[is_last], user_P[is_last], time_N[row_P[is_last]]

@@ -1,0 +1,196 @@
+"""Douban reviews of books, music and movies, in the text files of the data set by Zhu et al.
+
+Label: rating > 3; reviews without a rating are dropped. Scenario: book, music or movie. Fields as
+in Scenario-Wise Rec (CIKM 2025): user, item, living place, and the month of joining, counted from
+April 2005. An item's id is told by its kind and its number, so items of two kinds never meet.
+Left out: comments and labels of a review, which tell the rating. An optional movies_cleaned.txt
+adds name, tags and summary to a movie's text.
+"""
+
+import csv
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from winnow.data.raw import RawLog, RawTable, RejectedLines
+from winnow.errors import DataError
+
+__all__ = ["FILES", "read_douban"]
+
+T = TypeVar("T")
+Record = dict[str, str]
+
+SCENARIOS = ("book", "music", "movie")
+PUBLISHED = dict(zip(SCENARIOS, (227_251, 179_847, 1_278_401), strict=True))
+USERS = "users_cleaned.txt"
+FILES = (USERS, *(f"{kind}reviews_cleaned.txt" for kind in SCENARIOS))
+MOVIES = "movies_cleaned.txt"
+
+ROW = np.dtype([("user", "i4"), ("item", "i4"), ("label", "f4"), ("time", "i8")])
+FIRST_MONTH = 2005 * 12 + 4
+MONTHS = 156
+"""April 2005 to March 2018; who joined earlier or later is as if the month were missing."""
+MISSING = "missing"
+"""What an empty field becomes: its absence is a value too."""
+EPOCH = date(1970, 1, 1).toordinal()
+
+
+def read_douban(folder: str | Path) -> RawLog:
+    """Read the folder; raises DataError if a file is missing or too many lines are bad."""
+    root = Path(folder)
+    missing = [name for name in FILES if not (root / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{root} is not a folder of Douban reviews: {', '.join(missing)} missing "
+            f"(needed: {', '.join(FILES)}; optional: {MOVIES})"
+        )
+    rejected = RejectedLines()
+    profiles = dict(
+        _records(root / USERS, ("UID", "living_place", "join_time"), _parse_user, rejected)
+    )
+    users = {user: row for row, user in enumerate(profiles)}
+    items: dict[str, int] = {}
+    dropped = {"no rating": 0}
+    parts = [
+        np.fromiter(_rows(root, kind, users, items, rejected, dropped), ROW) for kind in SCENARIOS
+    ]
+    rows = np.concatenate(parts)
+    return RawLog(
+        name="douban",
+        scenarios=SCENARIOS,
+        users=_user_table(list(users), profiles),
+        items=_item_table(list(items), _read_movies(root / MOVIES, rejected)),
+        user_N=rows["user"],
+        item_N=rows["item"],
+        label_N=rows["label"],
+        scenario_N=np.repeat(np.arange(len(parts), dtype=np.int16), [len(part) for part in parts]),
+        time_N=rows["time"],
+        rejected=tuple(rejected.lines),
+        dropped=dropped,
+        published=PUBLISHED,
+    )
+
+
+def _rows(
+    root: Path,
+    kind: str,
+    users: dict[str, int],
+    items: dict[str, int],
+    rejected: RejectedLines,
+    dropped: dict[str, int],
+) -> Iterator[tuple[int, int, float, int]]:
+    """One tuple of ROW a rated review; new users and items get the next rows."""
+    item_column = f"{kind}_id"
+
+    def parse(record: Record) -> tuple[str, str, float, int] | None:
+        if not record["rating"]:
+            return None
+        rating = float(record["rating"])
+        if not 1 <= rating <= 5:
+            raise ValueError(f"rating must be 1 to 5, got {record['rating']}")
+        item = f"{kind} {_number(record, item_column)}"
+        return _number(record, "user_id"), item, float(rating > 3), _day(record["time"]) * 86_400
+
+    path = root / f"{kind}reviews_cleaned.txt"
+    needed = ("user_id", item_column, "rating", "time")
+    for review in _records(path, needed, parse, rejected):
+        if review is None:
+            dropped["no rating"] += 1
+            continue
+        user, item, label, time = review
+        user_row = users.setdefault(user, len(users))
+        yield user_row, items.setdefault(item, len(items)), label, time
+
+
+def _records(
+    path: Path, needed: tuple[str, ...], parse: Callable[[Record], T], rejected: RejectedLines
+) -> Iterator[T]:
+    """Parsed records of a tab-separated file with a header; one may span several lines."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(file, delimiter="\t")
+        header = next(reader, [])
+        missing = [name for name in needed if name not in header]
+        if missing:
+            raise DataError(f"{path}: columns {', '.join(missing)} are needed, got {header}")
+
+        def named(cells: list[str]) -> T:
+            if len(cells) != len(header):
+                raise ValueError(f"{len(header)} fields expected, {len(cells)} found")
+            values = (cell.strip() for cell in cells)
+            return parse(dict(zip(header, values, strict=True)))
+
+        yield from rejected.parse(path, ((reader.line_num, cells) for cells in reader), named)
+
+
+def _parse_user(record: Record) -> tuple[str, Record]:
+    return _number(record, "UID"), record
+
+
+def _number(record: Record, name: str) -> str:
+    """The field as text, "7" and "7.0" alike."""
+    found = record[name].removesuffix(".0")
+    if not found.isdecimal():
+        raise ValueError(f"{name} must be a whole number, got {record[name]!r}")
+    return found
+
+
+def _day(text: str) -> int:
+    """Days since 1970 of `2008-10-21`, whatever time of day follows."""
+    return date.fromisoformat(text[:10]).toordinal() - EPOCH
+
+
+def _time_bin(joined: str) -> str:
+    """Month of joining: 0 is April 2005."""
+    try:
+        day = date.fromisoformat(joined[:10])
+    except ValueError:
+        return MISSING
+    month = day.year * 12 + day.month - FIRST_MONTH
+    return str(month) if 0 <= month < MONTHS else MISSING
+
+
+def _read_movies(path: Path, rejected: RejectedLines) -> dict[str, Record]:
+    """What is known of movies, by item id; nothing if the file is absent."""
+    if not path.is_file():
+        return {}
+    needed = ("UID", "name", "tag", "summary")
+
+    def parse(record: Record) -> tuple[str, Record]:
+        return f"movie {_number(record, 'UID')}", record
+
+    return dict(_records(path, needed, parse, rejected))
+
+
+def _user_table(users: list[str], profiles: dict[str, Record]) -> RawTable:
+    places = [profiles.get(user, {}).get("living_place") or MISSING for user in users]
+    joined = [profiles.get(user, {}).get("join_time") or MISSING for user in users]
+    words = [
+        f"lives in: {place}, joined: {day[:7]}" for place, day in zip(places, joined, strict=True)
+    ]
+    ids = np.array(users)
+    fields = {
+        "user_id": ids,
+        "living_place": np.array(places),
+        "time_bin": np.array([_time_bin(day) for day in joined]),
+    }
+    return RawTable(raw_id=ids, text=np.array(words), sparse=fields, dense={})
+
+
+def _item_table(items: list[str], movies: dict[str, Record]) -> RawTable:
+    ids = np.array(items)
+    known = [movies.get(item, {}) for item in items]
+    titles = [record.get("name") or item for item, record in zip(items, known, strict=True)]
+    texts = [
+        ". ".join(filter(None, (title, record.get("tag"), record.get("summary"))))
+        for title, record in zip(titles, known, strict=True)
+    ]
+    return RawTable(
+        raw_id=ids,
+        title=np.array(titles),
+        text=np.array(texts),
+        sparse={"item_id": ids},
+        dense={},
+    )

@@ -1,0 +1,213 @@
+"""Large delimited text files, in blocks of columns that know their line numbers.
+
+Arrow parses a block, so a line costs well under a microsecond; only lines that cannot be used are
+looked at one by one. Suffix: N lines of a block.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from winnow.data.raw import FileLines, RejectedLines
+from winnow.errors import DataError
+
+__all__ = ["BLOCK_BYTES", "Block", "DelimitedFile"]
+
+BLOCK_BYTES = 32 << 20
+"""Text that is parsed together; some 100,000 to 500,000 lines."""
+
+
+class Block:
+    """Some lines of a file; checks leave fewer of them and reject the others."""
+
+    def __init__(
+        self, columns: dict[str, pa.Array], line_N: NDArray[np.int64], text: "_Text"
+    ) -> None:
+        self.line_N = line_N
+        """Numbers of the lines, counted from 1 in the file."""
+        self._columns = columns
+        self._text = text
+
+    def __len__(self) -> int:
+        return len(self.line_N)
+
+    def __getitem__(self, name: str) -> pa.Array:
+        """A column; those of the file are strings."""
+        return self._columns[name]
+
+    def joined(self, columns: dict[str, pa.Array]) -> "Block":
+        """With further columns, one value a line."""
+        return Block(self._columns | columns, self.line_N, self._text)
+
+    def ints(self, name: str) -> NDArray[np.int64]:
+        """A column of integers or of strings that `whole_numbers` has checked."""
+        return self[name].cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]
+
+    def take(self, good_N: NDArray[np.bool_]) -> "Block":
+        """The lines where `good_N` is true, without a word on the others."""
+        if good_N.all():
+            return self
+        columns = {name: values.filter(good_N) for name, values in self._columns.items()}
+        return Block(columns, self.line_N[good_N], self._text)
+
+    def require(self, good_N: NDArray[np.bool_], name: str, wanted: str) -> "Block":
+        """The lines where `good_N` is true; of the others, column `name` is what is wrong."""
+        for at in np.flatnonzero(~good_N):
+            found = self[name][at].as_py()
+            self._text.reject(int(self.line_N[at]), f"{name} {wanted}, got {_short(repr(found))}")
+        return self.take(good_N)
+
+    def whole_numbers(self, *names: str) -> "Block":
+        """The lines whose columns `names` hold whole numbers of at most 18 digits."""
+        block = self
+        for name in names:
+            good = pc.match_substring_regex(block[name], r"^-?[0-9]{1,18}$")
+            block = block.require(np.asarray(good), name, "must be a whole number")
+        return block
+
+
+class DelimitedFile:
+    """A text file with one record a line.
+
+    `columns` are those that its blocks have: names of its header or, where `header` gives the
+    names instead, of that. Where `quoted`, a field may stand in double quotes, but not span lines.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str],
+        rejected: RejectedLines,
+        *,
+        delimiter: str = ",",
+        header: Sequence[str] = (),
+        quoted: bool = False,
+        name: str = "",
+    ) -> None:
+        self._path = path
+        self._columns = list(columns)
+        self._delimiter = delimiter
+        self._header = list(header)
+        self._quoted = quoted
+        self._lines = FileLines(path, rejected, name=name)
+
+    def blocks(self) -> Iterator[Block]:
+        """All lines once.
+
+        Raises:
+            DataError: a column is missing; at the end, if there were no lines or too many bad ones.
+        """
+        with self._path.open("rb") as file:
+            first = 1
+            if not self._header:
+                first = 2
+                self._header = self._read_header(file.readline())
+            rest = b""
+            while data := file.read(BLOCK_BYTES):
+                data = rest + data
+                end = data.rfind(b"\n") + 1
+                rest = data[end:]
+                if end:
+                    yield self._block(data[:end], first)
+                    first += data.count(b"\n", 0, end)
+            if rest:
+                yield self._block(rest, first)
+        self._lines.finish()
+
+    def _read_header(self, line: bytes) -> list[str]:
+        names = line.decode("utf-8-sig", errors="replace").rstrip("\r\n").split(self._delimiter)
+        missing = [name for name in self._columns if name not in names]
+        if missing:
+            raise DataError(f"{self._path}: columns {', '.join(missing)} are needed, got {names}")
+        return names
+
+    def _block(self, data: bytes, first: int) -> Block:
+        data = _as_utf8(data)
+        num_lines = data.count(b"\n") + (not data.endswith(b"\n"))
+        table, bad = self._parse(data)
+        if table.num_rows + len(bad) != num_lines:  # a quote that is not closed ate line ends
+            table, bad = self._parse(_without_open_quotes(data))
+        if table.num_rows + len(bad) != num_lines:
+            end = first + num_lines - 1
+            raise DataError(f"{self._path}: a quote in lines {first} to {end} is never closed")
+        text = _Text(data, first, self._lines)
+        for row in bad:
+            reason = f"{row.expected_columns} fields expected, {row.actual_columns} found"
+            text.reject(first + row.number - 1, reason)
+        self._lines.saw(num_lines)
+        line_N = first + np.delete(np.arange(num_lines), [row.number - 1 for row in bad])
+        columns = {name: table[name].combine_chunks() for name in self._columns}
+        return Block(columns, line_N, text)
+
+    def _parse(self, data: bytes) -> tuple[pa.Table, list[csv.InvalidRow]]:
+        """The rows with the right number of fields, and the others."""
+        bad: list[csv.InvalidRow] = []
+
+        def skip(row: csv.InvalidRow) -> str:
+            bad.append(row)
+            return "skip"
+
+        table = csv.read_csv(
+            pa.py_buffer(data),
+            read_options=csv.ReadOptions(
+                column_names=self._header,
+                use_threads=False,  # else it does not tell the number of a bad row
+                block_size=len(data) + 1,
+            ),
+            parse_options=csv.ParseOptions(
+                delimiter=self._delimiter,
+                quote_char='"' if self._quoted else False,
+                ignore_empty_lines=False,
+                invalid_row_handler=skip,
+            ),
+            convert_options=csv.ConvertOptions(
+                column_types={name: pa.string() for name in self._columns},
+                include_columns=self._columns,
+            ),
+        )
+        return table, bad
+
+
+class _Text:
+    """The bytes of a block, for the lines that are rejected."""
+
+    def __init__(self, data: bytes, first: int, lines: FileLines) -> None:
+        self._data = data
+        self._first = first
+        self._lines = lines
+
+    def reject(self, line: int, reason: str) -> None:
+        start, end = self._bounds[line - self._first : line - self._first + 2]
+        self._lines.reject(line, reason, _short(self._data[start + 1 : end].decode(), 1000))
+
+    @cached_property
+    def _bounds(self) -> NDArray[np.int64]:
+        """Where the line ends stand: line i is between bound i and bound i + 1."""
+        ends = np.flatnonzero(np.frombuffer(self._data, np.uint8) == ord("\n"))
+        return np.concatenate([[-1], ends, [len(self._data)]])
+
+
+def _as_utf8(data: bytes) -> bytes:
+    """Valid UTF-8 in which nothing but a newline ends a line."""
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode(errors="replace").encode()
+    return data
+
+
+def _without_open_quotes(data: bytes) -> bytes:
+    lines = data.split(b"\n")
+    return b"\n".join(line.replace(b'"', b"'") if line.count(b'"') % 2 else line for line in lines)
+
+
+def _short(value: str, length: int = 80) -> str:
+    return value if len(value) <= length else f"{value[:length]}..."
