@@ -1,8 +1,9 @@
 """What the jobs share of Ray: joining a cluster, and training that continues after a kill."""
 
+import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import ray
 import ray.train
 from pyarrow import fs
+from ray.data import Dataset
 from ray.train import (
     Checkpoint,
     CheckpointConfig,
@@ -17,6 +19,7 @@ from ray.train import (
     Result,
     RunConfig,
     ScalingConfig,
+    UserCallback,
 )
 from ray.train.torch import TorchTrainer
 
@@ -35,6 +38,7 @@ def absolute(uri: str) -> str:
 
 def connect(*, log_to_driver: bool = True) -> None:
     """Join the cluster that RAY_ADDRESS names, or start a small one here."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # it prints every plan it runs
     if ray.is_initialized():
         return
     local = {"object_store_memory": OBJECT_STORE_BYTES}
@@ -64,9 +68,14 @@ def local_cluster() -> Iterator[str]:
 
 def check_workers(config: Any) -> None:
     """ValueError unless `num_workers` and `cpus_per_worker` of a job's config make sense."""
-    for name, least in (("num_workers", 0), ("cpus_per_worker", 1)):
-        if (value := getattr(config, name)) < least:
-            raise ValueError(f"{type(config).__name__}.{name} must be >= {least}, got {value}")
+    name, workers = type(config).__name__, config.num_workers
+    if isinstance(workers, tuple):
+        if not 1 <= workers[0] <= workers[1]:
+            raise ValueError(f"{name}.num_workers must be 1 <= least <= most, got {workers}")
+    elif workers < 0:
+        raise ValueError(f"{name}.num_workers must be >= 0, got {workers}")
+    if config.cpus_per_worker < 1:
+        raise ValueError(f"{name}.cpus_per_worker must be >= 1, got {config.cpus_per_worker}")
 
 
 def fit(
@@ -76,9 +85,13 @@ def fit(
     *,
     name: str,
     use_gpu: bool = False,
+    datasets: Mapping[str, Dataset] | None = None,
+    callbacks: Sequence[UserCallback] = (),
 ) -> Result:
     """Run `train_loop` on `config.num_workers` Ray Train workers; 0 runs it in this process.
 
+    A pair is the least and the most workers: the run starts with what there is room for and
+    restarts from its last epoch when nodes come or go.
     Epochs are kept in `work_folder(config.output)` under `name`, which must say all that decides
     the result: a run of the same name continues from its last epoch.
     """
@@ -87,6 +100,7 @@ def fit(
     trainer = TorchTrainer(
         train_loop,
         train_loop_config=dict(loop_config),
+        datasets=dict(datasets or {}),
         scaling_config=ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=use_gpu,
@@ -98,6 +112,7 @@ def fit(
             worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=list(callbacks),
         ),
     )
     return trainer.fit()
@@ -128,10 +143,11 @@ def work_folder(output: str) -> str:
 def discard(config: Any, checkpoint: Checkpoint) -> None:
     """Remove what `fit` kept, once the result is safe elsewhere."""
     # without workers, the only checkpoint is the Reporter's temporary folder
-    _remove(work_folder(config.output) if config.num_workers else checkpoint.path)
+    remove(work_folder(config.output) if config.num_workers else checkpoint.path)
 
 
-def _remove(uri: str) -> None:
+def remove(uri: str) -> None:
+    """Delete a directory, if it is there."""
     filesystem, path = fs.FileSystem.from_uri(uri)
     if filesystem.get_file_info(path).type == fs.FileType.Directory:
         filesystem.delete_dir(path)

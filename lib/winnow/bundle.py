@@ -3,7 +3,8 @@
     retriever/ index/ ranker/   copies of those artifacts, each with its own manifest
     schema.json                 fields of the dataset that all parts were made from
     items.parquet users.parquet words and encoded fields; row = item row, user row
-    histories.parquet           per user row: `liked` and `seen` item rows, oldest first
+    histories.parquet           per user row: `liked` and `seen` item rows, oldest first, and
+                                `liked_on`, the scenario of each like
     popular.parquet             per scenario: item rows by number of positives
     cascade.json                how many candidates each stage handles
 
@@ -29,7 +30,15 @@ from winnow.data.schema import DatasetSchema
 from winnow.data.split import SPLITS
 from winnow.errors import ArtifactError
 
-__all__ = ["PARTS", "Bundle", "CascadeConfig", "Lists", "check_parts", "write_bundle"]
+__all__ = [
+    "PARTS",
+    "Bundle",
+    "CascadeConfig",
+    "Lists",
+    "UserHistories",
+    "check_parts",
+    "write_bundle",
+]
 
 Ints = NDArray[np.int32]
 
@@ -87,6 +96,18 @@ class Lists:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class UserHistories:
+    """One list a user row, oldest first."""
+
+    liked: Lists
+    """Item rows."""
+    liked_on: Lists
+    """Scenario of each like."""
+    seen: Lists
+    """Item rows, the liked ones among them."""
+
+
 def check_parts(dataset: Artifact, parts: Mapping[str, Artifact]) -> None:
     """Refuse parts that were not made from each other: their ids would not mean the same rows."""
     made_from = {
@@ -122,14 +143,20 @@ def write_bundle(
     scenario_N = np.concatenate([split.scenario_N for split in splits])
     num_users, num_items = dataset.users.num_rows, dataset.items.num_rows
 
-    def per_user(chosen_N: NDArray[np.bool_]) -> Lists:
-        log = Histories.build(user_N[chosen_N], item_N[chosen_N], time_N[chosen_N])
+    def per_user(chosen_N: NDArray[np.bool_]) -> tuple[Lists, Lists]:
+        """Item rows and scenarios."""
+        log = Histories.build(
+            user_N[chosen_N], item_N[chosen_N], time_N[chosen_N], scenario_N[chosen_N]
+        )
         start, end = log.bounds(np.arange(num_users))
-        return Lists(log.item_N, np.append(start, end[-1]))
+        offsets = np.append(start, end[-1])
+        return Lists(log.item_N, offsets), Lists(log.scenario_N, offsets)
 
-    liked, seen = per_user(label_N > 0), per_user(np.ones(len(label_N), bool))
-    columns = {"liked": liked.to_arrow(), "seen": seen.to_arrow()}
-    pq.write_table(pa.table(columns), folder / "histories.parquet")
+    liked, liked_on = per_user(label_N > 0)
+    seen, _ = per_user(np.ones(len(label_N), bool))
+    columns = {"liked": liked, "liked_on": liked_on, "seen": seen}
+    table = pa.table({name: lists.to_arrow() for name, lists in columns.items()})
+    pq.write_table(table, folder / "histories.parquet")
     popular = _popular(item_N[label_N > 0], scenario_N[label_N > 0], dataset.schema, num_items)
     pq.write_table(pa.table({"items": popular.to_arrow()}), folder / "popular.parquet")
     return {"users": num_users, "items": num_items, "interactions": len(label_N)}
@@ -183,10 +210,11 @@ class Bundle:
         return pq.read_table(self.artifact.path / "users.parquet")
 
     @cached_property
-    def histories(self) -> tuple[Lists, Lists]:
-        """Liked and seen item rows by user row."""
+    def histories(self) -> "UserHistories":
+        """What each user did, by user row."""
         table = pq.read_table(self.artifact.path / "histories.parquet")
-        return Lists.from_arrow(table["liked"]), Lists.from_arrow(table["seen"])
+        columns = {name: Lists.from_arrow(table[name]) for name in table.column_names}
+        return UserHistories(**columns)
 
     @cached_property
     def popular(self) -> Lists:

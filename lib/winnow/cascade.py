@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
+from winnow.data.batches import HistoryBatch, encode_history
 from winnow.data.dataset import stack_columns
 from winnow.data.schema import Kind
 from winnow.desk import CHANNELS, Candidates, Query
@@ -82,6 +83,8 @@ class Rank:
         self._ranker = Ranker.load(bundle.part("ranker"))
         self._sparse = _ItemFields(bundle, "sparse", np.int32)
         self._dense = _ItemFields(bundle, "dense", np.float32)
+        of_items = bundle.schema.select("sparse", ["item"])
+        self._item_sparse_IF = stack_columns(bundle.items, of_items, np.int32)
 
     def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
         sizes = [len(c.item_C) for c in found]
@@ -89,12 +92,28 @@ class Rank:
         sparse_NF = self._sparse.join([q.user_sparse_U for q in queries], sizes, item_N)
         dense_NE = self._dense.join([q.user_dense_E for q in queries], sizes, item_N)
         scenario_N = np.repeat([q.scenario for q in queries], sizes)
-        score_N = self._ranker.score(sparse_NF, dense_NE, scenario_N)
+        history = self._history(queries, sizes) if self._ranker.history else None
+        score_N = self._ranker.score(sparse_NF, dense_NE, scenario_N, history)
         ranked, start = [], 0
         for size, recalled in zip(sizes, found, strict=True):
             ranked.append(self._sorted(recalled, score_N[start : start + size]))
             start += size
         return ranked
+
+    def _history(self, queries: Sequence[Query], sizes: Sequence[int]) -> HistoryBatch:
+        """The latest likes of each query's user, repeated for its candidates."""
+        item_BT = np.full((len(queries), self._ranker.history), -1, np.int32)
+        scenario_BT = item_BT.copy()
+        for row, query in enumerate(queries):
+            latest = query.history[-self._ranker.history :]
+            start = self._ranker.history - len(latest)
+            item_BT[row, start:] = latest
+            scenario_BT[row, start:] = query.history_scenario[-self._ranker.history :]
+        return encode_history(
+            np.repeat(item_BT, sizes, axis=0),
+            np.repeat(scenario_BT, sizes, axis=0),
+            self._item_sparse_IF,
+        )
 
     def _sorted(self, recalled: Candidates, score_C: NDArray[np.float32]) -> Candidates:
         order_C = np.argsort(-score_C, kind="stable")  # ties keep the order of recall
@@ -118,7 +137,8 @@ class _ItemFields:
         self, users: Sequence[NDArray[Any]], sizes: Sequence[int], item_N: NDArray[np.int32]
     ) -> NDArray[Any]:
         """[N, fields] in schema order: user b's fields on each of its `sizes[b]` candidates."""
-        joined_NF = np.empty((len(item_N), self._columns), self._item_IF.dtype)
+        # context fields, which neither has, stay unknown
+        joined_NF = np.zeros((len(item_N), self._columns), self._item_IF.dtype)
         joined_NF[:, self._user_at] = np.repeat(np.stack(users), sizes, axis=0)
         joined_NF[:, self._item_at] = self._item_IF[item_N]
         return joined_NF

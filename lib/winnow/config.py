@@ -5,6 +5,9 @@ a command that prints the resolved config as its first line of standard output a
 its last, both JSON, with everything else on standard error:
 
     python -m jobs.train_ranker --config tiny --set model=star optimizer.lr=0.003
+
+In place of a preset's name stands the path of a preset file, such as a search writes: JSON with
+`config`, the preset it starts from, and `set`, a list of overrides.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from winnow.errors import WinnowError
@@ -124,19 +128,45 @@ def _parse_tuple(text: str, items: tuple[Any, ...], path: str) -> tuple[Any, ...
     return tuple(_parse(part, item, path) for part, item in zip(parts, items, strict=True))
 
 
+def _preset(name: str, presets: Mapping[str, Callable[[], C]]) -> C:
+    """The preset of that name, or what a preset file makes of one: `{"config", "set"}`."""
+    if name.endswith(".json"):
+        try:
+            file = json.loads(Path(name).read_text())
+            name, assignments = file["config"], file["set"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"--config {name} is no preset file: {error!r}") from error
+        return with_overrides(_preset(name, presets), assignments)
+    if name not in presets:
+        near = difflib.get_close_matches(name, presets, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(presets))}"
+        raise ValueError(f"--config: no preset {name!r}; {hint}")
+    return presets[name]()
+
+
 def job_main(
     run: Callable[[C], Mapping[str, Any]],
     presets: Mapping[str, Callable[[], C]],
     description: str | None,
     argv: Sequence[str] | None = None,
+    *,
+    default: str | None = None,
 ) -> None:
     """Parse the command line, run the job, print config first and result last.
 
+    `default` is the preset of a command without `--config`; None if it must name one.
     A user's mistake (`WinnowError`, `ValueError` while parsing) ends with one line and exit
     status 2, without a traceback.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    parser.add_argument("--config", choices=sorted(presets), required=True, help="a preset")
+    names = ", ".join(sorted(presets))
+    parser.add_argument(
+        "--config",
+        required=default is None,
+        default=default,
+        metavar="PRESET",
+        help=f"one of {names}, or a preset file (.json)",
+    )
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="overrides"
     )
@@ -148,7 +178,7 @@ def job_main(
     )
     logging.getLogger("winnow").setLevel(logging.INFO)  # of other libraries, warnings only
     try:
-        config = with_overrides(presets[args.config](), args.set)
+        config = with_overrides(_preset(args.config, presets), args.set)
     except ValueError as error:
         parser.error(str(error))
     print(json.dumps(asdict(config)), flush=True)  # type: ignore[call-overload]

@@ -86,6 +86,8 @@ class Query:
     scenario: int
     history: Ints
     """Liked item rows, oldest first."""
+    history_scenario: Ints
+    """Scenario of each like; of one whose surface is not known, the scenario of the request."""
     seen: Ints
     """Item rows that must not be recommended."""
     k: int
@@ -130,7 +132,7 @@ class Desk:
         sparse, dense = (self._schema.select(kind, ["user"]) for kind in ("sparse", "dense"))
         self._user_sparse = stack_columns(bundle.users, sparse, np.int32)
         self._user_dense = stack_columns(bundle.users, dense, np.float32)
-        self._liked, self._seen = bundle.histories
+        self._histories = bundle.histories
 
     def resolve(self, request: RecommendRequest) -> Query:
         """Look up user, history and scenario; raises RequestError naming the field.
@@ -145,19 +147,24 @@ class Desk:
         row = -1 if request.user_id is None else self._user_row.get(request.user_id, -1)
         known = row >= 0
         empty = np.empty(0, np.int32)
-        liked, seen = (self._liked[row], self._seen[row]) if known else (empty, empty)
+        past = self._histories
+        liked, liked_on = (past.liked[row], past.liked_on[row]) if known else (empty, empty)
+        seen = past.seen[row] if known else empty
         if request.user_id is not None:
             live = self._events.recent(request.user_id)
             liked = np.append(liked, self._rows([e.item_id for e in live if e.kind == "like"]))
             seen = np.append(seen, self._rows([e.item_id for e in live]))
         if request.history is not None:
-            liked = self._rows(request.history)
+            liked, liked_on = self._rows(request.history), empty
             seen = np.append(seen, liked)
+        scenario = self._scenario(request.scenario)
+        missing = len(liked) - len(liked_on)
         return Query(
             self._user_sparse[row] if known else np.zeros_like(self._user_sparse[0]),
             self._user_dense[row] if known else np.zeros_like(self._user_dense[0]),
-            self._scenario(request.scenario),
+            scenario,
             liked.astype(np.int32),
+            np.append(liked_on, np.full(missing, scenario)).astype(np.int32),
             seen.astype(np.int32),
             request.k,
         )

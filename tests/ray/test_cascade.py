@@ -84,6 +84,7 @@ def test_live_events_join_the_history_once_each_kind(bundle, desk, events):
     after = ask(desk)
     assert after.history.tolist() == [*before.history.tolist(), 5]
     assert after.seen.tolist() == [*before.seen.tolist(), 5, 6]
+    assert after.history_scenario.tolist() == [*before.history_scenario.tolist(), 0]
 
 
 def test_a_given_history_replaces_the_known_one(desk):
@@ -136,7 +137,7 @@ def test_a_user_who_saw_everything_gets_nothing(bundle, desk, events):
 def test_tables_cover_the_whole_log(tiny_run, bundle):
     dataset = Dataset.open(tiny_run / "dataset")
     splits = [dataset.split(name) for name in ("train", "valid", "test")]
-    liked, seen = bundle.histories
+    liked, seen = bundle.histories.liked, bundle.histories.seen
     row = 17
     mine = [(s.time_N[i], s.item_N[i]) for s in splits for i in np.flatnonzero(s.user_N == row)]
     assert sorted(seen[row].tolist()) == sorted(item for _, item in mine)
@@ -146,6 +147,7 @@ def test_tables_cover_the_whole_log(tiny_run, bundle):
         for i in np.flatnonzero((s.user_N == row) & (s.label_N > 0))
     ]
     assert liked[row].tolist() == [item for _, item in sorted(positives)]
+    assert len(bundle.histories.liked_on[row]) == len(liked[row])
     label_N = np.concatenate([s.label_N[s.scenario_N == 2] for s in splits])
     item_N = np.concatenate([s.item_N[s.scenario_N == 2] for s in splits])
     count = np.bincount(item_N[label_N > 0], minlength=150)

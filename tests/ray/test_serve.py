@@ -63,7 +63,7 @@ def test_what_the_user_has_seen_is_not_recommended(fused, tiny_run):
     bundle = Bundle.open(tiny_run / "bundle")
     row = bundle.users["raw_id"].to_pylist().index("u3")
     ids = bundle.items["raw_id"].to_pylist()
-    seen = {ids[item] for item in bundle.histories[1][row]}
+    seen = {ids[item] for item in bundle.histories.seen[row]}
     assert len(seen) == 60  # the simulator shows every user 60 items
     _, answer = call("/recommend", {"user_id": "u3", "scenario": "home", "k": 20})
     assert not seen & {item["item_id"] for item in answer["items"]}

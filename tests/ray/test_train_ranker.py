@@ -12,10 +12,13 @@ import pytest
 from jobs import prepare, train_ranker
 from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
+from winnow.errors import WinnowError
 from winnow.metrics import auc
+from winnow.ranking.models.mscan import MScanConfig
 from winnow.ranking.ranker import Ranker
 
 ROOT = Path(__file__).parents[2]
+HISTORY = MScanConfig(all_history=5)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,16 @@ def test_a_second_run_does_not_train_again(tiny, monkeypatch):
 
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [({"num_workers": -1}, "num_workers must be >= 0"), ({"model": "stra"}, "'star'")],
+    [
+        ({"num_workers": -1}, "num_workers must be >= 0"),
+        ({"num_workers": (2, 1)}, r"num_workers must be 1 <= least <= most, got \(2, 1\)"),
+        ({"data": "stream"}, "data=stream needs num_workers >= 1, got 0"),
+        (
+            {"data": "stream", "num_workers": 1, "model": "mscan", "architecture": HISTORY},
+            "data=stream has no histories",
+        ),
+        ({"model": "stra"}, "'star'"),
+    ],
 )
 def test_bad_config_says_what_is_wrong(bad, message):
     with pytest.raises(ValueError, match=message):
@@ -61,11 +73,26 @@ def test_bad_config_says_what_is_wrong(bad, message):
 
 @pytest.mark.slow
 def test_two_workers_train_what_one_process_trains(tiny, tmp_path):
-    """Two ranks differ from one only in their batch statistics."""
-    alone = train_ranker.run(tiny)
-    two = train_ranker.run(replace(tiny, num_workers=2, output=str(tmp_path / "two")))
-    assert two["auc"] == pytest.approx(alone["auc"], abs=0.02)
+    """The same global batches, batch statistics and gradients, but for the order of sums."""
+    star = replace(tiny, model="star")
+    alone = train_ranker.run(star)
+    two = train_ranker.run(replace(star, num_workers=2, output=str(tmp_path / "two")))
+    assert two["workers"] == 2
+    for ours, theirs in zip(two["curve"], alone["curve"], strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
+        assert ours["valid_auc"] == pytest.approx(theirs["valid_auc"], abs=2e-3)
     assert sorted(os.listdir(tmp_path)) == ["ranker", "two"]
+
+
+@pytest.mark.slow
+def test_rows_from_ray_data_train_as_well(tiny, tmp_path):
+    held = train_ranker.run(tiny)
+    streamed = replace(tiny, data="stream", num_workers=2, output=str(tmp_path / "streamed"))
+    result = train_ranker.run(streamed)
+    assert result["auc"] == pytest.approx(held["auc"], abs=0.05)
+    assert result["best_auc"] == held["best_auc"]  # of all test rows: none was dropped
+    with pytest.raises(WinnowError, match="data=stream needs a CPU beside those of the workers"):
+        train_ranker.run(replace(streamed, num_workers=3, seed=1))
 
 
 @pytest.mark.slow

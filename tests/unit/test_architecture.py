@@ -19,7 +19,7 @@ LAYERS = (
     {"config"},
     {"publish"},
     {"artifact"},
-    {"metrics"},
+    {"metrics", "work"},
     {"data"},
     {"llm"},
     {"retrieval", "ranking", "reranking"},

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from winnow.data.batches import Batches
+from winnow.data.batches import Batches, HistorySource
 from winnow.data.dataset import Interactions
+from winnow.data.history import Histories
 
 
 def interactions(count):
@@ -95,3 +96,21 @@ def test_read_only_columns_are_taken_without_a_warning(recwarn):
 def test_fewer_rows_than_ranks_is_refused():
     with pytest.raises(ValueError, match="at least one row a rank, got 2"):
         Batches(interactions(3), batch_size=2, ranks=3)
+
+
+def test_a_batch_carries_what_its_users_liked_before():
+    rows = interactions(6)  # every row its own user, at its own time
+    likes = Histories.build(
+        np.array([3, 3, 3, 4]),
+        np.array([0, 2, 1, 2]),
+        np.array([1, 2, 3, 9]),
+        np.array([1, 0, 1, 0]),
+    )
+    fields = np.array([[10, 11], [20, 21], [30, 31]], np.int32)  # of items 0, 1 and 2
+    source = HistorySource(likes, fields, length=3)
+    (batch,) = Batches(rows, batch_size=6, histories=source).in_order()
+    # user 3 asks at time 3: the like at time 3 is not earlier
+    assert batch.history.sparse_BTF[3].tolist() == [[0, 0], [10, 11], [30, 31]]
+    assert batch.history.scenario_BT[3].tolist() == [-1, 1, 0]
+    assert batch.history.scenario_BT[4].tolist() == [-1, -1, -1]
+    assert next(Batches(rows, batch_size=6).in_order()).history is None

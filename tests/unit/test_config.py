@@ -127,6 +127,29 @@ def test_a_job_prints_config_first_and_result_last(capsys):
     assert json.loads(last) == {"steps": 3}
 
 
+def test_a_preset_file_is_a_preset_with_overrides(capsys, tmp_path):
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps({"config": "tiny", "set": ["steps=3", "optimizer.lr=0.5"]}))
+    job_main(lambda config: {}, PRESETS, None, ["--config", str(path), "--set", "steps=4"])
+    config = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert config["steps"] == 4
+    assert config["optimizer"] == {"lr": 0.5}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"config": "tiny"}', '{"config": "x", "set": []}'])
+def test_a_broken_preset_file_is_refused(capsys, tmp_path, text):
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with pytest.raises(SystemExit):
+        job_main(lambda config: {}, PRESETS, None, ["--config", str(path)])
+    assert "preset" in capsys.readouterr().err
+
+
+def test_a_default_preset_needs_no_option(capsys):
+    job_main(lambda config: {"steps": config.steps}, PRESETS, None, [], default="tiny")
+    assert capsys.readouterr().out
+
+
 def test_a_users_error_is_one_line_and_status_2(capsys):
     def run(config):
         raise DataError("ratings.dat, line 3: a rating is missing")
@@ -142,7 +165,9 @@ def test_a_users_error_is_one_line_and_status_2(capsys):
     ("argv", "message"),
     [
         ([], "required: --config"),
-        (["--config", "huge"], "invalid choice: 'huge'"),
+        (["--config", "huge"], "no preset 'huge'; there are tiny"),
+        (["--config", "tinny"], "no preset 'tinny'; did you mean 'tiny'?"),
+        (["--config", "nowhere.json"], "--config nowhere.json is no preset file: FileNotFound"),
         (["--config", "tiny", "--set", "stps=3"], "did you mean 'steps'?"),
         (["--config", "tiny", "--set", "optimizer.lr=-1"], "Optimizer.lr must be positive"),
     ],

@@ -29,3 +29,6 @@ def test_scenarios_travel_with_their_items():
     )
     assert histories.item_N.tolist() == [4, 3]
     assert histories.scenario_N.tolist() == [9, 8]
+    items, scenarios = histories.steps_before(np.array([0]), length=3)
+    assert items.tolist() == [[-1, 4, 3]]
+    assert scenarios.tolist() == [[-1, 9, 8]]

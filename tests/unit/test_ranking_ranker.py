@@ -22,7 +22,9 @@ SCHEMA = DatasetSchema(
 
 
 def spec(name="star"):
-    return ModelSpec(model=name, inputs=InputConfig(std=0.5), sizes=model_type(name).Config())
+    return ModelSpec(
+        model=name, inputs=InputConfig(std=0.5), architecture=model_type(name).Config()
+    )
 
 
 def saved(folder, name="star"):
@@ -80,8 +82,8 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"sizes": {"hidden": [4]}}, "model.safetensors does not fit config.json"),
-        ({"sizes": {"width": 4}}, "config.json does not fit here .*'width'"),
+        ({"architecture": {"hidden": [4]}}, "model.safetensors does not fit config.json"),
+        ({"architecture": {"width": 4}}, "config.json does not fit here .*'width'"),
         ({"model": "staar"}, "config.json does not fit here .*no ranking model 'staar'"),
     ],
 )

@@ -14,6 +14,9 @@ from winnow.data.schema import DatasetSchema, Field
 from winnow.metrics import auc
 from winnow.ranking.experiment import RankerConfig
 from winnow.ranking.inputs import InputConfig
+from winnow.ranking.models.base import RankingModel
+from winnow.ranking.models.star import StarConfig
+from winnow.ranking.registry import model_type
 from winnow.ranking.train import OptimizerConfig, Trainer, TrainerConfig, predict
 
 SCHEMA = DatasetSchema(
@@ -29,7 +32,7 @@ CONFIG = RankerConfig(
     epochs=4,
     patience=4,
     batch_size=100,
-    dropout=0.2,
+    architecture=StarConfig(dropout=0.2),
     inputs=InputConfig(std=0.1),
     optimizer=OptimizerConfig(lr=0.01),
 )
@@ -65,7 +68,8 @@ def splits(config=CONFIG):
 
 @pytest.mark.parametrize("model", ["shared_bottom", "star"])
 def test_training_reaches_the_best_reachable_auc(model):
-    run = trainer(dataclasses.replace(CONFIG, model=model))
+    architecture = model_type(model).Config(dropout=0.2)
+    run = trainer(dataclasses.replace(CONFIG, model=model, architecture=architecture))
     run.fit(*splits(), lambda report: None)
     run.restore_best()
     test = log(2000, 2)
@@ -112,9 +116,9 @@ def test_predictions_do_not_depend_on_the_batch_size():
 def test_gradients_of_the_ranks_average_to_that_of_the_global_batch():
     """3 rows on 2 ranks: the mean of their means would give the odd row double weight."""
 
-    class Linear(nn.Module):
+    class Linear(RankingModel):
         def __init__(self):
-            super().__init__()
+            nn.Module.__init__(self)
             self.weight = nn.Parameter(torch.zeros(2))
 
         def forward(self, sparse, dense, scenario):
@@ -131,12 +135,48 @@ def test_gradients_of_the_ranks_average_to_that_of_the_global_batch():
     torch.testing.assert_close((gradient(0, 2) + gradient(1, 2)) / 2, whole)
 
 
+def test_a_sparse_table_moves_only_the_rows_of_the_batch():
+    config = dataclasses.replace(CONFIG, inputs=InputConfig(std=0.1, sparse=True))
+    run = trainer(config)
+    before = run.model.inputs.table.weight.detach().clone()
+    rows = log(100, 0)
+    rows = dataclasses.replace(rows, sparse_NF=rows.sparse_NF.clip(0, 3))  # rows 0-3 and 10-13
+    run.train_epoch(Batches(rows, batch_size=100))
+    moved = (run.model.inputs.table.weight != before).any(dim=1).nonzero().flatten().tolist()
+    assert moved == [0, 1, 2, 3, 10, 11, 12, 13]
+
+
+def test_a_sparse_table_learns_and_continues():
+    config = dataclasses.replace(CONFIG, inputs=InputConfig(std=0.1, sparse=True))
+    whole, states = trainer(config), []
+    whole.fit(*splits(), lambda report: states.append(deepcopy(whole.state_dict())))
+    assert whole.best_auc > 0.85
+    rest = trainer(config)
+    rest.load_state_dict(states[1])
+    rest.fit(*splits(), lambda report: None)
+    assert rest.best_auc == whole.best_auc
+    assert rest.curve == whole.curve
+
+
+def test_bfloat16_training_learns_as_well():
+    run = trainer(dataclasses.replace(CONFIG, precision="bfloat16"))
+    run.fit(*splits(), lambda report: None)
+    exact = trainer()
+    exact.fit(*splits(), lambda report: None)
+    assert run.best_auc == pytest.approx(exact.best_auc, abs=0.01)
+    assert run.model.inputs.table.weight.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: TrainerConfig(epochs=0), "TrainerConfig.epochs must be at least 1, got 0"),
         (lambda: RankerConfig(patience=0), "RankerConfig.patience must be at least 1, got 0"),
-        (lambda: RankerConfig(dropout=1.0), r"dropout must be in \[0, 1\), got 1.0"),
+        (lambda: StarConfig(dropout=1.0), r"StarConfig\.dropout must be in \[0, 1\), got 1.0"),
+        (
+            lambda: RankerConfig(model="shared_bottom", architecture=StarConfig(hidden=(8,))),
+            r"architecture must be a SharedBottomConfig for the model shared_bottom, got Star",
+        ),
         (lambda: RankerConfig(model="stra"), "did you mean 'star'"),
         (lambda: OptimizerConfig(lr=0), "lr must be positive, got 0"),
     ],

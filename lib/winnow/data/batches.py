@@ -17,8 +17,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from winnow.data.dataset import Interactions
+from winnow.data.history import Histories
 
-__all__ = ["Batch", "Batches"]
+__all__ = ["Batch", "Batches", "HistoryBatch", "HistorySource", "encode_history"]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryBatch:
+    """What the users of a batch liked before each row, oldest first, padded at the start.
+
+    Suffixes: T steps, F sparse item fields.
+    """
+
+    sparse_BTF: Tensor
+    """int32 ids of the items; 0 where there is no step."""
+    scenario_BT: Tensor
+    """int64; -1 where there is no step."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySource:
+    """Looks up the history of rows."""
+
+    likes: Histories
+    """Positives of the training rows alone: others would carry labels that are to be predicted."""
+    item_sparse_IF: NDArray[np.int32]
+    """Encoded fields of every item row."""
+    length: int
+
+    def before(
+        self, user_N: NDArray[np.integer], time_N: NDArray[np.integer] | None
+    ) -> HistoryBatch:
+        """Histories strictly before the given times, or whole ones."""
+        item_NT, scenario_NT = self.likes.steps_before(user_N, time_N, length=self.length)
+        return encode_history(item_NT, scenario_NT, self.item_sparse_IF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +67,21 @@ class Batch:
     """float32, 0 or 1."""
     global_rows: int
     """Rows of the global batch, over all ranks."""
+    history: HistoryBatch | None = None
+    """None unless the batches were given histories."""
+
+
+def encode_history(
+    item_NT: NDArray[np.int32],
+    scenario_NT: NDArray[np.int32],
+    item_sparse_IF: NDArray[np.int32],
+) -> HistoryBatch:
+    """From item rows and scenarios, -1 where there is no step, to ids."""
+    sparse_NTF = np.where(item_NT[..., None] >= 0, item_sparse_IF[item_NT], 0)
+    return HistoryBatch(
+        torch.from_numpy(sparse_NTF.astype(np.int32)),
+        torch.from_numpy(scenario_NT.astype(np.int64)),
+    )
 
 
 class Batches:
@@ -59,16 +106,22 @@ class Batches:
         rank: int = 0,
         ranks: int = 1,
         device: str | torch.device = "cpu",
+        histories: HistorySource | None = None,
     ) -> None:
         """`batch_size` is global; each rank gets `batch_size / ranks` rows of a full batch."""
         if batch_size < ranks:
             raise ValueError(f"batch_size must be at least one row a rank, got {batch_size}")
         self.rows = rows
+        self.num_rows = len(rows)
+        self.label_N = rows.label_N
+        self.scenario_N = rows.scenario_N
+        self.probability_N = rows.probability_N
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.ranks = ranks
         self.device = torch.device(device)
+        self._histories = histories
         self._sparse_NF = _tensor(rows.sparse_NF)
         self._dense_NE = _tensor(rows.dense_NE)
         self._scenario_N = _tensor(rows.scenario_N.astype(np.int64))
@@ -98,7 +151,14 @@ class Batches:
                 scenario_B=self._scenario_N.index_select(0, row_B).to(self.device),
                 label_B=self._label_N.index_select(0, row_B).to(self.device),
                 global_rows=len(whole_N),
+                history=self._history(row_B.numpy()),
             )
+
+    def _history(self, row_B: NDArray[np.int64]) -> HistoryBatch | None:
+        if self._histories is None:
+            return None
+        found = self._histories.before(self.rows.user_N[row_B], self.rows.time_N[row_B])
+        return HistoryBatch(found.sparse_BTF.to(self.device), found.scenario_BT.to(self.device))
 
 
 def _tensor(values: NDArray[np.generic]) -> Tensor:

@@ -83,9 +83,24 @@ class Histories:
         Returns:
             int32 [Q, length], padded on the left with -1.
         """
+        return self.steps_before(user_Q, time_Q, length=length)[0]
+
+    def steps_before(
+        self,
+        user_Q: NDArray[np.integer],
+        time_Q: NDArray[np.integer] | None = None,
+        *,
+        length: int,
+    ) -> tuple[Ints, Ints]:
+        """Item rows as `before` gives them, and the scenario of each, padded alike."""
         start_Q, end_Q = self.bounds(user_Q, time_Q)
         at_QH = end_Q[:, None] - length + np.arange(length)
         known_QH = at_QH >= start_Q[:, None]
         if not len(self.item_N):
-            return np.full(at_QH.shape, -1, np.int32)
-        return np.where(known_QH, self.item_N[np.where(known_QH, at_QH, 0)], -1).astype(np.int32)
+            nothing_QH = np.full(at_QH.shape, -1, np.int32)
+            return nothing_QH, nothing_QH
+        at_QH = np.where(known_QH, at_QH, 0)
+        return (
+            np.where(known_QH, self.item_N[at_QH], -1).astype(np.int32),
+            np.where(known_QH, self.scenario_N[at_QH], -1).astype(np.int32),
+        )

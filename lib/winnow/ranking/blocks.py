@@ -1,33 +1,18 @@
-"""Layers that the ranking models share. Suffixes: B rows, D features."""
+"""Layers that the ranking models share.
 
+Suffixes: B rows, D features, N experts, K expert width, I and O inputs and outputs of a layer.
+"""
+
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-__all__ = ["MLP", "BatchNorm"]
+from winnow.ranking.batch_norm import BatchNorm
 
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that also takes 0 or 1 rows, by its running statistics.
-
-    A scenario may have any number of rows in a batch, and one row has no variance.
-    """
-
-    def forward(
-        self, x_BD: Tensor, weight_D: Tensor | None = None, bias_D: Tensor | None = None
-    ) -> Tensor:
-        """Normalise, then scale and shift: by the given vectors, else by this layer's own."""
-        return functional.batch_norm(
-            x_BD,
-            self.running_mean,
-            self.running_var,
-            self.weight if weight_D is None else weight_D,
-            self.bias if bias_D is None else bias_D,
-            training=self.training and len(x_BD) > 1,
-            momentum=self.momentum or 0.0,
-            eps=self.eps,
-        )
+__all__ = ["MLP", "BatchNorm", "Experts", "Gate", "GateNU", "mix"]
 
 
 class MLP(nn.Sequential):
@@ -50,3 +35,88 @@ class MLP(nn.Sequential):
         if head:
             layers.append(nn.Linear(hidden[-1] if hidden else width, 1))
         super().__init__(*layers)
+
+
+class Experts(nn.Module):
+    """Several MLPs of the same widths over the same rows, each layer of all of them one product.
+
+    Example:
+        >>> import torch
+        >>> Experts(3, 6, (8, 4))(torch.zeros(5, 6)).shape
+        torch.Size([5, 3, 4])
+    """
+
+    def __init__(
+        self, num_experts: int, width: int, hidden: Sequence[int], *, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.shape_NK = (num_experts, hidden[-1])
+        linears = [
+            nn.Linear(width, num_experts * hidden[0]),
+            *(BlockLinear(num_experts, n_in, n_out) for n_in, n_out in pairwise(hidden)),
+        ]
+        layers: list[nn.Module] = []
+        for linear, n_out in zip(linears, hidden, strict=True):
+            layers += [linear, BatchNorm(num_experts * n_out), nn.ReLU()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """Outputs of all experts: [B, N, K]."""
+        out_BNK: Tensor = self.layers(x_BD).view(-1, *self.shape_NK)
+        return out_BNK
+
+
+class BlockLinear(nn.Module):
+    """A linear layer for each expert, on that expert's own block of the features."""
+
+    def __init__(self, num_experts: int, n_in: int, n_out: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(n_in)  # as nn.Linear
+        self.weight_NIO = nn.Parameter(torch.empty(num_experts, n_in, n_out))
+        self.bias_NO = nn.Parameter(torch.empty(num_experts, n_out))
+        nn.init.uniform_(self.weight_NIO, -bound, bound)
+        nn.init.uniform_(self.bias_NO, -bound, bound)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """From [B, N * I] to [B, N * O]."""
+        x_BNI = x_BD.view(-1, *self.weight_NIO.shape[:2])
+        out_NBO = torch.baddbmm(self.bias_NO.unsqueeze(1), x_BNI.transpose(0, 1), self.weight_NIO)
+        return out_NBO.transpose(0, 1).flatten(1)
+
+
+class Gate(nn.Sequential):
+    """Weights of the experts for each row, [B, N]: positive, with sum 1.
+
+    `norm` puts a batch norm before the softmax, as the reference benchmark does.
+    """
+
+    def __init__(self, width: int, num_experts: int, *, norm: bool = False) -> None:
+        scores = nn.Linear(width, num_experts)
+        norms = [BatchNorm(num_experts)] if norm else []
+        super().__init__(scores, *norms, nn.Softmax(dim=1))
+
+
+class GateNU(nn.Module):
+    """A factor in (0, 2) for every feature: two linear layers, a ReLU between, a sigmoid times 2.
+
+    Example:
+        >>> import torch
+        >>> GateNU(6, 4)(torch.zeros(3, 6)).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(self, width: int, n_out: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, n_out), nn.ReLU(), nn.Linear(n_out, n_out))
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        factor_BO: Tensor = 2 * self.layers(x_BD).sigmoid()
+        return factor_BO
+
+
+def mix(weight_BN: Tensor, expert_BNK: Tensor) -> Tensor:
+    """Weighted sum of the experts: [B, K]."""
+    # A batched product of matrices this small takes several times as long on a CPU.
+    return (weight_BN.unsqueeze(2) * expert_BNK).sum(1)

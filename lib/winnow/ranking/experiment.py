@@ -9,15 +9,32 @@ from typing import Any
 import torch
 from torch import nn
 
-from winnow.data.batches import Batches
-from winnow.data.dataset import Dataset, Interactions
+from winnow.data.batches import Batches, HistorySource
+from winnow.data.dataset import Dataset
+from winnow.data.history import Histories
+from winnow.data.schema import DatasetSchema
+from winnow.data.streamed import StreamedRows
 from winnow.metrics import auc, by_scenario
 from winnow.ranking.inputs import InputConfig, check_features
-from winnow.ranking.models.base import Compat
+from winnow.ranking.models.base import ModelConfig
 from winnow.ranking.registry import ModelSpec, model_type
-from winnow.ranking.train import EpochReport, Trainer, TrainerConfig, predict
+from winnow.ranking.train import (
+    EpochReport,
+    EvaluationRows,
+    Trainer,
+    TrainerConfig,
+    TrainRows,
+    predict,
+)
 
-__all__ = ["Place", "RankerConfig", "train_and_test"]
+__all__ = [
+    "Place",
+    "RankerConfig",
+    "Splits",
+    "splits_in_memory",
+    "streamed_splits",
+    "train_and_test",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -40,26 +57,94 @@ class RankerConfig(TrainerConfig):
 
     model: str = "star"
     """A name in `winnow.ranking.registry`."""
-    dropout: float = 0.0
-    """Share of hidden values dropped in training."""
-    compat: Compat = "none"
-    """`scenario_wise`: as the benchmark's reference code, where that changes results."""
+    architecture: ModelConfig = field(default_factory=ModelConfig)
+    """The `Config` of that model. That of another model, if only dropout and compat are set in
+    it, becomes this model's with the same two: naming a model is enough."""
     inputs: InputConfig = field(default_factory=InputConfig)
 
     def __post_init__(self) -> None:
         TrainerConfig.__post_init__(self)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"RankerConfig.dropout must be in [0, 1), got {self.dropout}")
-        model_type(self.model)
+        wanted = model_type(self.model).Config
+        given = self.architecture
+        if type(given) is wanted:
+            return
+        common: dict[str, Any] = {"dropout": given.dropout, "compat": given.compat}
+        if given != type(given)(**common):
+            raise ValueError(
+                f"RankerConfig.architecture must be a {wanted.__name__} for the model "
+                f"{self.model}, got {given}; name the model first"
+            )
+        object.__setattr__(self, "architecture", wanted(**common))
 
     def spec(self) -> ModelSpec:
-        """The model in its own default sizes."""
-        sizes = model_type(self.model).Config(dropout=self.dropout, compat=self.compat)
-        return ModelSpec(model=self.model, inputs=self.inputs, sizes=sizes)
+        """What a ranker's config.json says of the model."""
+        return ModelSpec(model=self.model, inputs=self.inputs, architecture=self.architecture)
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The rows of an experiment, as this process sees them."""
+
+    train: TrainRows
+    valid: EvaluationRows
+    test: EvaluationRows
+
+
+def splits_in_memory(dataset: Dataset, config: RankerConfig, place: Place) -> Splits:
+    """All rows as arrays; raises ValueError if one has an id that no table holds."""
+    histories = _histories(dataset, config.architecture.history)
+
+    def batches(name: str, size: int) -> Batches:
+        rows = dataset.split(name)
+        check_features(dataset.schema, rows.sparse_NF, rows.dense_NE, rows.scenario_N)
+        return Batches(
+            rows,
+            batch_size=size,
+            seed=config.seed,
+            rank=place.rank,
+            ranks=place.ranks,
+            device=place.device,
+            histories=histories,
+        )
+
+    return Splits(
+        batches("train", config.batch_size),
+        batches("valid", EVALUATION_ROWS),
+        batches("test", EVALUATION_ROWS),
+    )
+
+
+def _histories(dataset: Dataset, length: int) -> HistorySource | None:
+    """What training rows tell of the users' likes; None if the model does not ask."""
+    if not length:
+        return None
+    train = dataset.split("train")
+    liked = train.label_N > 0
+    likes = Histories.build(
+        train.user_N[liked], train.item_N[liked], train.time_N[liked], train.scenario_N[liked]
+    )
+    return HistorySource(likes, dataset.table_features("item")[0], length)
+
+
+def streamed_splits(dataset: Dataset, train: TrainRows, place: Place) -> Splits:
+    """`train` as it comes, the others read from their files for every pass."""
+
+    def rows(name: str) -> StreamedRows:
+        return StreamedRows(
+            dataset.artifact.path / name,
+            dataset.schema,
+            batch_size=EVALUATION_ROWS,
+            rank=place.rank,
+            ranks=place.ranks,
+            device=place.device,
+        )
+
+    return Splits(train, rows("valid"), rows("test"))
 
 
 def train_and_test(
-    dataset: Dataset,
+    schema: DatasetSchema,
+    splits: Splits,
     config: RankerConfig,
     *,
     place: Place,
@@ -79,7 +164,7 @@ def train_and_test(
         same test rows, None for real logs.
     """
     torch.manual_seed(config.seed)
-    run = Trainer(wrap(config.spec().build(dataset.schema)), config)
+    run = Trainer(wrap(config.spec().build(schema)), config)
     if state is not None:
         run.load_state_dict(state)
         logger.info("continuing after epoch %d", run.epoch)
@@ -89,46 +174,27 @@ def train_and_test(
             logger.info("%s", report)
         on_epoch(run, report)
 
-    train, valid, test = (_checked(dataset, name) for name in ("train", "valid", "test"))
-    run.fit(
-        _batches(train, config.batch_size, config.seed, place),
-        _batches(valid, EVALUATION_ROWS, 0, place),
-        report_epoch,
-    )
+    run.fit(splits.train, splits.valid, report_epoch)
     run.restore_best()
-    probability_N = predict(run.model, _batches(test, EVALUATION_ROWS, 0, place))
-    names = dataset.schema.scenarios
-    return by_scenario(test.label_N, probability_N, test.scenario_N, names) | {
+    test = splits.test
+    probability_N = predict(run.model, test)
+    measures = by_scenario(test.label_N, probability_N, test.scenario_N, schema.scenarios)
+    return measures | {
         "model": config.model,
         "best_auc": _best_auc(test),
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "epochs": run.epoch,
         "best_epoch": run.best_epoch,
-        "rows_per_s": round(run.epoch * len(train) / run.train_seconds),
+        "valid_auc": run.best_auc,
+        "curve": run.curve,
+        "rows_per_s": round(run.epoch * splits.train.num_rows / run.train_seconds),
         "seconds": round(run.seconds, 2),
     }
 
 
-def _best_auc(rows: Interactions) -> float | None:
+def _best_auc(rows: EvaluationRows) -> float | None:
     """What the true probabilities reach on the same labels."""
     if rows.probability_N is None:
         return None
     reachable = auc(rows.label_N, rows.probability_N)
     return None if math.isnan(reachable) else reachable
-
-
-def _checked(dataset: Dataset, name: str) -> Interactions:
-    rows = dataset.split(name)
-    check_features(dataset.schema, rows.sparse_NF, rows.dense_NE, rows.scenario_N)
-    return rows
-
-
-def _batches(rows: Interactions, size: int, seed: int, place: Place) -> Batches:
-    return Batches(
-        rows,
-        batch_size=size,
-        seed=seed,
-        rank=place.rank,
-        ranks=place.ranks,
-        device=place.device,
-    )

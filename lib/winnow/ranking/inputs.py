@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 
@@ -27,6 +26,11 @@ class InputConfig:
 
     std: float = 1e-4
     """Standard deviation of the initial vectors."""
+
+    sparse: bool = False
+    """Whether a step touches only the vectors of its batch, by `torch.optim.SparseAdam` and
+    without weight decay. For tables so large that moving every row costs more than the model;
+    not the same result as the dense Adam of the published figures."""
 
     def __post_init__(self) -> None:
         if self.dim < 1:
@@ -49,7 +53,7 @@ class Inputs(nn.Module):
         super().__init__()
         sizes = schema.sizes(schema.select("sparse"))
         starts = [0, *accumulate(sizes)]
-        self.table = nn.Embedding(starts[-1], config.dim)
+        self.table = nn.Embedding(starts[-1], config.dim, sparse=config.sparse)
         nn.init.normal_(self.table.weight, std=config.std)
         offset_F = torch.tensor(starts[:-1], dtype=torch.int32)
         self.register_buffer("offset_F", offset_F, persistent=False)  # the schema has it
@@ -60,8 +64,13 @@ class Inputs(nn.Module):
 
     def fields(self, sparse_BF: Tensor) -> Tensor:
         """One vector per sparse field: [B, F, K]. Ids are not checked; see `check_features`."""
-        field_BFK: Tensor = functional.embedding(sparse_BF + self.offset_F, self.table.weight)
+        field_BFK: Tensor = self.table(sparse_BF + self.offset_F)
         return field_BFK
+
+    def lookup(self, sparse: Tensor, fields: list[int]) -> Tensor:
+        """Vectors of the ids of some fields, by number: [..., len(fields)] to [..., K] of each."""
+        vectors: Tensor = self.table(sparse + self.offset_F[fields])
+        return vectors
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor) -> Tensor:
         """[all embeddings | dense], shape [B, D]."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from winnow.data.batches import HistoryBatch
 from winnow.data.schema import DatasetSchema
 from winnow.errors import ArtifactError
 from winnow.ranking.models.base import RankingModel
@@ -34,6 +35,8 @@ class Ranker:
     def __init__(self, model: RankingModel, schema: DatasetSchema) -> None:
         self.schema = schema
         self._model = model.eval().requires_grad_(False)
+        self.history = model.history
+        """Liked items that `score` wants to know of each row; 0: none."""
 
     @classmethod
     def load(cls, path: str | Path) -> "Ranker":
@@ -60,12 +63,19 @@ class Ranker:
         sparse_NF: NDArray[np.integer],
         dense_NE: NDArray[np.floating],
         scenario_N: NDArray[np.integer],
+        history: HistoryBatch | None = None,
     ) -> NDArray[np.float32]:
-        """Click probabilities, float32 [N]; a row's does not depend on the other rows."""
+        """Click probabilities, float32 [N]; a row's does not depend on the other rows.
+
+        `history` is needed if `self.history` is positive, and must not be given otherwise.
+        """
+        if (history is not None) != (self.history > 0):
+            raise ValueError(f"this ranker reads {self.history} history steps of each row")
         logit_N = self._model(
             torch.tensor(sparse_NF, dtype=torch.int32),
             torch.tensor(dense_NE, dtype=torch.float32),
             torch.tensor(scenario_N, dtype=torch.int64),
+            *([] if history is None else [history]),
         )
         probability_N: NDArray[np.float32] = logit_N.sigmoid().numpy()
         return probability_N

@@ -7,15 +7,37 @@ from typing import Any
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.inputs import InputConfig
-from winnow.ranking.models.base import RankingModel
+from winnow.ranking.models.ada_sparse import AdaSparse
+from winnow.ranking.models.adapt_dhm import AdaptDhm
+from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.ep_net import EpNet
+from winnow.ranking.models.hamur import Hamur
+from winnow.ranking.models.m2m import M2M
+from winnow.ranking.models.m3oe import M3oE
+from winnow.ranking.models.mmoe import Mmoe
+from winnow.ranking.models.mscan import MScan
+from winnow.ranking.models.ple import Ple
+from winnow.ranking.models.pp_net import PpNet
+from winnow.ranking.models.sar_net import SarNet
 from winnow.ranking.models.shared_bottom import SharedBottom
 from winnow.ranking.models.star import Star
 
 __all__ = ["MODELS", "ModelSpec", "model_type"]
 
 MODELS: Mapping[str, type[RankingModel]] = {
+    "ada_sparse": AdaSparse,
+    "adapt_dhm": AdaptDhm,
+    "ep_net": EpNet,
+    "hamur": Hamur,
+    "m2m": M2M,
+    "m3oe": M3oE,
+    "mmoe": Mmoe,
+    "ple": Ple,
+    "pp_net": PpNet,
+    "sar_net": SarNet,
     "shared_bottom": SharedBottom,
     "star": Star,
+    "mscan": MScan,
 }
 
 
@@ -26,23 +48,24 @@ class ModelSpec:
     model: str
     """A name in `MODELS`."""
     inputs: InputConfig
-    sizes: Any
+    architecture: ModelConfig
     """The model's own `Config`."""
 
     def build(self, schema: DatasetSchema) -> RankingModel:
         """A new model; its weights follow torch's global seed."""
-        return model_type(self.model)(schema, self.inputs, self.sizes)
+        return model_type(self.model)(schema, self.inputs, self.architecture)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "ModelSpec":
-        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in raw["sizes"].items()}
+        sizes = raw["architecture"].items()
+        sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes}
         return cls(
             model=raw["model"],
             inputs=InputConfig(**raw["inputs"]),
-            sizes=model_type(raw["model"]).Config(**sizes),
+            architecture=model_type(raw["model"]).Config(**sizes),
         )
 
 

@@ -48,22 +48,43 @@ class Route:
         return cls(torch.argsort(scenario_B, stable=True), counts)
 
     def apply(self, branch: Callable[[int, Tensor], Tensor], x_BD: Tensor) -> Tensor:
-        """`branch(s, rows of scenario s)` for every scenario, back in the order of the batch.
+        """`branch(s, rows of scenario s)` for every scenario, back in the order of the batch."""
+        return self.restore(self.run(branch, self.sort(x_BD)))
 
-        While gradients are recorded, a scenario without rows runs on an empty tensor: its
-        parameters get zeros and so take part in a distributed step, as every rank expects.
+    def sort(self, x_BD: Tensor) -> Tensor:
+        """The rows in the order that `run` takes them in.
+
+        A model with more than one routed layer sorts its input once and restores its output.
         """
+        return x_BD if self.order_B is None else x_BD.index_select(0, self.order_B)
+
+    def run(self, branch: Callable[..., Tensor], *sorted_BD: Tensor) -> Tensor:
+        """`branch(s, rows of scenario s of each tensor)` for every scenario, on sorted rows.
+
+        While gradients are recorded, a scenario without rows runs on empty tensors: its
+        parameters get zeros and so take part in a distributed step, as every rank expects.
+
+        Example:
+            >>> route = Route.of(torch.tensor([1, 0, 1]), 2)
+            >>> x, y = route.sort(torch.tensor([1, 2, 3])), torch.tensor([20, 10, 30])
+            >>> route.restore(route.run(lambda s, x_B, y_B: 100 * s + x_B + y_B, x, y)).tolist()
+            [111, 22, 133]
+        """
+        count = len(sorted_BD[0])
         if self.masked_B is not None:
-            every_SBD = torch.stack([branch(s, x_BD) for s in range(len(self.counts))])
-            return every_SBD[self.masked_B, torch.arange(len(x_BD), device=x_BD.device)]
-        sorted_BD = x_BD if self.order_B is None else x_BD.index_select(0, self.order_B)
-        run_all = torch.is_grad_enabled() or not len(x_BD)  # no rows: some branch gives the shape
+            every_SBD = torch.stack([branch(s, *sorted_BD) for s in range(len(self.counts))])
+            return every_SBD[self.masked_B, torch.arange(count, device=every_SBD.device)]
+        run_all = torch.is_grad_enabled() or not count  # no rows: some branch gives the shape
+        slices = zip(*(torch.split(x_BD, self.counts) for x_BD in sorted_BD), strict=True)
         parts = [
-            branch(scenario, rows_BD)
-            for scenario, rows_BD in enumerate(torch.split(sorted_BD, self.counts))
-            if run_all or len(rows_BD)
+            branch(scenario, *rows)
+            for scenario, rows in enumerate(slices)
+            if run_all or self.counts[scenario]
         ]
-        out_BD = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def restore(self, x_BD: Tensor) -> Tensor:
+        """Sorted rows back in the order of the batch."""
         if self.order_B is None:
-            return out_BD
-        return torch.empty_like(out_BD).index_copy(0, self.order_B, out_BD)
+            return x_BD
+        return torch.empty_like(x_BD).index_copy(0, self.order_B, x_BD)

@@ -9,9 +9,9 @@ Suffixes: B rows of a batch on this rank, N rows of a split.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,10 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from winnow.data.batches import Batch, Batches
+from winnow.data.batches import Batch
 from winnow.metrics import auc
+from winnow.ranking.models.base import RankingModel
 
-__all__ = ["EpochReport", "OptimizerConfig", "Trainer", "TrainerConfig", "predict"]
+__all__ = [
+    "EpochReport",
+    "EvaluationRows",
+    "OptimizerConfig",
+    "TrainRows",
+    "Trainer",
+    "TrainerConfig",
+    "predict",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +61,10 @@ class TrainerConfig:
     """Rows of an optimizer step over all ranks, whatever their number."""
     seed: int = 0
     """Of the initial weights, the order of rows and dropout."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix products in training; weights and evaluation stay float32."""
+    compile: bool = False
+    """Whether torch.compile makes the training step: a minute of waiting that a long run repays."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
@@ -66,11 +79,13 @@ class EpochReport:
     epoch: int
     """Counted from 1."""
     train_loss: float
-    """Mean over this rank's rows of the epoch, in nats, while the weights were moving."""
+    """Mean over the rows of the epoch, in nats, while the weights were moving."""
     valid_auc: float
     """Pooled; NaN if the validation rows have one class."""
     best: bool
     """Whether no earlier epoch was better."""
+    best_auc: float
+    """Best `valid_auc` so far."""
     rows_per_s: float
     """Training rows of all ranks per second."""
 
@@ -81,6 +96,43 @@ class EpochReport:
         )
 
 
+class TrainRows(Protocol):
+    """Rows to train on, as one rank sees them. Every rank gets equally many batches."""
+
+    num_rows: int
+    """Of an epoch, over all ranks."""
+    rank: int
+    ranks: int
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
+    def shuffled(self, epoch: int) -> Iterator[Batch]:
+        """All rows once, in an order of their own for every epoch."""
+
+
+class EvaluationRows(Protocol):
+    """Rows to predict: every one is seen, by exactly one rank.
+
+    The arrays hold the rows of all ranks, in order.
+    """
+
+    ranks: int
+
+    @property
+    def label_N(self) -> NDArray[np.float32]: ...
+
+    @property
+    def scenario_N(self) -> NDArray[np.int16]: ...
+
+    @property
+    def probability_N(self) -> NDArray[np.float32] | None:
+        """True chance of label 1; None for real logs."""
+
+    def in_order(self) -> Iterator[Batch]:
+        """Rows r, r + ranks, ... on rank r."""
+
+
 class Trainer:
     """The state of a training run; `state_dict` after an epoch is all that continuing needs.
 
@@ -88,21 +140,26 @@ class Trainer:
     run ends where an uninterrupted one does.
     """
 
-    _progress = ("epoch", "best_auc", "best_epoch", "best_weights", "train_seconds", "seconds")
+    _progress = (
+        "epoch",
+        "best_auc",
+        "best_epoch",
+        "best_weights",
+        "curve",
+        "train_seconds",
+        "seconds",
+    )
 
     def __init__(self, model: nn.Module, config: TrainerConfig) -> None:
         self.model = model
         self.config = config
-        self.optimizer = torch.optim.Adam(
-            model.parameters(),
-            lr=config.optimizer.lr,
-            weight_decay=config.optimizer.weight_decay,
-            fused=True,
-        )
+        self._step_model = torch.compile(model) if config.compile else model
+        self.optimizers = _optimizers(model, config.optimizer)
         self.epoch = 0
         self.best_auc = float("-inf")
         self.best_epoch = 0
         self.best_weights = self._weights()
+        self.curve: list[dict[str, float]] = []
         self.train_seconds = 0.0
         self.seconds = 0.0
 
@@ -111,32 +168,55 @@ class Trainer:
         worse = self.epoch - self.best_epoch
         return self.epoch >= self.config.epochs or worse >= self.config.patience
 
-    def fit(self, train: Batches, valid: Batches, on_epoch: Callable[[EpochReport], None]) -> None:
+    def fit(
+        self, train: TrainRows, valid: EvaluationRows, on_epoch: Callable[[EpochReport], None]
+    ) -> None:
         """Train to the last epoch or until validation stops improving.
 
         `on_epoch` is called after every epoch, on every rank.
         """
         while not self.finished:
             start = time.perf_counter()
-            loss = self._train_epoch(train)
+            loss = self.train_epoch(train)
             seconds = time.perf_counter() - start
             self.train_seconds += seconds
             _share_buffers(self.model, train.ranks)
-            valid_auc = auc(valid.rows.label_N, predict(self.model, valid))
+            valid_auc = auc(valid.label_N, predict(self.model, valid))
             self.epoch += 1
             self.seconds += time.perf_counter() - start
             best = self.best_epoch == 0 or valid_auc > self.best_auc
             if best:
                 self.best_auc, self.best_epoch = valid_auc, self.epoch
                 self.best_weights = self._weights()
+            self.curve.append({"train_loss": loss, "valid_auc": valid_auc})
             report = EpochReport(
                 epoch=self.epoch,
                 train_loss=loss,
                 valid_auc=valid_auc,
                 best=best,
-                rows_per_s=len(train.rows) / seconds,
+                best_auc=self.best_auc,
+                rows_per_s=train.num_rows / seconds,
             )
             on_epoch(report)
+
+    def train_epoch(self, train: TrainRows) -> float:
+        """One pass; returns the mean loss over the rows of all ranks."""
+        torch.manual_seed(_mix(self.config.seed, self.epoch, train.rank))
+        self.model.train()
+        total_steps = self.config.epochs * len(train)
+        sums = torch.zeros(2, dtype=torch.float64)  # loss and rows
+        for number, batch in enumerate(train.shuffled(self.epoch)):
+            step = self.epoch * len(train) + number
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = self.config.optimizer.lr * (1 - step / total_steps)
+            loss = self._step(batch, train.ranks)
+            sums = sums.to(loss.device)  # the loss is read once, at the end: a GPU need not wait
+            sums += torch.stack([loss, loss.new_tensor(len(batch.label_B))])
+        if train.ranks > 1:
+            distributed.all_reduce(sums)
+        loss_sum, rows = sums.tolist()
+        return float(loss_sum / max(rows, 1.0))
 
     def restore_best(self) -> None:
         """Put the weights of the best epoch into the model."""
@@ -146,52 +226,54 @@ class Trainer:
         """Tensors and numbers only; the optimizer's tensors move on with the next step."""
         return {
             "model": self._weights(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         } | {name: getattr(self, name) for name in self._progress}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         _bare(self.model).load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         for name in self._progress:
             setattr(self, name, state[name])
 
-    def _train_epoch(self, train: Batches) -> float:
-        """One pass; returns the mean loss of this rank's rows."""
-        torch.manual_seed(_mix(self.config.seed, self.epoch, train.rank))
-        self.model.train()
-        total_steps = self.config.epochs * len(train)
-        loss_sum, rows = 0.0, 0
-        for number, batch in enumerate(train.shuffled(self.epoch)):
-            step = self.epoch * len(train) + number
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.optimizer.lr * (1 - step / total_steps)
-            loss_sum += self._step(batch, train.ranks)
-            rows += len(batch.label_B)
-        return loss_sum / max(rows, 1)
-
-    def _step(self, batch: Batch, ranks: int) -> float:
-        """One optimizer step; returns the summed loss of this rank's rows."""
-        logit_B = self.model(batch.sparse_BF, batch.dense_BE, batch.scenario_B)
+    def _step(self, batch: Batch, ranks: int) -> Tensor:
+        """One optimizer step; returns the summed loss of this rank's rows, float64."""
+        device, half = batch.label_B.device.type, self.config.precision == "bfloat16"
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            logit_B = self._step_model(*_inputs(batch)).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.label_B, reduction="sum")
-        self.optimizer.zero_grad()
+        extra = _bare(self.model).auxiliary_loss(batch.label_B)
+        total = loss if extra is None else loss + extra
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         # DDP averages over ranks, whose shares may differ by a row: the sum over the global batch
         # times ranks / rows is exactly the mean gradient of the global batch.
-        torch.autograd.backward(loss * (ranks / batch.global_rows))
-        self.optimizer.step()
-        return loss.item()
+        torch.autograd.backward(total * (ranks / batch.global_rows))
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss.detach().double()
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy on the CPU."""
         return {k: v.detach().cpu().clone() for k, v in _bare(self.model).state_dict().items()}
 
 
+def _optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Adam, and SparseAdam for the tables whose gradients are sparse."""
+    tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse]
+    of_tables = {id(table) for table in tables}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in of_tables]
+    adam = torch.optim.Adam(others, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return [adam, torch.optim.SparseAdam(tables, lr=config.lr)] if tables else [adam]
+
+
 @torch.inference_mode()
-def predict(model: nn.Module, batches: Batches) -> NDArray[np.float32]:
+def predict(model: nn.Module, batches: EvaluationRows) -> NDArray[np.float32]:
     """Click probabilities [N] of all rows in order, on every rank; the model stays in eval mode."""
     bare = _bare(model).eval()
-    parts = [bare(b.sparse_BF, b.dense_BE, b.scenario_B) for b in batches.in_order()]
+    parts = [bare(*_inputs(batch)) for batch in batches.in_order()]
     local_B = torch.cat(parts).sigmoid() if parts else torch.empty(0)
-    return _gather(local_B, len(batches.rows), batches.ranks).cpu().numpy()
+    return _gather(local_B, len(batches.label_N), batches.ranks).cpu().numpy()
 
 
 def _gather(local_B: Tensor, total: int, ranks: int) -> Tensor:
@@ -212,12 +294,18 @@ def _share_buffers(model: nn.Module, ranks: int) -> None:
             distributed.broadcast(buffer, src=0)
 
 
-def _bare(model: nn.Module) -> nn.Module:
+def _inputs(batch: Batch) -> tuple[Any, ...]:
+    """Arguments of a model's `forward`."""
+    always = (batch.sparse_BF, batch.dense_BE, batch.scenario_B)
+    return always if batch.history is None else (*always, batch.history)
+
+
+def _bare(model: nn.Module) -> RankingModel:
     """The model inside a DDP wrapper."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        inner: nn.Module = model.module
-        return inner
-    return model
+    wrapped = isinstance(model, nn.parallel.DistributedDataParallel)
+    inner = model.module if wrapped else model
+    assert isinstance(inner, RankingModel)
+    return inner
 
 
 def _mix(*numbers: int) -> int:

@@ -26,6 +26,15 @@ class ModelConfig:
     results, so that its published figures can be compared with; each model says what that is.
     For all of them, every scenario's branch runs on all rows, and so do its batch norms."""
 
+    @property
+    def history(self) -> int:
+        """Liked items before each row that the model reads; most read none."""
+        return 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"{type(self).__name__}.dropout must be in [0, 1), got {self.dropout}")
+
 
 class RankingModel(nn.Module):
     """Inputs plus an architecture. Suffixes: B rows, F sparse fields, E dense fields.
@@ -50,10 +59,18 @@ class RankingModel(nn.Module):
         self.inputs = Inputs(schema, inputs, use_dense=use_dense)
         self.num_scenarios = len(schema.scenarios)
         self.compat = config.compat == "scenario_wise"
+        self.history = config.history
 
     @abstractmethod
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
-        """Logits of a click, [B], from int32 ids, float32 values and int64 scenarios."""
+        """Logits of a click, [B], from int32 ids, float32 values and int64 scenarios.
+
+        A model whose config has a positive `history` takes a fourth argument, a `HistoryBatch`.
+        """
+
+    def auxiliary_loss(self, label_B: Tensor) -> Tensor | None:
+        """What the last `forward` adds to the log loss, summed over its rows; most add nothing."""
+        return None
 
     def route(self, scenario_B: Tensor) -> Route:
         """Rows to the branches of their scenarios: grouped, or masked as the reference does."""

@@ -26,6 +26,7 @@ class SharedBottomConfig(ModelConfig):
     """Widths of each scenario's tower, before its logit."""
 
     def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)
         if not self.bottom:
             raise ValueError("SharedBottomConfig.bottom must name at least one width, got ()")
 

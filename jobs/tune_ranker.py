@@ -1,0 +1,196 @@
+"""Search hyper-parameters of one ranking model with Ray Tune: Optuna proposes, ASHA stops early.
+
+    python -m jobs.tune_ranker --config movielens_1m --set model=star num_samples=20
+    ray job submit --runtime-env cluster/runtime_env.yaml -- \
+        python -m jobs.tune_ranker --config movielens_1m --set model=star num_samples=200
+    python -m jobs.train_ranker --config runs/movielens_1m/tuned/preset.json
+
+The winner by validation AUC is written as a preset file that the other jobs take as `--config`.
+The same command continues a killed search. A trial trains in its own process, or with
+num_workers=N on N Ray Train workers; as many run at a time as the cluster has room for.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from jobs import train_ranker
+from jobs._ranking import TrainRankerConfig, load_state, train_loop
+from jobs._ray import absolute, connect, fit, remove, work_folder
+from winnow.artifact import create_artifact, up_to_date
+from winnow.config import canonical_json, job_main, with_overrides
+from winnow.data.dataset import Dataset
+from winnow.errors import WinnowError
+from winnow.ranking.experiment import Place, splits_in_memory, train_and_test
+from winnow.ranking.search import Choice, search_space
+from winnow.ranking.train import EpochReport, Trainer
+
+logger = logging.getLogger("winnow.tune_ranker")
+
+METRIC = "best_auc"
+"""Validation AUC of a trial's best epoch so far."""
+DRIVER_CPUS = 0.1
+"""Of a trial whose training is done by workers: it waits for them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuneRankerConfig(TrainRankerConfig):
+    num_samples: int = 20
+    """Candidates to try."""
+    search_seed: int = 0
+    """Of Optuna's proposals; `seed` is that of every trial's weights and batches."""
+    preset: str = ""
+    """Name of the preset that the search starts from, for the preset file."""
+
+    def __post_init__(self) -> None:
+        TrainRankerConfig.__post_init__(self)
+        if self.num_samples < 1:
+            raise ValueError(
+                f"TuneRankerConfig.num_samples must be at least 1, got {self.num_samples}"
+            )
+
+
+def tuning(preset: str, **changes: Any) -> TuneRankerConfig:
+    """A search around a preset of `jobs.train_ranker`, one process a trial."""
+    base = train_ranker.PRESETS[preset]()
+    fields = {name: getattr(base, name) for name in asdict(base)}
+    place = {"output": f"{base.output.rpartition('/')[0]}/tuned", "num_workers": 0}
+    return TuneRankerConfig(**(fields | place | {"preset": preset} | changes))
+
+
+PRESETS = {
+    "tiny": lambda: tuning("tiny", num_samples=2),
+    "simulate": lambda: tuning("simulate"),
+    "movielens_1m": lambda: tuning("movielens_1m", epochs=6),
+}
+
+
+def space(model: str) -> dict[str, Any]:
+    """The search space in Ray Tune's words."""
+    return {
+        name: tune.choice(list(domain.values))
+        if isinstance(domain, Choice)
+        else tune.loguniform(domain.low, domain.high)
+        for name, domain in search_space(model).items()
+    }
+
+
+def assignments(candidate: dict[str, Any]) -> list[str]:
+    """A candidate as `--set` takes it."""
+    return [f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in candidate.items()]
+
+
+def trial(candidate: dict[str, Any], config: TuneRankerConfig) -> None:
+    """Train one candidate, reporting every epoch."""
+    chosen = with_overrides(config, assignments(candidate))
+    if chosen.num_workers:
+        name = tune.get_context().get_trial_id()
+        chosen = replace(chosen, output=f"{chosen.output}-{name}")
+        fit(train_loop, {"config": chosen}, chosen, name=name, callbacks=[TuneReportCallback()])
+        remove(work_folder(chosen.output))
+        return
+    torch.set_num_threads(chosen.cpus_per_worker)
+    dataset, place, last = Dataset.open(chosen.dataset), Place(), tune.get_checkpoint()
+
+    def on_epoch(run: Trainer, report: EpochReport) -> None:
+        with TemporaryDirectory() as folder:
+            torch.save(run.state_dict(), Path(folder) / "state.pt")
+            tune.report(asdict(report), checkpoint=tune.Checkpoint.from_directory(folder))
+
+    train_and_test(
+        dataset.schema,
+        splits_in_memory(dataset, chosen, place),
+        chosen,
+        place=place,
+        wrap=lambda model: model,
+        state=load_state(last) if last else None,
+        on_epoch=on_epoch,
+    )
+
+
+def tuner(config: TuneRankerConfig, name: str) -> tune.Tuner:
+    """A new search, or the one that a killed run of the same name left."""
+    connect(log_to_driver=False)
+    workers = config.num_workers if isinstance(config.num_workers, int) else config.num_workers[0]
+    cpus = workers * config.cpus_per_worker + DRIVER_CPUS if workers else config.cpus_per_worker
+    room = int(ray.cluster_resources().get("CPU", 0) // cpus)
+    if not room:
+        raise WinnowError(f"a trial needs {cpus:g} CPUs, more than this cluster has in all")
+    share = {"CPU": DRIVER_CPUS if workers else config.cpus_per_worker}
+    trainable = tune.with_resources(tune.with_parameters(trial, config=config), share)
+    storage = work_folder(config.output)
+    if tune.Tuner.can_restore(f"{storage}/{name}"):
+        logger.info("continuing the search in %s/%s", storage, name)
+        return tune.Tuner.restore(f"{storage}/{name}", trainable, restart_errored=True)
+    return tune.Tuner(
+        trainable,
+        param_space=space(config.model),
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            num_samples=config.num_samples,
+            max_concurrent_trials=room,  # more would hold CPUs while they wait for workers
+            search_alg=OptunaSearch(seed=config.search_seed),
+            scheduler=ASHAScheduler(
+                time_attr="epoch", max_t=config.epochs, grace_period=min(2, config.epochs)
+            ),
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=storage,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            verbose=1,
+        ),
+    )
+
+
+def run(config: TuneRankerConfig) -> dict[str, Any]:
+    """Search, and write the winner's preset and every trial; returns the winner."""
+    config = replace(config, dataset=absolute(config.dataset), output=absolute(config.output))
+    dataset = Dataset.open(config.dataset)
+    recorded = {"ranker": asdict(config.ranker()), "num_samples": config.num_samples}
+    recorded |= {"space": {n: repr(d) for n, d in search_space(config.model).items()}}
+    parents = {"dataset": dataset.artifact}
+    if made := up_to_date(config.output, "tuning", config=recorded, parents=parents):
+        logger.info("already there: %s", config.output)
+        return dict(made.metrics)
+    inputs = canonical_json([recorded, config.search_seed, dataset.artifact.digest])
+    results = tuner(config, hashlib.sha256(inputs.encode()).hexdigest()[:16]).fit()
+    trials = [summary(result) for result in results if result.metrics]
+    if not trials:
+        raise WinnowError(f"all {len(results)} trials failed; the first: {results.errors[0]}")
+    best = max(trials, key=lambda one: one[METRIC])
+    preset = {"config": config.preset, "set": [f"model={config.model}", *best["set"]]}
+    with create_artifact(config.output, "tuning", config=recorded, parents=parents) as draft:
+        (draft.path / "preset.json").write_text(json.dumps(preset, indent=1) + "\n")
+        (draft.path / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
+        draft.metrics |= {"model": config.model, "trials": len(trials)}
+        draft.metrics |= {"failed": results.num_errors, **best, "preset": preset}
+    remove(work_folder(config.output))
+    logger.info("wrote %s: %s", config.output, preset)
+    return draft.metrics
+
+
+def summary(result: tune.Result) -> dict[str, Any]:
+    """What became of one trial."""
+    names = (METRIC, "epoch", "rows_per_s")
+    return {"set": assignments(result.config), **{n: result.metrics.get(n) for n in names}}
+
+
+def main(argv: list[str] | None = None) -> None:
+    job_main(run, PRESETS, __doc__, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Batch normalisation for batches that are cut by scenario and over ranks.
+
+Suffixes: B rows on this rank, R ranks, D features.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+__all__ = ["BatchNorm"]
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that also takes 0 or 1 rows, and normalises over all ranks.
+
+    A scenario may have any number of rows in a batch, and one row has no variance: it is
+    normalised by the running statistics. In distributed training the statistics are those of the
+    rows of all ranks, so that a run means the same for any number of ranks; every rank must then
+    call the same norms in the same order.
+    """
+
+    def forward(
+        self, x_BD: Tensor, weight_D: Tensor | None = None, bias_D: Tensor | None = None
+    ) -> Tensor:
+        """Normalise, then scale and shift: by the given vectors, else by this layer's own."""
+        weight_D = self.weight if weight_D is None else weight_D
+        bias_D = self.bias if bias_D is None else bias_D
+        if self.training and _ranks() > 1:
+            normal_BD = self._normalised_over_ranks(x_BD)
+            scaled_BD = normal_BD if weight_D is None else normal_BD * weight_D
+            return scaled_BD if bias_D is None else scaled_BD + bias_D
+        return functional.batch_norm(
+            x_BD,
+            self.running_mean,
+            self.running_var,
+            weight_D,
+            bias_D,
+            training=self.training and len(x_BD) > 1,
+            momentum=self.momentum or 0.0,
+            eps=self.eps,
+        )
+
+    def _normalised_over_ranks(self, x_BD: Tensor) -> Tensor:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        rows, mean_D, var_D = _statistics_over_ranks(x_BD)
+        if rows < 2:
+            return (x_BD - self.running_mean) * (self.running_var + self.eps).rsqrt()
+        with torch.no_grad():
+            momentum = self.momentum or 0.0
+            self.running_mean.lerp_(mean_D, momentum)
+            self.running_var.lerp_(var_D * (rows / (rows - 1)), momentum)  # unbiased, as in torch
+        return (x_BD - mean_D) * (var_D + self.eps).rsqrt()
+
+
+def _ranks() -> int:
+    alone = not (distributed.is_available() and distributed.is_initialized())
+    return 1 if alone else distributed.get_world_size()
+
+
+def _statistics_over_ranks(x_BD: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Rows, mean and biased variance over all ranks, by one exchange."""
+    mean_D = x_BD.mean(dim=0) if len(x_BD) else x_BD.sum(dim=0)
+    spread_D = (x_BD - mean_D).square().sum(dim=0)
+    local = torch.cat([mean_D, spread_D, mean_D.new_tensor([len(x_BD)])])
+    rank, ranks = distributed.get_rank(), distributed.get_world_size()
+    slots = functional.pad(local.unsqueeze(0), (0, 0, rank, ranks - rank - 1))
+    every: Tensor = _SumOverRanks.apply(slots)  # type: ignore[no-untyped-call]
+    width = x_BD.shape[1]
+    mean_RD, spread_RD, rows_R1 = every[:, :width], every[:, width:-1], every[:, -1:].detach()
+    rows = float(rows_R1.sum())
+    total_mean_D = (rows_R1 * mean_RD).sum(dim=0) / max(rows, 1.0)
+    between_RD = rows_R1 * (mean_RD - total_mean_D).square()
+    return rows, total_mean_D, (spread_RD + between_RD).sum(dim=0) / max(rows, 1.0)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """A sum over ranks whose gradient is the sum of the ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> Tensor:
+        total = gradient[0].clone()
+        distributed.all_reduce(total)
+        return total

@@ -1,0 +1,296 @@
+"""An M-scan-style model: interests from other scenarios, and the scenario's own pull taken out.
+
+    z       = Linear([GRU(history in this scenario) | e_s])
+    v       = attention over the whole history, by relevance to the candidate and to z
+    M       = MLP([u | q | z | v]),  S = MLP(e_s)
+    product     p = sigmoid(M) sigmoid(S),  loss = BCE(p) + alpha BCE(sigmoid(S)),
+                score = sigmoid(S) (sigmoid(M) - c)
+    additive    p = sigmoid(M + S),  score = M + mean of S over the scenarios
+
+M is the matched interest, S what the scenario does to clicks whoever looks and whatever is shown;
+c is the interest that the counterfactual, unmatched item keeps.
+
+This is a reconstruction. What is known of the paper, Zhu et al., "M-scan: A Multi-Scenario
+Causal-driven Adaptive Network for Recommendation", WWW 2024, is its two modules, its causal graph,
+and that a sequence model reads the current scenario's history; its formulas are not public. The
+attention is DIN's (Zhou et al., KDD 2018) with a second term for the scenario, or a plain matrix
+co-attention; the elimination is MACR's (Wei et al., KDD 2021), which has the same causal graph.
+
+Without a history (`all_history=0`), z comes from e_s alone and v is left out.
+Suffixes: B rows, T history steps, C steps in the current scenario, F item fields, K embedding
+width, H hidden width.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from winnow.data.batches import HistoryBatch
+from winnow.data.schema import DatasetSchema
+from winnow.ranking.blocks import MLP
+from winnow.ranking.inputs import InputConfig, scenario_embedding
+from winnow.ranking.models.base import ModelConfig, RankingModel
+
+__all__ = ["MScan", "MScanConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MScanConfig(ModelConfig):
+    all_history: int = 0
+    """Liked items before each row that the model sees, over all scenarios; 0: none."""
+    current_history: int = 20
+    """Of these, how many of the row's own scenario its encoder reads."""
+    hidden: int = 64
+    """H: width of the encoder and of the attention."""
+    predictor: tuple[int, ...] = (200, 80)
+    """Widths of the network of the matched interest, before its logit."""
+    scenario_tower: tuple[int, ...] = (16,)
+    """Widths of the scenario's network, before its logit."""
+    attention: Literal["target", "matrix", "none"] = "target"
+    """`target` weighs each step by candidate and scenario, `matrix` pairs the current scenario's
+    steps with all; `none` is the ablation without interests from other scenarios."""
+    exclude_current: bool = False
+    """Whether the attention leaves out the current scenario's steps, which the encoder has read."""
+    elimination: Literal["product", "additive", "none"] = "product"
+    """How the scenario's pull is modelled and taken out; `none` is the ablation without."""
+    alpha: float = 0.1
+    """Weight of the scenario network's own loss; of `product` only."""
+    reference: float = 0.0
+    """c, in [0, 1); 0 leaves the probability p as the score. Of `product` only."""
+
+    @property
+    def history(self) -> int:
+        return self.all_history
+
+    def __post_init__(self) -> None:
+        ModelConfig.__post_init__(self)
+        if self.history < 0 or min(self.current_history, self.hidden) < 1:
+            raise ValueError(
+                f"MScanConfig.all_history must not be negative, current_history and hidden must be "
+                f"positive, got {self.history}, {self.current_history} and {self.hidden}"
+            )
+        if self.alpha < 0 or not 0 <= self.reference < 1:
+            raise ValueError(
+                f"MScanConfig.alpha must not be negative and reference must be in [0, 1), "
+                f"got {self.alpha} and {self.reference}"
+            )
+
+
+class MScan(RankingModel):
+    """Scores by what matches, not by where it is shown."""
+
+    Config = MScanConfig
+
+    def __init__(self, schema: DatasetSchema, inputs: InputConfig, config: MScanConfig) -> None:
+        super().__init__(schema, inputs, config)
+        names = schema.select("sparse")
+        items = set(schema.select("sparse", ["item"]))
+        self._item_fields = [place for place, name in enumerate(names) if name in items]
+        self._config = config
+        self._pull_B: Tensor | None = None
+        self.scenarios = scenario_embedding(self.num_scenarios, inputs)
+        width = self.inputs.width + config.hidden
+        if config.history:
+            step_width = len(self._item_fields) * inputs.dim
+            self.encoder: ScenarioEncoder | None = ScenarioEncoder(step_width, config.hidden)
+            self.to_z = nn.Linear(config.hidden + inputs.dim, config.hidden)
+            if config.attention != "none":
+                attention = TargetAttention if config.attention == "target" else MatrixAttention
+                self.attention = attention(step_width, config.hidden)
+                width += config.hidden
+        else:
+            self.encoder = None
+            self.to_z = nn.Linear(inputs.dim, config.hidden)
+        self.predictor = MLP(width, config.predictor, dropout=config.dropout, head=True)
+        if config.elimination != "none":
+            self.scenario_tower = MLP(inputs.dim, config.scenario_tower, head=True)
+
+    def forward(
+        self,
+        sparse_BF: Tensor,
+        dense_BE: Tensor,
+        scenario_B: Tensor,
+        history: HistoryBatch | None = None,
+    ) -> Tensor:
+        """Logits [B]: of p in training, of the score in evaluation, which is p for c = 0."""
+        x_BD = self.inputs(sparse_BF, dense_BE)
+        e_BK = self.scenarios(scenario_B)
+        parts = [x_BD, *self._interests(sparse_BF, scenario_B, e_BK, history)]
+        matched_B: Tensor = self.predictor(torch.cat(parts, dim=1)).squeeze(1)
+        if self._config.elimination == "none":
+            return matched_B
+        pull_B = self.scenario_tower(e_BK).squeeze(1)
+        if self._config.elimination == "additive":
+            return matched_B + (pull_B if self.training else self._mean_pull())
+        return self._product(matched_B, pull_B)
+
+    def _interests(
+        self, sparse_BF: Tensor, scenario_B: Tensor, e_BK: Tensor, history: HistoryBatch | None
+    ) -> list[Tensor]:
+        """z, and v where there is attention over a history."""
+        if self.encoder is None:
+            return [self.to_z(e_BK)]
+        assert history is not None, "a model with a history was given none"
+        step_BTD = self.inputs.lookup(history.sparse_BTF, self._item_fields).flatten(2)
+        there_BT = history.scenario_BT >= 0
+        current_BT = history.scenario_BT == scenario_B.unsqueeze(1)
+        steps = CurrentSteps.of(step_BTD, current_BT, self._config.current_history)
+        state_BCH, last_BH = self.encoder(steps)
+        z_BH = self.to_z(torch.cat([last_BH, e_BK], dim=1))
+        if self._config.attention == "none":
+            return [z_BH]
+        seen_BT = there_BT & ~current_BT if self._config.exclude_current else there_BT
+        candidate_BD = self.inputs.lookup(sparse_BF[:, self._item_fields], self._item_fields)
+        v_BH = self.attention(
+            step_BTD, seen_BT, candidate_BD.flatten(1), z_BH, state_BCH, steps.there_BC
+        )
+        return [z_BH, v_BH]
+
+    def _product(self, matched_B: Tensor, pull_B: Tensor) -> Tensor:
+        log_p_B = functional.logsigmoid(matched_B) + functional.logsigmoid(pull_B)
+        self._pull_B = pull_B if self.training else None
+        if self.training or not self._config.reference:
+            return log_p_B - torch.log(-torch.expm1(log_p_B))  # the logit of p
+        # score + c = p + c (1 - sigmoid(S)): between 0 and 1, in the order of the score
+        return torch.logit(log_p_B.exp() + self._config.reference * torch.sigmoid(-pull_B))
+
+    def _mean_pull(self) -> Tensor:
+        """The scenario's logit, averaged over all scenarios."""
+        mean: Tensor = self.scenario_tower(self.scenarios.weight).mean()
+        return mean
+
+    def auxiliary_loss(self, label_B: Tensor) -> Tensor | None:
+        if self._pull_B is None or not self._config.alpha:
+            return None
+        loss = functional.binary_cross_entropy_with_logits(self._pull_B, label_B, reduction="sum")
+        return self._config.alpha * loss
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentSteps:
+    """The last steps of each row's own scenario, oldest first, padded at the end."""
+
+    step_BCD: Tensor
+    there_BC: Tensor
+
+    @classmethod
+    def of(cls, step_BTD: Tensor, current_BT: Tensor, length: int) -> "CurrentSteps":
+        rank_BT = current_BT.flip(1).cumsum(1).flip(1)  # 1 for the newest of the scenario
+        kept_BT = current_BT & (rank_BT <= length)
+        first_BT = torch.argsort((~kept_BT).byte(), dim=1, stable=True)[:, :length]
+        step_BCD = step_BTD.take_along_dim(first_BT.unsqueeze(2), dim=1)
+        return cls(step_BCD, kept_BT.take_along_dim(first_BT, dim=1))
+
+
+class ScenarioEncoder(nn.Module):
+    """A GRU over the steps of the current scenario."""
+
+    def __init__(self, step_width: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(step_width, hidden, batch_first=True)
+        self.empty_H = nn.Parameter(torch.zeros(hidden))
+        """Stands for a history without a step."""
+
+    def forward(self, steps: CurrentSteps) -> tuple[Tensor, Tensor]:
+        """State after every step, [B, C, H], and after the last, [B, H]."""
+        count_B = steps.there_BC.sum(dim=1)
+        # one row more, so that the GRU takes part in a batch without rows too
+        padded_BCD = functional.pad(steps.step_BCD, (0, 0, 0, 0, 0, 1))
+        length_B = functional.pad(count_B.clamp(min=1), (0, 1), value=1)
+        packed = pack_padded_sequence(
+            padded_BCD, length_B.cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, last_1BH = self.gru(packed)
+        state_BCH, _ = pad_packed_sequence(
+            states, batch_first=True, total_length=padded_BCD.shape[1]
+        )
+        known_B1 = (count_B > 0).unsqueeze(1)
+        return state_BCH[:-1], torch.where(known_B1, last_1BH[0, :-1], self.empty_H)
+
+
+class TargetAttention(nn.Module):
+    """Weights each step by its relevance to the candidate and to the scenario.
+
+    weight = softmax over steps of a([k, q, k - q, k q]) + b([k, z, k z])
+    """
+
+    def __init__(self, step_width: int, hidden: int) -> None:
+        super().__init__()
+        self.to_key = nn.Linear(step_width, hidden)
+        self.to_query = nn.Linear(step_width, hidden)
+        self.to_state = nn.Linear(hidden, hidden)
+        self.to_value = nn.Linear(step_width, hidden)
+        self.by_candidate = nn.Sequential(nn.Linear(4 * hidden, 16), nn.ReLU(), nn.Linear(16, 1))
+        self.by_scenario = nn.Sequential(
+            nn.Linear(3 * hidden, 16), nn.ReLU(), nn.Linear(16, 1, bias=False)
+        )
+
+    def forward(
+        self,
+        step_BTD: Tensor,
+        there_BT: Tensor,
+        candidate_BD: Tensor,
+        z_BH: Tensor,
+        state_BCH: Tensor,
+        current_BC: Tensor,
+    ) -> Tensor:
+        """[B, H]; zeros where there is no step."""
+        k_BTH = self.to_key(step_BTD)
+        q_BTH = self.to_query(candidate_BD).unsqueeze(1).expand_as(k_BTH)
+        z_BTH = self.to_state(z_BH).unsqueeze(1).expand_as(k_BTH)
+        a_BT1 = self.by_candidate(torch.cat([k_BTH, q_BTH, k_BTH - q_BTH, k_BTH * q_BTH], dim=2))
+        b_BT1 = self.by_scenario(torch.cat([k_BTH, z_BTH, k_BTH * z_BTH], dim=2))
+        weight_BT = masked_softmax((a_BT1 + b_BT1).squeeze(2), there_BT)
+        v_BH: Tensor = (weight_BT.unsqueeze(2) * self.to_value(step_BTD)).sum(dim=1)
+        return v_BH
+
+
+class MatrixAttention(nn.Module):
+    """Pairs every step in the current scenario with every step of the history.
+
+    C = G W K / sqrt(H);  v = Linear([mean of softmax_T(C) K | mean of softmax_C(C) G])
+    """
+
+    def __init__(self, step_width: int, hidden: int) -> None:
+        super().__init__()
+        self.to_key = nn.Linear(step_width, hidden)
+        self.pair = nn.Linear(hidden, hidden, bias=False)
+        self.to_value = nn.Linear(2 * hidden, hidden)
+
+    def forward(
+        self,
+        step_BTD: Tensor,
+        there_BT: Tensor,
+        candidate_BD: Tensor,
+        z_BH: Tensor,
+        state_BCH: Tensor,
+        current_BC: Tensor,
+    ) -> Tensor:
+        """[B, H]; the value of zeros where there is no step in one of the two."""
+        k_BTH = self.to_key(step_BTD)
+        pair_BCT = self.pair(state_BCH) @ k_BTH.mT / math.sqrt(k_BTH.shape[2])
+        both_BCT = current_BC.unsqueeze(2) & there_BT.unsqueeze(1)
+        over_all_BCT = masked_softmax(pair_BCT, both_BCT)
+        over_current_BTC = masked_softmax(pair_BCT.mT, both_BCT.mT)
+        all_BH = masked_mean(over_all_BCT @ k_BTH, current_BC)
+        current_BH = masked_mean(over_current_BTC @ state_BCH, there_BT)
+        v_BH: Tensor = self.to_value(torch.cat([all_BH, current_BH], dim=1))
+        return v_BH
+
+
+def masked_softmax(score_BT: Tensor, there_BT: Tensor) -> Tensor:
+    """Softmax over the last dimension of what is there; all zeros if nothing is."""
+    low = torch.finfo(score_BT.dtype).min
+    weight_BT = torch.softmax(score_BT.masked_fill(~there_BT, low), dim=-1)
+    return weight_BT * there_BT
+
+
+def masked_mean(x_BTH: Tensor, there_BT: Tensor) -> Tensor:
+    """Mean over T of what is there; zeros if nothing is."""
+    count_B1 = there_BT.sum(dim=1, keepdim=True).clamp(min=1)
+    return (x_BTH * there_BT.unsqueeze(2)).sum(dim=1) / count_B1

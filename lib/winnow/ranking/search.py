@@ -1,0 +1,61 @@
+"""What hyper-parameter search tries: fields of a `RankerConfig` and the values they may take.
+
+A candidate is a list of `field=value` texts as `--set` takes them, so the winner can be written
+down, read and typed. The choices of architecture are those of Scenario-Wise Rec (CIKM 2025).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Choice", "LogUniform", "search_space"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some values, as texts."""
+
+    values: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LogUniform:
+    """A number between two, its logarithm uniform."""
+
+    low: float
+    high: float
+
+
+TRAINING: Mapping[str, Choice | LogUniform] = {
+    "optimizer.lr": LogUniform(5e-4, 5e-3),
+    "optimizer.weight_decay": LogUniform(1e-7, 1e-5),
+    "batch_size": Choice(("1024", "2048", "4096")),
+    "inputs.dim": Choice(("16", "32", "64")),
+    "architecture.dropout": Choice(("0.0", "0.1", "0.2", "0.3", "0.4")),
+}
+"""Of every model."""
+
+HIDDEN = Choice(("128,64,32", "256,128,64", "512,256,128"))
+WIDTHS = Choice(("128", "256", "512"))
+
+ARCHITECTURE: Mapping[str, Mapping[str, Choice]] = {
+    "shared_bottom": {
+        "architecture.bottom": Choice(("128", "256", "512", "512,256", "256,128")),
+        "architecture.tower": Choice(("8", "16", "64,32")),
+    },
+    "star": {
+        "architecture.hidden": HIDDEN,
+        "architecture.auxiliary": Choice(("8", "16", "32")),
+    },
+    "mmoe": {"architecture.expert": WIDTHS},
+    "ple": {"architecture.expert": WIDTHS, "architecture.num_levels": Choice(("1", "2"))},
+    "sar_net": {
+        "architecture.num_shared": Choice(("2", "4", "8")),
+        "architecture.num_own": Choice(("1", "2")),
+    },
+}
+"""Of one model each; a model without an entry is tuned in its default sizes."""
+
+
+def search_space(model: str) -> dict[str, Choice | LogUniform]:
+    """All fields to search for a model."""
+    return {**TRAINING, **ARCHITECTURE.get(model, {})}

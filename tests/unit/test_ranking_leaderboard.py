@@ -1,0 +1,67 @@
+import pytest
+
+from winnow.ranking.leaderboard import leaderboard, markdown
+from winnow.ranking.plot import plot_leaderboard
+
+
+def run(model, seed, auc, home=None):
+    return {
+        "model": model,
+        "seed": seed,
+        "auc": auc,
+        "logloss": 0.5,
+        "auc_by_scenario": {"home": home if home is not None else auc, "cart": None},
+        "parameters": 12_345,
+        "rows_per_s": 1000 * (seed + 1),
+        "epochs": 3,
+        "seconds": 2.0,
+    }
+
+
+RUNS = [
+    run("shared_bottom", 0, 0.70),
+    run("star", 1, 0.84),
+    run("shared_bottom", 1, 0.72),
+    run("star", 0, 0.80),
+    run("m2m", 0, 0.60),
+]
+
+
+def test_means_and_spreads_by_hand():
+    board = leaderboard(RUNS)
+    assert list(board) == ["star", "shared_bottom", "m2m"]  # best first
+    star = board["star"]
+    assert star["auc"] == pytest.approx(0.82)
+    assert star["auc_spread"] == pytest.approx(0.0282843, abs=1e-6)  # of 0.80 and 0.84, n - 1
+    assert star["seeds"] == [0, 1]
+    assert star["rows_per_s"] == 1500
+    assert star["auc_by_scenario"] == {"home": pytest.approx(0.82), "cart": None}
+    # differences 0.10 and 0.12: t = 0.11 / (0.0141 / sqrt 2) = 11, one degree of freedom
+    assert star["p_value"] == pytest.approx(0.0577, abs=1e-4)
+
+
+def test_what_one_seed_cannot_tell_is_none():
+    board = leaderboard(RUNS)
+    assert board["m2m"]["auc_spread"] is None
+    assert board["m2m"]["p_value"] is None
+    assert board["shared_bottom"]["p_value"] is None
+    assert leaderboard(RUNS[1:2])["star"]["p_value"] is None  # no reference
+
+
+def test_equal_models_are_not_significant():
+    runs = [run("shared_bottom", s, 0.7) for s in range(3)] + [
+        run("star", s, 0.7) for s in range(3)
+    ]
+    assert leaderboard(runs)["star"]["p_value"] is None
+
+
+def test_the_table():
+    head, rule, star, *_ = markdown(leaderboard(RUNS)).splitlines()
+    assert head == "| model | AUC | logloss | home | cart | p | parameters | rows/s |"
+    assert rule.count("---:") == 7
+    assert star == ("| star | 0.8200 ± 0.0283 | 0.5000 | 0.8200 | - | 0.058 | 12,345 | 1,500 |")
+
+
+def test_the_plot_is_a_picture(tmp_path):
+    plot_leaderboard(leaderboard(RUNS), "by hand", tmp_path / "board.png")
+    assert (tmp_path / "board.png").read_bytes().startswith(b"\x89PNG")
