@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -134,8 +135,17 @@ def test_movielens_needs_a_folder():
         prepare.PrepareConfig(reader="movielens")
 
 
+def simulated(config):
+    """All chunks of a simulated log as one, and its two tables."""
+    stream = simulate(config)
+    chunks = list(stream.chunks)
+    columns = ("user_N", "item_N", "label_N", "scenario_N", "probability_N")
+    whole = {name: np.concatenate([getattr(c, name) for c in chunks]) for name in columns}
+    return SimpleNamespace(**whole, num_chunks=len(chunks)), *stream.tables()
+
+
 def test_simulated_labels_follow_their_probabilities():
-    log = simulate(SimulateConfig(num_users=300, num_items=200, views_per_user=100))
+    log, *_ = simulated(SimulateConfig(num_users=300, num_items=200, views_per_user=100))
     # 30,000 independent draws: the mean is within 5 standard errors of its expectation
     assert log.label_N.mean() == pytest.approx(log.probability_N.mean(), abs=0.015)
     for low in (0.0, 0.25, 0.5, 0.75):
@@ -146,16 +156,26 @@ def test_simulated_labels_follow_their_probabilities():
 
 def test_simulation_is_a_function_of_its_config():
     config = SimulateConfig(num_users=20, num_items=30, views_per_user=10)
-    first, second = simulate(config), simulate(config)
+    (first, _, items), (second, _, same) = simulated(config), simulated(config)
     assert (first.label_N == second.label_N).all()
-    assert first.items.text.tolist() == second.items.text.tolist()
-    other = simulate(replace(config, seed=8))
-    assert first.items.text.tolist() != other.items.text.tolist()
+    assert items.text.tolist() == same.text.tolist()
+    _, _, others = simulated(replace(config, seed=8))
+    assert items.text.tolist() != others.text.tolist()
+
+
+def test_a_large_simulation_comes_in_chunks_of_users():
+    config = SimulateConfig(num_users=4500, num_items=12, views_per_user=10)
+    log, users, _ = simulated(config)
+    assert log.num_chunks == 3
+    assert log.user_N.tolist() == np.repeat(np.arange(4500), 10).tolist()
+    assert users.raw_id.tolist() == [f"u{row}" for row in range(4500)]
+    halves = log.label_N.reshape(4500, 10)[:2000], log.label_N.reshape(4500, 10)[2000:4000]
+    assert (halves[0] != halves[1]).any()  # chunks are drawn anew
 
 
 def test_titles_are_distinct():
-    titles = simulate(SimulateConfig()).items.title
-    assert len(set(titles)) == len(titles)
+    _, _, items = simulated(SimulateConfig(num_users=2))
+    assert len(set(items.title)) == len(items.title) == 1200
 
 
 def test_more_views_than_items_are_refused():

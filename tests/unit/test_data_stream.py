@@ -16,8 +16,7 @@ from winnow.data import progress
 from winnow.data.parts import PartWriter
 from winnow.data.prepare import write_dataset
 from winnow.data.progress import Progress
-from winnow.data.raw import Chunk, RawStream, RawTable
-from winnow.data.simulate import SimulateConfig, simulate
+from winnow.data.raw import Chunk, RawLog, RawStream, RawTable
 from winnow.data.split import SplitConfig
 from winnow.errors import DataError
 
@@ -79,7 +78,15 @@ def test_how_a_log_is_cut_changes_no_byte(tmp_path, kind):
 
 
 def test_nor_does_how_a_log_in_memory_is_cut(tmp_path):
-    log = simulate(SimulateConfig(num_users=30, num_items=40, views_per_user=20))
+    rows = draw(600)
+    columns = ("user_N", "item_N", "label_N", "scenario_N", "time_N")
+    log = RawLog(
+        name="in memory",
+        scenarios=("a", "b"),
+        users=table("user", 20),
+        items=table("item", 30),
+        **{name: getattr(rows, name) for name in columns},
+    )
     write(tmp_path / "whole", log)
     write(tmp_path / "cut", log.stream(chunk_rows=70))
     assert files(tmp_path / "whole") == files(tmp_path / "cut")

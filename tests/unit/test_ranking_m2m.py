@@ -54,18 +54,18 @@ def test_rows_do_not_attend_to_each_other():
 def test_attention_is_scaled_dot_product_attention(num_tokens):
     torch.manual_seed(0)
     attention = Attention(8, 2)
-    token, source = torch.randn(num_tokens, 3, 8), torch.randn(4, 3, 8)
+    token, other = torch.randn(num_tokens, 3, 8), torch.randn(4, 3, 8)
+    key, value = attention.key_value.weight.chunk(2)
 
-    def heads(linear, x_TBK):
-        return linear(x_TBK).unflatten(2, (2, 4)).permute(1, 2, 0, 3)  # [B, H, T, P]
+    def heads(weight, x_TBK):
+        return (x_TBK @ weight.T).unflatten(2, (2, 4)).permute(1, 2, 0, 3)  # [B, H, T, P]
 
-    read = functional.scaled_dot_product_attention(
-        heads(attention.query, token),
-        heads(attention.key, source),
-        heads(attention.value, source),
-    )
-    expected = attention.out(read.permute(2, 0, 1, 3).flatten(2))
-    torch.testing.assert_close(attention(token, source), expected)
+    for source in (other, token):
+        read = functional.scaled_dot_product_attention(
+            heads(attention.query.weight, token), heads(key, source), heads(value, source)
+        )
+        expected = attention.out(read.permute(2, 0, 1, 3).flatten(2))
+        torch.testing.assert_close(attention(token, source), expected)
 
 
 def test_the_transformer_is_that_of_torch_without_biases_and_last_norms():
@@ -75,7 +75,7 @@ def test_the_transformer_is_that_of_torch_without_biases_and_last_norms():
     torch_decoder = torch.nn.TransformerDecoderLayer(8, 2, 16, batch_first=True).eval()
 
     def copy_attention(to, of):
-        weights = [of.query.weight, of.key.weight, of.value.weight]
+        weights = [of.query.weight, of.key_value.weight]
         to.in_proj_weight.copy_(torch.cat(weights))
         to.out_proj.weight.copy_(of.out.weight)  # biases of both start at 0
 

@@ -14,12 +14,13 @@ The chance of a click on item i by user u in scenario s is the logistic function
 A taste is one of K profiles over topics; age and region hint at it, the rest is the user's own.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.data.raw import RawLog, RawTable
+from winnow.data.raw import Chunk, RawStream, RawTable
 from winnow.data.simulated_words import TOPICS, describe_items
 
 __all__ = ["SimulateConfig", "simulate"]
@@ -38,6 +39,8 @@ HINT = 0.5
 FIRST_DAY = 1_750_000_000
 """Unix time of the first impression."""
 DAYS = 60
+USERS_PER_CHUNK = 2000
+"""Drawn together: some 100 MB at the default sizes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,36 +62,77 @@ class SimulateConfig:
             )
 
 
-def simulate(config: SimulateConfig) -> RawLog:
-    """The whole log; equal configs give equal logs."""
-    rng = np.random.default_rng(config.seed)
-    taste_KT = _tastes(config.num_tastes, rng)
-    taste_U = rng.integers(config.num_tastes, size=config.num_users)
-    interest_UT = taste_KT[taste_U] + rng.normal(0, 0.1, (config.num_users, len(TOPICS)))
-    topic_I = rng.integers(len(TOPICS), size=config.num_items)
-    quality_I = rng.normal(size=config.num_items)
-    popularity_I = rng.permutation(1.0 / np.arange(10, config.num_items + 10))
+@dataclass(frozen=True, slots=True)
+class World:
+    """What all users have in common."""
 
-    item_UV = _exposed_items(interest_UT[:, topic_I], popularity_I, config.views_per_user, rng)
-    user_N = np.repeat(np.arange(config.num_users), config.views_per_user)
-    item_N = item_UV.ravel()
+    taste_KT: Floats
+    topic_I: NDArray[np.int64]
+    quality_I: Floats
+    popularity_I: Floats
+    shift_ST: Floats
+    items: RawTable
+
+
+def simulate(config: SimulateConfig) -> RawStream:
+    """The log, a chunk for every `USERS_PER_CHUNK` users; equal configs give equal logs."""
+    world = _world(config, np.random.default_rng([config.seed, 0]))
+    users: list[RawTable] = []
+
+    def chunks() -> Iterator[Chunk]:
+        for number, first in enumerate(range(0, config.num_users, USERS_PER_CHUNK)):
+            rng = np.random.default_rng([config.seed, 1 + number])
+            rows = range(first, min(first + USERS_PER_CHUNK, config.num_users))
+            taste_U = rng.integers(config.num_tastes, size=len(rows))
+            users.append(_user_table(taste_U, first, rng))
+            yield _impressions(world, taste_U, first, config.views_per_user, rng)
+
+    return RawStream(
+        name="simulated",
+        scenarios=SCENARIOS,
+        chunks=chunks(),
+        tables=lambda: (_joined(users), world.items),
+    )
+
+
+def _world(config: SimulateConfig, rng: np.random.Generator) -> World:
+    topic_I = rng.integers(len(TOPICS), size=config.num_items)
+    return World(
+        taste_KT=_tastes(config.num_tastes, rng),
+        topic_I=topic_I,
+        quality_I=rng.normal(size=config.num_items),
+        popularity_I=rng.permutation(1.0 / np.arange(10, config.num_items + 10)),
+        shift_ST=rng.normal(0, 0.4, (len(SCENARIOS), len(TOPICS))),
+        items=_item_table(topic_I, rng),
+    )
+
+
+def _impressions(
+    world: World,
+    taste_U: NDArray[np.integer],
+    first_user: int,
+    num_views: int,
+    rng: np.random.Generator,
+) -> Chunk:
+    """All views of the users with those tastes, in the order of the users."""
+    num_users = len(taste_U)
+    interest_UT = world.taste_KT[taste_U] + rng.normal(0, 0.1, (num_users, len(TOPICS)))
+    mood_U = rng.normal(0, 0.3, num_users)
+    affinity_UI = interest_UT[:, world.topic_I]
+    user_N = np.repeat(np.arange(num_users), num_views)
+    item_N = _exposed_items(affinity_UI, world.popularity_I, num_views, rng).ravel()
     scenario_N = rng.choice(len(SCENARIOS), size=len(user_N), p=SHARE_S)
-    shift_ST = rng.normal(0, 0.4, (len(SCENARIOS), len(TOPICS)))
-    mood_U = rng.normal(0, 0.3, config.num_users)
+    topic_N = world.topic_I[item_N]
     logit_N = (
         BIAS_S[scenario_N]
-        + PULL_S[scenario_N] * interest_UT[user_N, topic_I[item_N]]
-        + PUSH_S[scenario_N] * quality_I[item_N]
-        + shift_ST[scenario_N, topic_I[item_N]]
+        + PULL_S[scenario_N] * interest_UT[user_N, topic_N]
+        + PUSH_S[scenario_N] * world.quality_I[item_N]
+        + world.shift_ST[scenario_N, topic_N]
         + mood_U[user_N]
     )
     probability_N = 1 / (1 + np.exp(-logit_N))
-    return RawLog(
-        name="simulated",
-        scenarios=SCENARIOS,
-        users=_user_table(taste_U, rng),
-        items=_item_table(topic_I, rng),
-        user_N=user_N.astype(np.int32),
+    return Chunk(
+        user_N=(first_user + user_N).astype(np.int32),
         item_N=item_N.astype(np.int32),
         label_N=(rng.random(len(user_N)) < probability_N).astype(np.float32),
         scenario_N=scenario_N.astype(np.int16),
@@ -116,7 +160,9 @@ def _exposed_items(
     return rng.permuted(top_UV, axis=1)
 
 
-def _user_table(taste_U: NDArray[np.integer], rng: np.random.Generator) -> RawTable:
+def _user_table(
+    taste_U: NDArray[np.integer], first_user: int, rng: np.random.Generator
+) -> RawTable:
     num_users = len(taste_U)
 
     def hinting(choices: tuple[str, ...]) -> NDArray[np.str_]:
@@ -125,7 +171,7 @@ def _user_table(taste_U: NDArray[np.integer], rng: np.random.Generator) -> RawTa
         choice_U = np.where(tells_U, taste_U % len(choices), noise_U)
         return np.array([choices[choice] for choice in choice_U])
 
-    user_id = np.array([f"u{row}" for row in range(num_users)])
+    user_id = np.array([f"u{first_user + row}" for row in range(num_users)])
     age, region = hinting(AGES), hinting(REGIONS)
     activity = rng.gamma(2.0, 2.0, num_users)
     words = [f"reader aged {a}, lives {r}" for a, r in zip(age, region, strict=True)]
@@ -134,6 +180,17 @@ def _user_table(taste_U: NDArray[np.integer], rng: np.random.Generator) -> RawTa
         text=np.array(words),
         sparse={"user_id": user_id, "age": age, "region": region},
         dense={"years_registered": activity},
+    )
+
+
+def _joined(tables: list[RawTable]) -> RawTable:
+    """Tables of the same columns, one below the other."""
+    first = tables[0]
+    return RawTable(
+        raw_id=np.concatenate([table.raw_id for table in tables]),
+        text=np.concatenate([table.text for table in tables]),
+        sparse={n: np.concatenate([table.sparse[n] for table in tables]) for n in first.sparse},
+        dense={n: np.concatenate([table.dense[n] for table in tables]) for n in first.dense},
     )
 
 

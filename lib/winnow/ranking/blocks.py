@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from winnow.ranking.batch_norm import BatchNorm
+from winnow.ranking.dropout import Dropout
 
-__all__ = ["MLP", "BatchNorm", "Experts", "Gate", "GateNU", "mix"]
+__all__ = ["MLP", "BatchNorm", "Dropout", "Experts", "Gate", "GateNU", "mix"]
 
 
 class MLP(nn.Sequential):
@@ -31,7 +32,7 @@ class MLP(nn.Sequential):
         for n_in, n_out in zip((width, *hidden), hidden, strict=False):
             layers += [nn.Linear(n_in, n_out), BatchNorm(n_out), nn.ReLU()]
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
         if head:
             layers.append(nn.Linear(hidden[-1] if hidden else width, 1))
         super().__init__(*layers)
@@ -59,7 +60,7 @@ class Experts(nn.Module):
         for linear, n_out in zip(linears, hidden, strict=True):
             layers += [linear, BatchNorm(num_experts * n_out), nn.ReLU()]
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x_BD: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
+from winnow.ranking.dropout import Dropout
 from winnow.ranking.inputs import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import StarLinear
@@ -87,7 +88,7 @@ class AdaptDhm(RankingModel):
         )
         if self.compat:
             self.layers.apply(_draw_factors)
-        self.dropout = config.dropout
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         x_BD = torch.cat([self.inputs(sparse_BF, dense_BE), self.scenario(scenario_B)], dim=1)
@@ -100,7 +101,7 @@ class AdaptDhm(RankingModel):
         h = x_BD
         *hidden, last = self.layers
         for layer in hidden:
-            h = functional.dropout(layer(cluster, h).relu(), self.dropout, self.training)
+            h = self.dropout(layer(cluster, h).relu())
         logit_B1: Tensor = last(cluster, h)
         return logit_B1
 

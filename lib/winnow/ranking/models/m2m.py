@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.blocks import MLP, BatchNorm, mix
+from winnow.ranking.blocks import MLP, BatchNorm, Dropout, mix
 from winnow.ranking.inputs import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
@@ -102,7 +102,7 @@ class M2M(RankingModel):
             nn.Linear(self.inputs.width + inputs.dim, config.num_experts * config.expert),
             BatchNorm(config.num_experts * config.expert),
             nn.LeakyReLU(SLOPE),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Unflatten(1, (config.num_experts, config.expert)),
         )
         self.meta = MetaLayers(inputs.dim, config.expert)
@@ -211,7 +211,7 @@ class Attend(nn.Module):
     def __init__(self, dim: int, config: M2MConfig) -> None:
         super().__init__()
         self.attention = Attention(dim, config.num_heads)
-        self.dropout = nn.Dropout(config.transformer_dropout)
+        self.dropout = Dropout(config.transformer_dropout)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, token_TBK: Tensor, source_TBK: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ class Refine(nn.Module):
             nn.Linear(dim, config.feedforward),
             nn.ReLU(),
             nn.Linear(config.feedforward, dim),
-            nn.Dropout(config.transformer_dropout),
+            Dropout(config.transformer_dropout),
         )
         self.norm = nn.LayerNorm(dim)
 
@@ -250,15 +250,19 @@ class Attention(nn.Module):
         super().__init__()
         self.shape_HP = num_heads, dim // num_heads
         self.query = nn.Linear(dim, dim, bias=False)
-        self.key = nn.Linear(dim, dim, bias=False)
-        self.value = nn.Linear(dim, dim, bias=False)
+        self.key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, token_TBK: Tensor, source_TBK: Tensor) -> Tensor:
-        scale = 1 / math.sqrt(self.shape_HP[1])
-        query_HPTB = self._project(self.query.weight * scale, token_TBK)
-        key_HPTB = self._project(self.key.weight, source_TBK)
-        value_HPTB = self._project(self.value.weight, source_TBK)
+        query_KK = self.query.weight / math.sqrt(self.shape_HP[1])
+        key_value_2KK = self.key_value.weight
+        if source_TBK is token_TBK:  # one product instead of two
+            query_HPTB, key_HPTB, value_HPTB = self._project(
+                torch.cat([query_KK, key_value_2KK]), token_TBK
+            )
+        else:
+            (query_HPTB,) = self._project(query_KK, token_TBK)
+            key_HPTB, value_HPTB = self._project(key_value_2KK, source_TBK)
         read = []
         for query_HPB in query_HPTB.unbind(2):
             weight_HTB = (query_HPB.unsqueeze(2) * key_HPTB).sum(1).softmax(1)
@@ -267,9 +271,10 @@ class Attention(nn.Module):
         out_TBK: Tensor = self.out(read_KTB.flatten(1).T).view(token_TBK.shape)
         return out_TBK
 
-    def _project(self, weight_KK: Tensor, token_TBK: Tensor) -> Tensor:
-        """The tokens times a weight, rows last: [H, P, T, B]."""
-        return (weight_KK @ token_TBK.flatten(0, 1).T).view(*self.shape_HP, *token_TBK.shape[:2])
+    def _project(self, weight: Tensor, token_TBK: Tensor) -> tuple[Tensor, ...]:
+        """The tokens times each [K, K] of a weight, rows last: some [H, P, T, B]."""
+        projected = weight @ token_TBK.flatten(0, 1).T
+        return projected.view(-1, *self.shape_HP, *token_TBK.shape[:2]).unbind(0)
 
 
 def _leaky(x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.blocks import Gate, mix
+from winnow.ranking.blocks import Dropout, Gate, mix
 from winnow.ranking.inputs import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import StarLinear
@@ -117,19 +117,18 @@ class LayerExperts(nn.Module):
         self.linear = nn.Linear(n_in, num_experts * n_out)
         self.scale_CO = nn.Parameter(torch.ones(num_experts, n_out))
         self.shift_CO = nn.Parameter(torch.zeros(num_experts, n_out))
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_BI: Tensor) -> Tensor:
         y_BCO = self.linear(x_BI).unflatten(1, self.scale_CO.shape)
         normal_BCO = functional.layer_norm(y_BCO, y_BCO.shape[-1:])
         out_BCO = torch.addcmul(self.shift_CO, normal_BCO, self.scale_CO).relu()
-        return functional.dropout(out_BCO, self.dropout, self.training)
+        dropped_BCO: Tensor = self.dropout(out_BCO)
+        return dropped_BCO
 
 
 def _layer(n_in: int, n_out: int, dropout: float) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU(), nn.Dropout(dropout)
-    )
+    return nn.Sequential(nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU(), Dropout(dropout))
 
 
 def _draw_factors(star: StarLinear) -> None:

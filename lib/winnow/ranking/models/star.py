@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.blocks import MLP, BatchNorm
+from winnow.ranking.blocks import MLP, BatchNorm, Dropout
 from winnow.ranking.inputs import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
@@ -60,7 +60,7 @@ class Star(RankingModel):
             self.layer_norms.extend(
                 nn.ModuleList(BatchNorm(n_out) for _ in schema.scenarios) for n_out in widths
             )
-        self.dropout = config.dropout
+        self.dropout = Dropout(config.dropout)
         self.auxiliary = MLP(width, config.auxiliary, dropout=config.dropout, head=True)
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Star(RankingModel):
         h = self.norm(scenario, x_BD)
         *hidden, last = self.layers
         for layer in hidden:
-            h = functional.dropout(layer(scenario, h).relu(), self.dropout, self.training)
+            h = self.dropout(layer(scenario, h).relu())
         logit_B1: Tensor = last(scenario, h)
         return logit_B1
 

@@ -1,0 +1,37 @@
+"""Dropout that does not cost more than the layer before it."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["Dropout"]
+
+
+class Dropout(nn.Module):
+    """As `nn.Dropout`, with a share rounded to a 256th on a CPU.
+
+    There torch draws one random number for each value, which takes longer than the matrix product
+    of a small layer. Here one 64-bit draw decides about eight values.
+
+    Example:
+        >>> out = Dropout(0.5)(torch.ones(1000))
+        >>> sorted(set(out.tolist()))
+        [0.0, 2.0]
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def extra_repr(self) -> str:
+        return f"share={self.share}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return x
+        if x.device.type != "cpu":
+            return functional.dropout(x, self.share, True)
+        dropped = round(self.share * 256)
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.int8)[: x.numel()].view(x.shape) >= dropped - 128
+        return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
