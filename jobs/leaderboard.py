@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -55,29 +56,20 @@ class LeaderboardConfig:
         return replace(self.ranker, model=model, seed=seed)
 
 
-def ranker_of(preset: str) -> RankerConfig:
-    """A preset of `jobs.train_ranker` without its job's own fields."""
-    return train_ranker.PRESETS[preset]().ranker()
+def on(name: str, **fields: Any) -> LeaderboardConfig:
+    """Every model trained as the preset of `jobs.train_ranker` says."""
+    base = train_ranker.PRESETS[name]()
+    return LeaderboardConfig(
+        ranker=base.ranker(), dataset=base.dataset, output=f"runs/{name}/leaderboard", **fields
+    )
 
 
 def tiny() -> LeaderboardConfig:
     """Two models, two seeds, some seconds."""
-    return LeaderboardConfig(
-        ranker=ranker_of("tiny"), models=("shared_bottom", "star"), seeds=(0, 1)
-    )
+    return on("tiny", models=("shared_bottom", "star"), seeds=(0, 1))
 
 
-def simulate() -> LeaderboardConfig:
-    """The embedded demo data."""
-    return LeaderboardConfig(ranker=ranker_of("simulate"))
-
-
-def movielens_1m() -> LeaderboardConfig:
-    """The benchmark's first dataset."""
-    return LeaderboardConfig(ranker=ranker_of("movielens_1m"))
-
-
-PRESETS = {"tiny": tiny, "simulate": simulate, "movielens_1m": movielens_1m}
+PRESETS = {name: partial(on, name) for name in train_ranker.PRESETS} | {"tiny": tiny}
 
 
 def train(config: RankerConfig, dataset: str, threads: int) -> dict[str, Any]:

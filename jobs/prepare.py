@@ -9,7 +9,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,43 +56,43 @@ class PrepareConfig:
 
 def simulated() -> PrepareConfig:
     """The embedded demo: a click log with known click probabilities."""
-    return PrepareConfig(reader="simulate")
+    return PrepareConfig(reader="simulate", output="runs/simulate/dataset")
 
 
 def tiny() -> PrepareConfig:
     """A simulated log small enough for tests."""
     small = SimulateConfig(num_users=120, num_items=150, views_per_user=60)
-    return replace(simulated(), simulate=small)
+    return PrepareConfig(reader="simulate", simulate=small, output="runs/tiny/dataset")
 
 
 def movielens_1m() -> PrepareConfig:
     """GroupLens' ml-1m folder, as distributed."""
-    return PrepareConfig(reader="movielens", data="ml-1m")
+    return PrepareConfig(reader="movielens", data="ml-1m", output="runs/movielens_1m/dataset")
 
 
 def kuairand_1k() -> PrepareConfig:
     """The KuaiRand-1K folder, as distributed."""
-    return PrepareConfig(reader="kuairand", data="KuaiRand-1K")
+    return PrepareConfig(reader="kuairand", data="KuaiRand-1K", output="runs/kuairand_1k/dataset")
 
 
 def ali_ccp() -> PrepareConfig:
     """The four files of Ali-CCP in one folder; 85 million rows."""
-    return PrepareConfig(reader="aliccp", data="ali-ccp")
+    return PrepareConfig(reader="aliccp", data="ali-ccp", output="runs/ali_ccp/dataset")
 
 
 def amazon() -> PrepareConfig:
     """Three 5-core review files of 2014."""
-    return PrepareConfig(reader="amazon", data="amazon")
+    return PrepareConfig(reader="amazon", data="amazon", output="runs/amazon/dataset")
 
 
 def douban() -> PrepareConfig:
     """Reviews of books, music and movies by one set of users."""
-    return PrepareConfig(reader="douban", data="douban")
+    return PrepareConfig(reader="douban", data="douban", output="runs/douban/dataset")
 
 
 def mind() -> PrepareConfig:
     """MINDlarge_train and MINDlarge_dev in one folder; 57 million rows."""
-    return PrepareConfig(reader="mind", data="MIND")
+    return PrepareConfig(reader="mind", data="MIND", output="runs/mind/dataset")
 
 
 PRESETS = {

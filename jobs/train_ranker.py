@@ -18,15 +18,22 @@ from jobs._ray import absolute, discard, fit
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import canonical_json, job_main
 from winnow.data.dataset import Dataset
+from winnow.ranking.models.base import ModelConfig
 from winnow.ranking.ranker import save_ranker
 from winnow.ranking.train import OptimizerConfig
 
 logger = logging.getLogger("winnow.train_ranker")
 
 
+def on(name: str, **fields: Any) -> TrainRankerConfig:
+    """A preset for the dataset that `jobs.prepare` makes with the preset of that name."""
+    return TrainRankerConfig(dataset=f"runs/{name}/dataset", output=f"runs/{name}/ranker", **fields)
+
+
 def tiny() -> TrainRankerConfig:
     """About a second, in this process."""
-    return TrainRankerConfig(
+    return on(
+        "tiny",
         model="shared_bottom",
         optimizer=OptimizerConfig(lr=1e-2, weight_decay=1e-6),
         epochs=3,
@@ -39,16 +46,31 @@ def simulate() -> TrainRankerConfig:
     """The embedded demo data: small batches and a learning rate that falls fast, as users' vectors
     start to fit their noise in the third pass."""
     optimizer = OptimizerConfig(lr=4e-3, weight_decay=1e-6)
-    return TrainRankerConfig(optimizer=optimizer, epochs=2, batch_size=512)
+    return on("simulate", optimizer=optimizer, epochs=2, batch_size=512)
 
 
 def movielens_1m() -> TrainRankerConfig:
-    """Test AUC .814 in three passes; the benchmark's batch of 4096 needs more for less."""
-    optimizer = OptimizerConfig(lr=2e-3, weight_decay=1e-6)
-    return TrainRankerConfig(optimizer=optimizer, epochs=3, batch_size=1024)
+    """Test AUC .816 in five passes; the benchmark's batch of 4096 needs more for less."""
+    return on(
+        "movielens_1m",
+        optimizer=OptimizerConfig(lr=2e-3, weight_decay=1e-6),
+        architecture=ModelConfig(dropout=0.2),
+        epochs=5,
+        batch_size=1024,
+    )
 
 
-PRESETS = {"tiny": tiny, "simulate": simulate, "movielens_1m": movielens_1m}
+PRESETS = {
+    "tiny": tiny,
+    "simulate": simulate,
+    "movielens_1m": movielens_1m,
+    # in the benchmark's own settings (Scenario-Wise Rec, CIKM 2025), not tuned here
+    "kuairand_1k": lambda: on("kuairand_1k", batch_size=9_048, patience=4),
+    "ali_ccp": lambda: on("ali_ccp", batch_size=102_400, patience=5, data="stream"),
+    "amazon": lambda: on("amazon", patience=5),
+    "douban": lambda: on("douban", patience=4),
+    "mind": lambda: on("mind", patience=4, data="stream"),
+}
 
 
 def run(config: TrainRankerConfig) -> dict[str, Any]:

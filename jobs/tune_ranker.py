@@ -14,27 +14,23 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 from typing import Any
 
 import ray
-import torch
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from jobs import train_ranker
-from jobs._ranking import TrainRankerConfig, load_state, train_loop
-from jobs._ray import absolute, connect, fit, remove, work_folder
+from jobs._ranking import TrainRankerConfig
+from jobs._ray import absolute, connect, remove, work_folder
+from jobs._trial import assignments, space, trial
 from winnow.artifact import create_artifact, up_to_date
-from winnow.config import canonical_json, job_main, with_overrides
+from winnow.config import canonical_json, differences, job_main, with_overrides
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
-from winnow.ranking.experiment import Place, splits_in_memory, train_and_test
-from winnow.ranking.search import Choice, search_space
-from winnow.ranking.train import EpochReport, Trainer
+from winnow.ranking.search import search_space
 
 logger = logging.getLogger("winnow.tune_ranker")
 
@@ -65,58 +61,12 @@ def tuning(preset: str, **changes: Any) -> TuneRankerConfig:
     """A search around a preset of `jobs.train_ranker`, one process a trial."""
     base = train_ranker.PRESETS[preset]()
     fields = {name: getattr(base, name) for name in asdict(base)}
-    place = {"output": f"{base.output.rpartition('/')[0]}/tuned", "num_workers": 0}
+    place = {"output": f"runs/{preset}/tuned", "num_workers": 0, "data": "memory"}
     return TuneRankerConfig(**(fields | place | {"preset": preset} | changes))
 
 
-PRESETS = {
-    "tiny": lambda: tuning("tiny", num_samples=2),
-    "simulate": lambda: tuning("simulate"),
-    "movielens_1m": lambda: tuning("movielens_1m", epochs=6),
-}
-
-
-def space(model: str) -> dict[str, Any]:
-    """The search space in Ray Tune's words."""
-    return {
-        name: tune.choice(list(domain.values))
-        if isinstance(domain, Choice)
-        else tune.loguniform(domain.low, domain.high)
-        for name, domain in search_space(model).items()
-    }
-
-
-def assignments(candidate: dict[str, Any]) -> list[str]:
-    """A candidate as `--set` takes it."""
-    return [f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in candidate.items()]
-
-
-def trial(candidate: dict[str, Any], config: TuneRankerConfig) -> None:
-    """Train one candidate, reporting every epoch."""
-    chosen = with_overrides(config, assignments(candidate))
-    if chosen.num_workers:
-        name = tune.get_context().get_trial_id()
-        chosen = replace(chosen, output=f"{chosen.output}-{name}")
-        fit(train_loop, {"config": chosen}, chosen, name=name, callbacks=[TuneReportCallback()])
-        remove(work_folder(chosen.output))
-        return
-    torch.set_num_threads(chosen.cpus_per_worker)
-    dataset, place, last = Dataset.open(chosen.dataset), Place(), tune.get_checkpoint()
-
-    def on_epoch(run: Trainer, report: EpochReport) -> None:
-        with TemporaryDirectory() as folder:
-            torch.save(run.state_dict(), Path(folder) / "state.pt")
-            tune.report(asdict(report), checkpoint=tune.Checkpoint.from_directory(folder))
-
-    train_and_test(
-        dataset.schema,
-        splits_in_memory(dataset, chosen, place),
-        chosen,
-        place=place,
-        wrap=lambda model: model,
-        state=load_state(last) if last else None,
-        on_epoch=on_epoch,
-    )
+PRESETS = {name: partial(tuning, name) for name in train_ranker.PRESETS}
+PRESETS["tiny"] = partial(tuning, "tiny", num_samples=2)
 
 
 def tuner(config: TuneRankerConfig, name: str) -> tune.Tuner:
@@ -142,9 +92,8 @@ def tuner(config: TuneRankerConfig, name: str) -> tune.Tuner:
             num_samples=config.num_samples,
             max_concurrent_trials=room,  # more would hold CPUs while they wait for workers
             search_alg=OptunaSearch(seed=config.search_seed),
-            scheduler=ASHAScheduler(
-                time_attr="epoch", max_t=config.epochs, grace_period=min(2, config.epochs)
-            ),
+            # one more than a trial has epochs: who gets there ends by itself, workers and all
+            scheduler=ASHAScheduler(time_attr="epoch", max_t=config.epochs + 1, grace_period=2),
         ),
         run_config=tune.RunConfig(
             name=name,
@@ -171,7 +120,7 @@ def run(config: TuneRankerConfig) -> dict[str, Any]:
     if not trials:
         raise WinnowError(f"all {len(results)} trials failed; the first: {results.errors[0]}")
     best = max(trials, key=lambda one: one[METRIC])
-    preset = {"config": config.preset, "set": [f"model={config.model}", *best["set"]]}
+    preset = {"config": config.preset, "set": overrides(config, best["set"])}
     with create_artifact(config.output, "tuning", config=recorded, parents=parents) as draft:
         (draft.path / "preset.json").write_text(json.dumps(preset, indent=1) + "\n")
         (draft.path / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
@@ -180,6 +129,14 @@ def run(config: TuneRankerConfig) -> dict[str, Any]:
     remove(work_folder(config.output))
     logger.info("wrote %s: %s", config.output, preset)
     return draft.metrics
+
+
+def overrides(config: TuneRankerConfig, winner: list[str]) -> list[str]:
+    """All that tells the winner from the preset that the search started from."""
+    base = train_ranker.PRESETS[config.preset]().ranker()
+    named = replace(base, model=config.model)
+    won = with_overrides(config, winner).ranker()
+    return [f"model={config.model}", *differences(named, won)]
 
 
 def summary(result: tune.Result) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from winnow.errors import WinnowError
 
-__all__ = ["canonical_json", "job_main", "with_override", "with_overrides"]
+__all__ = ["canonical_json", "differences", "job_main", "with_override", "with_overrides"]
 
 C = TypeVar("C")
 
@@ -58,6 +58,29 @@ def with_override(config: C, assignment: str) -> C:
     if not equals:
         raise ValueError(f"--set takes FIELD=VALUE, got {assignment!r}")
     return _replaced(config, path.split("."), text, path)
+
+
+def differences(base: Any, changed: Any) -> list[str]:
+    """What `with_overrides` must be given to make `changed` of `base`, both of one type.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Train:
+        ...     lr: float = 0.1
+        ...     hidden: tuple[int, ...] = (8,)
+        >>> differences(Train(), Train(hidden=(64, 32)))
+        ['hidden=64,32']
+    """
+    found = []
+    for field in fields(base):
+        old, new = getattr(base, field.name), getattr(changed, field.name)
+        if is_dataclass(old) and type(old) is type(new):
+            found += [f"{field.name}.{rest}" for rest in differences(old, new)]
+        elif old != new:
+            text = ",".join(map(str, new)) if isinstance(new, tuple) else str(new)
+            found.append(f"{field.name}={text}")
+    return found
 
 
 def _replaced(config: C, names: list[str], text: str, path: str) -> C:

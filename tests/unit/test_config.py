@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow.config import canonical_json, job_main, with_override, with_overrides
+from winnow.config import canonical_json, differences, job_main, with_override, with_overrides
 from winnow.errors import DataError
 
 
@@ -125,6 +125,14 @@ def test_a_job_prints_config_first_and_result_last(capsys):
     assert json.loads(first)["limit"] == 1
     assert json.loads(first)["optimizer"] == {"lr": 0.1}
     assert json.loads(last) == {"steps": 3}
+
+
+def test_differences_lead_from_one_config_to_the_other():
+    base = Train()
+    changed = with_overrides(base, ["steps=3", "optimizer.lr=0.5", "limit=1", "model=a"])
+    assert with_overrides(base, differences(base, changed)) == changed
+    assert with_overrides(changed, differences(changed, base)) == base  # None among them
+    assert differences(base, base) == []
 
 
 def test_a_preset_file_is_a_preset_with_overrides(capsys, tmp_path):
