@@ -18,11 +18,9 @@ SHUFFLE_ROWS = 500_000
 
 def training_rows(folder: Path, schema: DatasetSchema, seed: int) -> Dataset:
     """The Parquet files of a split; nothing is read before a worker asks."""
-    return ray.data.read_parquet(
-        sorted(str(path) for path in folder.glob("*.parquet")),
-        columns=RowReader(schema).columns,
-        shuffle=FileShuffleConfig(seed=seed),
-    )
+    files = sorted(str(path) for path in folder.glob("*.parquet"))
+    rows = ray.data.read_parquet(files, shuffle=FileShuffleConfig(seed=seed))
+    return rows.select_columns(RowReader(schema).columns)
 
 
 class StreamedTrainRows:

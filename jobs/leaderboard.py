@@ -23,7 +23,7 @@ import torch
 from jobs import train_ranker
 from jobs._ray import WORKER_ENVIRONMENT, absolute, connect
 from winnow.artifact import create_artifact, up_to_date
-from winnow.config import canonical_json, job_main
+from winnow.config import canonical_json, job_main, with_overrides
 from winnow.data.dataset import Dataset
 from winnow.ranking.experiment import Place, RankerConfig, splits_in_memory, train_and_test
 from winnow.ranking.leaderboard import leaderboard, markdown
@@ -39,6 +39,8 @@ class LeaderboardConfig:
     ranker: RankerConfig = field(default_factory=RankerConfig)
     """How every model is trained; each in the default sizes of its architecture."""
     models: tuple[str, ...] = tuple(MODELS)
+    own: tuple[str, ...] = ()
+    """Settings of one model alone, each `model:field=value`."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the models' weights and batches."""
     dataset: str = "runs/dataset"
@@ -47,13 +49,19 @@ class LeaderboardConfig:
     cpus_per_run: int = 1
 
     def __post_init__(self) -> None:
-        for model in self.models:
-            replace(self.ranker, model=model)  # says what is wrong with a name
         if not self.models or not self.seeds:
             raise ValueError("LeaderboardConfig.models and seeds must not be empty")
+        for setting in self.own:
+            if setting.partition(":")[0] not in MODELS:
+                raise ValueError(f"LeaderboardConfig.own: no model of that name in {setting!r}")
+        for model in self.models:
+            self.run_of(model, 0)  # says what is wrong with a name or a setting
 
     def run_of(self, model: str, seed: int) -> RankerConfig:
-        return replace(self.ranker, model=model, seed=seed)
+        """How that model is trained with that seed."""
+        settings = [text.partition(":") for text in self.own]
+        mine = [assignment for name, _, assignment in settings if name == model]
+        return with_overrides(replace(self.ranker, model=model, seed=seed), mine)
 
 
 def on(name: str, **fields: Any) -> LeaderboardConfig:
@@ -69,7 +77,18 @@ def tiny() -> LeaderboardConfig:
     return on("tiny", models=("shared_bottom", "star"), seeds=(0, 1))
 
 
-PRESETS = {name: partial(on, name) for name in train_ranker.PRESETS} | {"tiny": tiny}
+def movielens_1m() -> LeaderboardConfig:
+    """One setting for all, but for two models that have no norm on their input."""
+    settings = {
+        "adapt_dhm": ("optimizer.weight_decay=0", "architecture.temperature=0.03"),
+        "m3oe": ("optimizer.lr=3e-3", "inputs.std=0.05", "architecture.dropout=0.1"),
+    }
+    own = (f"{model}:{text}" for model, texts in settings.items() for text in texts)
+    return on("movielens_1m", own=tuple(own))
+
+
+PRESETS = {name: partial(on, name) for name in train_ranker.PRESETS}
+PRESETS |= {"tiny": tiny, "movielens_1m": movielens_1m}
 
 
 def train(config: RankerConfig, dataset: str, threads: int) -> dict[str, Any]:

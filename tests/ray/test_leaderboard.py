@@ -59,5 +59,16 @@ def test_a_leaderboard_continues_where_it_was_killed(ray_cluster, dataset, tmp_p
 def test_a_model_that_does_not_exist_is_named():
     with pytest.raises(ValueError, match="did you mean 'star'"):
         replace(leaderboard.tiny(), models=("starr",))
+    with pytest.raises(ValueError, match="no model of that name in 'starr:epochs=1'"):
+        replace(leaderboard.tiny(), own=("starr:epochs=1",))
+    with pytest.raises(ValueError, match="no field 'epoch'; did you mean 'epochs'"):
+        replace(leaderboard.tiny(), own=("star:epoch=1",))
     with pytest.raises(ValueError, match="models and seeds must not be empty"):
         replace(leaderboard.tiny(), seeds=())
+
+
+def test_a_setting_can_be_one_models_own():
+    config = replace(leaderboard.tiny(), own=("star:epochs=9", "star:architecture.hidden=4"))
+    assert config.run_of("shared_bottom", 5) == replace(config.ranker, seed=5)
+    star = config.run_of("star", 5)
+    assert (star.epochs, star.architecture.hidden, star.seed) == (9, (4,), 5)

@@ -1,9 +1,10 @@
 """The ranker job on a real cluster: same figures for any place it runs, and after a kill."""
 
 import os
-import subprocess
-import sys
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from winnow.metrics import auc
 from winnow.ranking.models.mscan import MScanConfig
 from winnow.ranking.ranker import Ranker
 
-ROOT = Path(__file__).parents[2]
 HISTORY = MScanConfig(all_history=5)
 
 
@@ -96,22 +96,14 @@ def test_rows_from_ray_data_train_as_well(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_continues(tiny, tmp_path, capfd):
-    import ray
-
+def test_a_killed_worker_is_replaced_and_the_run_continues(tiny, tmp_path, capfd):
     longer = replace(tiny, epochs=7, patience=7, batch_size=32, num_workers=1)
     whole = train_ranker.run(replace(longer, num_workers=0, output=str(tmp_path / "whole")))
-    settings = [f"dataset={longer.dataset}", f"output={longer.output}"]
-    settings += ["epochs=7", "patience=7", "batch_size=32", "num_workers=1"]
-    command = [sys.executable, "-m", "jobs.train_ranker", "--config", "tiny", "--set", *settings]
-    address = ray.get_runtime_context().gcs_address
-    driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": address})
-    wait_for_checkpoint(tmp_path / ".ranker.train", driver)
-    driver.kill()
-    driver.wait()
-    assert not Path(longer.output).exists()
-
-    result = train_ranker.run(longer)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(train_ranker.run, longer)
+        wait_for_checkpoint(tmp_path / ".ranker.train", running)
+        os.kill(worker_process(), signal.SIGKILL)
+        result = running.result()
     time.sleep(1)  # Ray prints workers' lines with a delay
     assert "continuing after epoch" in "".join(capfd.readouterr())
     assert result["epochs"] == 7
@@ -119,7 +111,24 @@ def test_a_killed_run_continues(tiny, tmp_path, capfd):
     assert not (tmp_path / ".ranker.train").exists()
 
 
-def wait_for_checkpoint(work, driver):
+def wait_for_checkpoint(work, running):
     while not any("checkpoint_" in path.read_text() for path in work.glob("*/*snapshot.json")):
-        assert driver.poll() is None, "the run ended before it could be killed"
+        assert not running.done(), "the run ended before its worker could be killed"
         time.sleep(0.05)
+
+
+def worker_process():
+    """The Ray Train worker of this test's own cluster, whose raylet names its session folder."""
+
+    def command(process):
+        return (Path("/proc") / process / "cmdline").read_bytes().decode(errors="replace")
+
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError):
+            if command(process).startswith("ray::RayTrainWorker"):
+                parent = (
+                    (Path("/proc") / process / "stat").read_text().rpartition(")")[2].split()[1]
+                )
+                if os.environ["RAY_TMPDIR"] in command(parent):
+                    return int(process)
+    raise AssertionError("no worker of this cluster is running")
