@@ -69,15 +69,26 @@ PRESETS = {name: partial(tuning, name) for name in train_ranker.PRESETS}
 PRESETS["tiny"] = partial(tuning, "tiny", num_samples=2)
 
 
+def trials_at_once(config: TuneRankerConfig, cpus: float) -> int:
+    """How many trials a cluster has room for, the workers of each included.
+
+    More would hold CPUs while they wait for workers that the others keep from starting.
+
+    Raises:
+        WinnowError: not even one.
+    """
+    workers = config.num_workers if isinstance(config.num_workers, int) else config.num_workers[0]
+    needed = workers * config.cpus_per_worker + DRIVER_CPUS if workers else config.cpus_per_worker
+    if cpus < needed:
+        raise WinnowError(f"a trial needs {needed:g} CPUs, more than this cluster has in all")
+    return int(cpus // needed)
+
+
 def tuner(config: TuneRankerConfig, name: str) -> tune.Tuner:
     """A new search, or the one that a killed run of the same name left."""
     connect(log_to_driver=False)
-    workers = config.num_workers if isinstance(config.num_workers, int) else config.num_workers[0]
-    cpus = workers * config.cpus_per_worker + DRIVER_CPUS if workers else config.cpus_per_worker
-    room = int(ray.cluster_resources().get("CPU", 0) // cpus)
-    if not room:
-        raise WinnowError(f"a trial needs {cpus:g} CPUs, more than this cluster has in all")
-    share = {"CPU": DRIVER_CPUS if workers else config.cpus_per_worker}
+    room = trials_at_once(config, ray.cluster_resources().get("CPU", 0))
+    share = {"CPU": DRIVER_CPUS if config.num_workers else config.cpus_per_worker}
     trainable = tune.with_resources(tune.with_parameters(trial, config=config), share)
     storage = work_folder(config.output)
     if tune.Tuner.can_restore(f"{storage}/{name}"):
@@ -90,7 +101,7 @@ def tuner(config: TuneRankerConfig, name: str) -> tune.Tuner:
             metric=METRIC,
             mode="max",
             num_samples=config.num_samples,
-            max_concurrent_trials=room,  # more would hold CPUs while they wait for workers
+            max_concurrent_trials=room,
             search_alg=OptunaSearch(seed=config.search_seed),
             # one more than a trial has epochs: who gets there ends by itself, workers and all
             scheduler=ASHAScheduler(time_attr="epoch", max_t=config.epochs + 1, grace_period=2),

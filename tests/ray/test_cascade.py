@@ -13,6 +13,7 @@ from winnow.data.dataset import Dataset
 from winnow.desk import Desk, RecommendRequest, RequestError
 from winnow.errors import ArtifactError
 from winnow.events import Event, SqliteEvents
+from winnow.ranking.models.mscan import MScanConfig
 
 pytestmark = pytest.mark.slow
 
@@ -193,3 +194,29 @@ def test_the_bundle_names_its_parents(tiny_run, bundle):
 def test_impossible_stage_sizes_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         CascadeConfig(**changes)
+
+
+def test_a_ranker_that_reads_histories_gets_them(tiny_run, tmp_path):
+    ranker = str(tmp_path / "ranker")
+    train_ranker.run(
+        replace(
+            train_ranker.tiny(),
+            model="mscan",
+            architecture=MScanConfig(all_history=5, hidden=8, predictor=(16,)),
+            dataset=str(tiny_run / "dataset"),
+            output=ranker,
+        )
+    )
+    made = {name: str(tiny_run / name) for name in ("dataset", "retriever", "index")}
+    output = str(tmp_path / "bundle")
+    build_bundle.run(replace(build_bundle.tiny(), **made, ranker=ranker, output=output))
+    bundle = Bundle.open(output)
+    rank, desk = Rank(bundle), Desk(bundle, SqliteEvents(":memory:"))
+    queries = [ask(desk), ask(desk, history=("i1", "i2")), ask(desk, history=())]
+    recalled = [Recall(bundle)(queries[:1], [])[0]] * 3  # the same candidates for all
+    together = rank(queries, recalled)
+    for query, found in zip(queries, together, strict=True):
+        alone = rank([query], recalled[:1])[0]
+        np.testing.assert_allclose(found.score_C, alone.score_C, atol=1e-6)
+    scores = [dict(zip(found.item_C, found.score_C, strict=True)) for found in together]
+    assert scores[1] != scores[2]  # what was liked counts

@@ -36,10 +36,33 @@ def test_the_winner_is_a_preset_that_trains(tiny, tmp_path, capsys):
     assert trained["valid_auc"] == pytest.approx(result["best_auc"], abs=1e-6)
 
 
-def test_trials_on_workers_do_not_wait_for_each_other(tiny, tmp_path):
-    """Two trials of two one-CPU workers on three CPUs: one at a time, or both would starve."""
-    config = replace(tiny, num_workers=2, epochs=1, output=str(tmp_path / "tuned"))
-    assert tune_ranker.run(config)["trials"] == 2
+def test_a_trial_can_train_on_workers(tiny, tmp_path):
+    config = replace(tiny, num_workers=2, epochs=1, num_samples=1, output=str(tmp_path / "tuned"))
+    result = tune_ranker.run(config)
+    assert (result["trials"], result["failed"]) == (1, 0)
+    assert result["preset"]["set"][:2] == ["model=shared_bottom", "optimizer.lr=" + lr_of(result)]
+    assert "epochs=1" in result["preset"]["set"]  # which the preset it starts from has not
+    assert not list(tmp_path.glob(".tuned*"))
+
+
+def lr_of(result):
+    return next(text for text in result["set"] if text.startswith("optimizer.lr=")).split("=")[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"num_workers": 0}, 3),
+        ({"num_workers": 1}, 2),  # each also holds a tenth of a CPU for its driver
+        ({"num_workers": 2}, 1),
+        ({"num_workers": (1, 2)}, 2),
+        ({"num_workers": 0, "cpus_per_worker": 2}, 1),
+    ],
+)
+def test_trials_leave_room_for_each_others_workers(changes, expected):
+    """Two trials of two one-CPU workers on three CPUs would both wait for ever."""
+    config = replace(tune_ranker.PRESETS["tiny"](), **changes)
+    assert tune_ranker.trials_at_once(config, 3.0) == expected
 
 
 def test_a_trial_too_large_for_the_cluster_is_refused(tiny, tmp_path):

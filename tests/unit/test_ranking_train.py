@@ -179,6 +179,7 @@ def test_bfloat16_training_learns_as_well():
         ),
         (lambda: RankerConfig(model="stra"), "did you mean 'star'"),
         (lambda: OptimizerConfig(lr=0), "lr must be positive, got 0"),
+        (lambda: OptimizerConfig(weight_decay=-1), "weight_decay must not be negative, got -1"),
     ],
 )
 def test_bad_config_says_what_is_wrong(make, message):

@@ -48,6 +48,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ValueError(f"OptimizerConfig.lr must be positive, got {self.lr}")
+        if self.weight_decay < 0:
+            raise ValueError(
+                f"OptimizerConfig.weight_decay must not be negative, got {self.weight_decay}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
