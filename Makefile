@@ -38,8 +38,9 @@ $(STAMP):
 demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, KEEP=1 to go on serving
 	@$(RUN) jobs.demo --config $(PRESET) $(if $(strip $(DEMO_SET)),--set $(DEMO_SET))
 
+# Tests of clusters mostly wait for processes to start: two files at a time, each with its own cluster.
 test: test-unit  ## all tests, the fast ones first
-	@$(RUN) pytest tests --ignore=tests/unit --durations=12
+	@$(RUN) pytest tests --ignore=tests/unit --durations=12 -n 2 --dist loadfile
 
 test-unit: install  ## the tests that need no Ray
 	@$(RUN) pytest tests/unit lib

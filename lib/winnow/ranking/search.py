@@ -1,7 +1,7 @@
 """What hyper-parameter search tries: fields of a `RankerConfig` and the values they may take.
 
 A candidate is a list of `field=value` texts as `--set` takes them, so the winner can be written
-down, read and typed. The choices of architecture are those of Scenario-Wise Rec (CIKM 2025).
+down, read and typed. Choices of architecture follow Scenario-Wise Rec (CIKM 2025) where it has some.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,15 @@ class LogUniform:
 
 TRAINING: Mapping[str, Choice | LogUniform] = {
     "optimizer.lr": LogUniform(5e-4, 5e-3),
-    "optimizer.weight_decay": LogUniform(1e-7, 1e-5),
+    "optimizer.weight_decay": LogUniform(1e-8, 1e-5),
     "batch_size": Choice(("1024", "2048", "4096")),
-    "inputs.dim": Choice(("16", "32", "64")),
-    "architecture.dropout": Choice(("0.0", "0.1", "0.2", "0.3", "0.4")),
+    "inputs.dim": Choice(("16", "32")),
+    "inputs.std": LogUniform(1e-4, 1e-1),
+    "architecture.dropout": Choice(("0.1", "0.2", "0.3", "0.4")),
 }
 """Of every model."""
 
-HIDDEN = Choice(("128,64,32", "256,128,64", "512,256,128"))
+HIDDEN = Choice(("128,64,32", "256,128,64"))
 WIDTHS = Choice(("128", "256", "512"))
 
 ARCHITECTURE: Mapping[str, Mapping[str, Choice]] = {
@@ -51,6 +52,34 @@ ARCHITECTURE: Mapping[str, Mapping[str, Choice]] = {
     "sar_net": {
         "architecture.num_shared": Choice(("2", "4", "8")),
         "architecture.num_own": Choice(("1", "2")),
+    },
+    "m2m": {
+        "architecture.expert": Choice(("8", "16")),
+        "architecture.num_encoders": Choice(("1", "2")),
+        "architecture.num_decoders": Choice(("2", "3")),
+        "architecture.feedforward": Choice(("16", "128", "256", "512")),
+    },
+    "ada_sparse": {
+        "architecture.hidden": Choice(("32,32", *HIDDEN.values)),
+        "architecture.beta": Choice(("2.0", "3.0", "4.0")),
+    },
+    "adapt_dhm": {
+        "architecture.num_clusters": Choice(("3", "4", "5")),
+        "architecture.temperature": Choice(("0.01", "0.03", "0.1", "1.0")),
+    },
+    "ep_net": {"architecture.hidden": HIDDEN},
+    "pp_net": {"architecture.hidden": HIDDEN},
+    "hamur": {
+        "architecture.backbone": Choice(("128,64", "256,128")),
+        "architecture.rank": Choice(("16", "35")),
+    },
+    "m3oe": {
+        "architecture.num_experts": Choice(("2", "4", "8")),
+        "architecture.width": Choice(("64", "128")),
+    },
+    "mscan": {
+        "architecture.hidden": Choice(("32", "64")),
+        "architecture.alpha": Choice(("0.1", "0.5", "1.0")),
     },
 }
 """Of one model each; a model without an entry is tuned in its default sizes."""
