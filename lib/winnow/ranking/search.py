@@ -1,7 +1,8 @@
 """What hyper-parameter search tries: fields of a `RankerConfig` and the values they may take.
 
 A candidate is a list of `field=value` texts as `--set` takes them, so the winner can be written
-down, read and typed. Choices of architecture follow Scenario-Wise Rec (CIKM 2025) where it has some.
+down, read and typed. Choices of architecture follow Scenario-Wise Rec (CIKM 2025) where it has
+some.
 """
 
 from collections.abc import Mapping, Sequence
