@@ -23,7 +23,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from winnow.errors import WinnowError
 
-__all__ = ["canonical_json", "differences", "job_main", "with_override", "with_overrides"]
+__all__ = [
+    "canonical_json",
+    "differences",
+    "job_main",
+    "preset_of",
+    "with_override",
+    "with_overrides",
+]
 
 C = TypeVar("C")
 
@@ -151,7 +158,7 @@ def _parse_tuple(text: str, items: tuple[Any, ...], path: str) -> tuple[Any, ...
     return tuple(_parse(part, item, path) for part, item in zip(parts, items, strict=True))
 
 
-def _preset(name: str, presets: Mapping[str, Callable[[], C]]) -> C:
+def preset_of(name: str, presets: Mapping[str, Callable[[], C]]) -> C:
     """The preset of that name, or what a preset file makes of one: `{"config", "set"}`."""
     if name.endswith(".json"):
         try:
@@ -159,7 +166,7 @@ def _preset(name: str, presets: Mapping[str, Callable[[], C]]) -> C:
             name, assignments = file["config"], file["set"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(f"--config {name} is no preset file: {error!r}") from error
-        return with_overrides(_preset(name, presets), assignments)
+        return with_overrides(preset_of(name, presets), assignments)
     if name not in presets:
         near = difflib.get_close_matches(name, presets, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(presets))}"
@@ -201,7 +208,7 @@ def job_main(
     )
     logging.getLogger("winnow").setLevel(logging.INFO)  # of other libraries, warnings only
     try:
-        config = with_overrides(_preset(args.config, presets), args.set)
+        config = with_overrides(preset_of(args.config, presets), args.set)
     except ValueError as error:
         parser.error(str(error))
     print(json.dumps(asdict(config)), flush=True)  # type: ignore[call-overload]
