@@ -116,6 +116,7 @@ def streams(dataset: Dataset, config: TrainRankerConfig) -> dict[str, ray.data.D
     if config.data == "memory":
         return {}
     connect()
+    ray.data.DataContext.get_current().enable_progress_bars = False  # the workers tell
     most = config.num_workers if isinstance(config.num_workers, int) else config.num_workers[0]
     needed, there = most * config.cpus_per_worker + 1, ray.cluster_resources().get("CPU", 0)
     if there < needed:

@@ -20,6 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from winnow.data.batches import Batch
+from winnow.data.progress import Progress
 from winnow.metrics import auc
 from winnow.ranking.models.base import RankingModel
 
@@ -209,6 +210,7 @@ class Trainer:
         self.model.train()
         total_steps = self.config.epochs * len(train)
         sums = torch.zeros(2, dtype=torch.float64)  # loss and rows
+        progress = Progress(f"epoch {self.epoch + 1}", train.num_rows)
         for number, batch in enumerate(train.shuffled(self.epoch)):
             step = self.epoch * len(train) + number
             for optimizer in self.optimizers:
@@ -217,6 +219,8 @@ class Trainer:
             loss = self._step(batch, train.ranks)
             sums = sums.to(loss.device)  # the loss is read once, at the end: a GPU need not wait
             sums += torch.stack([loss, loss.new_tensor(len(batch.label_B))])
+            if train.rank == 0:
+                progress.add(batch.global_rows)
         if train.ranks > 1:
             distributed.all_reduce(sums)
         loss_sum, rows = sums.tolist()
