@@ -6,21 +6,25 @@ from pathlib import Path
 import numpy as np
 import ray
 import torch
-from ray.data import DataIterator, Dataset, FileShuffleConfig
+from ray.data import DataIterator, Dataset
 
 from winnow.data.batches import Batch
 from winnow.data.schema import DatasetSchema
 from winnow.data.streamed import RowReader
 
-SHUFFLE_ROWS = 500_000
-"""Rows that are shuffled together; the files come in another order every epoch."""
+WINDOW_ROWS = 500_000
+"""Rows that a worker holds, and takes its batches from in an order of its own."""
 
 
 def training_rows(folder: Path, schema: DatasetSchema, seed: int) -> Dataset:
-    """The Parquet files of a split; nothing is read before a worker asks."""
+    """The Parquet files of a split, shuffled anew for every epoch; nothing is read before that.
+
+    Logs are often sorted by user or time. Without a shuffle of the whole, a user's rows come
+    together, and weight decay has undone what they taught when the epoch ends.
+    """
     files = sorted(str(path) for path in folder.glob("*.parquet"))
-    rows = ray.data.read_parquet(files, shuffle=FileShuffleConfig(seed=seed))
-    return rows.select_columns(RowReader(schema).columns)
+    rows = ray.data.read_parquet(files).select_columns(RowReader(schema).columns)
+    return rows.random_shuffle(seed=seed)
 
 
 class StreamedTrainRows:
@@ -59,7 +63,7 @@ class StreamedTrainRows:
         """The worker's rows once: whole batches until the last."""
         draw = np.random.default_rng([self._seed, epoch, self.rank])
         # a multiple of the batch, so that only the very last batch is short
-        window = max(SHUFFLE_ROWS // self._rows_per_batch, 1) * self._rows_per_batch
+        window = max(WINDOW_ROWS // self._rows_per_batch, 1) * self._rows_per_batch
         for table in self._shard.iter_batches(
             batch_size=window, batch_format="pyarrow", prefetch_batches=1
         ):

@@ -90,6 +90,9 @@ def test_rows_from_ray_data_train_as_well(tiny, tmp_path):
     streamed = replace(tiny, data="stream", num_workers=2, output=str(tmp_path / "streamed"))
     result = train_ranker.run(streamed)
     assert result["auc"] == pytest.approx(held["auc"], abs=0.05)
+    assert result["curve"][0]["train_loss"] == pytest.approx(
+        held["curve"][0]["train_loss"], abs=0.05
+    )
     assert result["best_auc"] == held["best_auc"]  # of all test rows: none was dropped
     with pytest.raises(WinnowError, match="data=stream needs a CPU beside those of the workers"):
         train_ranker.run(replace(streamed, num_workers=3, seed=1))
