@@ -274,7 +274,8 @@ class Attention(nn.Module):
     def _project(self, weight: Tensor, token_TBK: Tensor) -> tuple[Tensor, ...]:
         """The tokens times each [K, K] of a weight, rows last: some [H, P, T, B]."""
         projected = weight @ token_TBK.flatten(0, 1).T
-        return projected.view(-1, *self.shape_HP, *token_TBK.shape[:2]).unbind(0)
+        count = len(weight) // token_TBK.shape[2]
+        return projected.view(count, *self.shape_HP, *token_TBK.shape[:2]).unbind(0)
 
 
 def _leaky(x: Tensor) -> Tensor:
