@@ -90,9 +90,9 @@ class TableEach(nn.Module):
 
     def __init__(self, fused: Inputs) -> None:
         super().__init__()
-        self.width, self.dim, self.num_fields = fused.width, fused.dim, fused.num_fields
-        self.use_dense = fused.use_dense
-        self.tables = nn.ModuleList(nn.Embedding(size, fused.dim) for size in SIZES.values())
+        self.width, self.use_dense = fused.width, fused.use_dense
+        dim = fused.table.embedding_dim
+        self.tables = nn.ModuleList(nn.Embedding(size, dim) for size in SIZES.values())
 
     def fields(self, sparse_BF: Tensor) -> Tensor:
         columns = zip(self.tables, sparse_BF.unbind(dim=1), strict=True)

@@ -57,8 +57,6 @@ class Inputs(nn.Module):
         nn.init.normal_(self.table.weight, std=config.std)
         offset_F = torch.tensor(starts[:-1], dtype=torch.int32)
         self.register_buffer("offset_F", offset_F, persistent=False)  # the schema has it
-        self.num_fields = len(sizes)
-        self.dim = config.dim
         self.use_dense = use_dense
         self.width = len(sizes) * config.dim + use_dense * len(schema.select("dense"))
 

@@ -68,8 +68,6 @@ class TrainerConfig:
     """Of the initial weights, the order of rows and dropout."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products in training; weights and evaluation stay float32."""
-    compile: bool = False
-    """Whether torch.compile makes the training step: a minute of waiting that a long run repays."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
@@ -158,7 +156,6 @@ class Trainer:
     def __init__(self, model: nn.Module, config: TrainerConfig) -> None:
         self.model = model
         self.config = config
-        self._step_model = torch.compile(model) if config.compile else model
         self.optimizers = _optimizers(model, config.optimizer)
         self.epoch = 0
         self.best_auc = float("-inf")
@@ -248,7 +245,7 @@ class Trainer:
         """One optimizer step; returns the summed loss of this rank's rows, float64."""
         device, half = batch.label_B.device.type, self.config.precision == "bfloat16"
         with torch.autocast(device, torch.bfloat16, enabled=half):
-            logit_B = self._step_model(*_inputs(batch)).float()
+            logit_B = self.model(*_inputs(batch)).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.label_B, reduction="sum")
         extra = _bare(self.model).auxiliary_loss(batch.label_B)
         total = loss if extra is None else loss + extra
