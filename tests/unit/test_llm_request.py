@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from winnow.llm.registry import TASKS, task_named
-from winnow.llm.request import SamplingConfig, content_key, make_request, model_digest
+from winnow.llm.request import SamplingConfig, content_key, text_request, model_digest
 from winnow.llm.schema import object_of, string
 from winnow.llm.template import Template, fenced
 
@@ -91,7 +91,7 @@ def test_row_numbers_are_kept_but_do_not_change_the_key():
     """The reader joins on them; the model never sees them."""
 
     def request(user_row):
-        return make_request(
+        return text_request(
             task="greet",
             template=TEMPLATE,
             inputs={"user_row": user_row, "name": "Ann"},

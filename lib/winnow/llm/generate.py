@@ -19,6 +19,7 @@ from winnow.errors import ArtifactError, GenerationError
 from winnow.llm.generation import ANSWERS_FILE, AnswerStore, missing, summary
 from winnow.llm.registry import TASKS, task_named
 from winnow.llm.request import Request, SamplingConfig, model_digest
+from winnow.llm.task import TextTask
 from winnow.llm.tiny import TinyConfig, train_tiny
 
 __all__ = ["Engine", "GenerationConfig", "PromptsConfig", "generate"]
@@ -146,7 +147,7 @@ def _model(config: GenerationConfig, dataset: Dataset) -> tuple[str, dict[str, A
     if made is None:
         logger.info("training the tiny model, at most %.0f s", config.tiny_model.seconds)
         with create_artifact(uri, "language_model", config=recorded, parents=parents) as draft:
-            tasks = list(TASKS.values())
+            tasks = [task for task in TASKS.values() if isinstance(task, TextTask)]
             draft.metrics |= train_tiny(dataset, tasks, config.tiny_model, draft.path)
         made = open_artifact(uri)
     return str(made.path), {**parents, "language_model": made}

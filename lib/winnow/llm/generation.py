@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from winnow.llm.registry import task_named
+from winnow.llm.registry import text_task
 from winnow.llm.request import Request
 
 __all__ = ["ANSWERS_FILE", "ANSWER_SCHEMA", "AnswerStore", "answer_row", "missing", "summary"]
@@ -123,7 +123,7 @@ def answer_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """
     inputs, error = json.loads(row["inputs"]), row["__inference_error__"]
     text = "" if error else row["generated_text"]
-    response = task_named(row["task"]).read(inputs, text)
+    response = text_task(row["task"]).read(inputs, text)
     most = json.loads(row["sampling"])["max_tokens"]
     cut = row["num_generated_tokens"] >= most or not text.rstrip().endswith(("}", "```"))
     return {

@@ -18,7 +18,7 @@ import numpy as np
 from winnow.data.dataset import Dataset
 from winnow.llm.likes import Likes, clip
 from winnow.llm.schema import Schema, array, object_of, string
-from winnow.llm.task import Inputs, Task
+from winnow.llm.task import Inputs, TextTask
 from winnow.llm.template import Template
 
 __all__ = ["HardNegatives", "length_bounds"]
@@ -72,7 +72,7 @@ def length_bounds(positive: str) -> tuple[int, int]:
     return math.ceil(middle * spread / 2), max(math.floor(2 * middle / spread), 1)
 
 
-class HardNegatives(Task):
+class HardNegatives(TextTask):
     """Query and positive in, reflected negatives with drawn attributes out."""
 
     template: ClassVar[Template] = Template(
@@ -81,6 +81,8 @@ class HardNegatives(Task):
         system=SYSTEM,
         request=f"Write {NUM_NEGATIVES} hard negatives for this request.",
     )
+
+    columns: ClassVar[Mapping[str, type]] = {"query": str, "positive": str}
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         likes = Likes.of(dataset)
@@ -95,14 +97,17 @@ class HardNegatives(Task):
                 continue
             found += 1
             liked = "; ".join(likes.titles[row] for row in past)
-            drawn_for = f"{dataset.schema.name}:{seed}:{user_row}:{item_row}"
             yield {
                 "user_row": user_row,
                 "item_row": item_row,
                 "query": f"Something for a person who liked {liked}",
                 "positive": clip(likes.texts[item_row], POSITIVE_CHARACTERS),
-                **{name: _drawn(values, drawn_for, name) for name, values in ATTRIBUTES.items()},
+                **_attributes(f"{dataset.schema.name}:{seed}:{user_row}:{item_row}"),
             }
+
+    def completed(self, row: Mapping[str, Any], seed: int) -> Inputs:
+        """Draws the attributes that the row does not name itself."""
+        return {**_attributes(f"{seed}:{row['query']}:{row['positive']}"), **row}
 
     def data(self, inputs: Inputs) -> dict[str, Any]:
         return {
@@ -155,6 +160,10 @@ class HardNegatives(Task):
             )
         reasoning = f"The query needs {topic}. The positive document supplies it, these do not."
         return {"reasoning": clip(reasoning, 240), "hard_negatives": negatives}
+
+
+def _attributes(drawn_for: str) -> dict[str, str]:
+    return {name: _drawn(values, drawn_for, name) for name, values in ATTRIBUTES.items()}
 
 
 def _drawn(values: Sequence[str], drawn_for: str, name: str) -> str:

@@ -1,12 +1,12 @@
-"""The generation tasks by name."""
+"""The generation tasks by name. A new task is a file and a line here."""
 
 import difflib
 
 from winnow.llm.hard_negatives import HardNegatives
-from winnow.llm.task import Task
+from winnow.llm.task import Task, TextTask
 from winnow.llm.user_summary import UserSummary
 
-__all__ = ["TASKS", "task_named"]
+__all__ = ["TASKS", "task_named", "text_task"]
 
 TASKS: dict[str, Task] = {task.name: task for task in (HardNegatives(), UserSummary())}
 
@@ -18,3 +18,11 @@ def task_named(name: str) -> Task:
     near = difflib.get_close_matches(name, TASKS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TASKS)}"
     raise ValueError(f"there is no generation task {name!r}; {hint}")
+
+
+def text_task(name: str) -> TextTask:
+    """The task of that name, one that has answers to read."""
+    task = task_named(name)
+    if not isinstance(task, TextTask):
+        raise ValueError(f"{name} asks for hidden states, not for text")
+    return task

@@ -11,7 +11,14 @@ from winnow.config import canonical_json
 from winnow.llm.schema import Schema, longest_answer
 from winnow.llm.template import Messages, Template
 
-__all__ = ["Request", "SamplingConfig", "content_key", "make_request", "model_digest"]
+__all__ = [
+    "Request",
+    "SamplingConfig",
+    "content_key",
+    "model_digest",
+    "text_request",
+    "vector_request",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,21 +47,28 @@ class Request:
     """What the task was asked about, with the row numbers that its reader joins on."""
     messages: str
     schema: str
+    """What the answer must fit; empty for a request that asks for a hidden state."""
     sampling: str
+    """With `max_tokens`; of a request for a hidden state, `pooling`."""
     model: str
     """Digest of the model, or its id if the files are elsewhere."""
     template: str
 
 
 def content_key(
-    *, template: str, messages: Messages, model: str, sampling: Mapping[str, Any], schema: Schema
+    *,
+    template: str,
+    messages: Messages,
+    model: str,
+    sampling: Mapping[str, Any],
+    schema: Schema | None,
 ) -> str:
     """64 hex digits, equal only for requests whose answers are interchangeable."""
     content = [template, messages, model, dict(sampling), json.dumps(schema)]  # order counts
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-def make_request(
+def text_request(
     *,
     task: str,
     template: Template,
@@ -65,18 +79,43 @@ def make_request(
     sampling: SamplingConfig,
 ) -> Request:
     """Render `data` and key the result; `max_tokens` fits the longest answer of the schema."""
-    messages = template.render(data)
     drawn = {**asdict(sampling), "max_tokens": longest_answer(schema) + 1}
+    return _request(task, template, inputs, data, schema, model, drawn)
+
+
+def vector_request(
+    *,
+    task: str,
+    template: Template,
+    inputs: Mapping[str, Any],
+    data: Mapping[str, Any],
+    pooling: str,
+    model: str,
+) -> Request:
+    """Render `data` and key the result; nothing is drawn."""
+    return _request(task, template, inputs, data, None, model, {"pooling": pooling})
+
+
+def _request(
+    task: str,
+    template: Template,
+    inputs: Mapping[str, Any],
+    data: Mapping[str, Any],
+    schema: Schema | None,
+    model: str,
+    sampling: Mapping[str, Any],
+) -> Request:
+    messages = template.render(data)
     key = content_key(
-        template=template.id, messages=messages, model=model, sampling=drawn, schema=schema
+        template=template.id, messages=messages, model=model, sampling=sampling, schema=schema
     )
     return Request(
         key=key,
         task=task,
         inputs=canonical_json(inputs),
         messages=json.dumps(messages, ensure_ascii=False),
-        schema=json.dumps(schema),
-        sampling=canonical_json(drawn),
+        schema="" if schema is None else json.dumps(schema),
+        sampling=canonical_json(sampling),
         model=model,
         template=template.id,
     )

@@ -1,13 +1,22 @@
-"""The part of JSON Schema that the tasks use: objects, arrays and strings of bounded size.
+"""The part of JSON Schema that the tasks use: objects, arrays, booleans and bounded strings.
 
 Every part is bounded, so the longest possible answer is known before the first token is made.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Schema", "array", "longest_answer", "object_of", "schema_problem", "string"]
+__all__ = [
+    "Schema",
+    "array",
+    "boolean",
+    "choice",
+    "longest_answer",
+    "object_of",
+    "schema_problem",
+    "string",
+]
 
 Schema = dict[str, Any]
 
@@ -18,6 +27,15 @@ UTF8_BYTES = 4
 def string(shortest: int, longest: int) -> Schema:
     """A string of `shortest` to `longest` characters."""
     return {"type": "string", "minLength": shortest, "maxLength": longest}
+
+
+def choice(values: Sequence[str]) -> Schema:
+    """One of these strings, as it stands."""
+    return {"type": "string", "enum": list(values)}
+
+
+def boolean() -> Schema:
+    return {"type": "boolean"}
 
 
 def array(items: Schema, fewest: int, most: int) -> Schema:
@@ -45,6 +63,10 @@ def longest_answer(schema: Schema) -> int:
         21
     """
     kind = schema["type"]
+    if "enum" in schema:
+        return max(len(json.dumps(value, ensure_ascii=False).encode()) for value in schema["enum"])
+    if kind == "boolean":
+        return len("false")
     if kind == "string":
         return int(schema["maxLength"]) * UTF8_BYTES + 2
     if kind == "array":
@@ -62,6 +84,8 @@ def schema_problem(value: Any, schema: Schema, at: str = "answer") -> str | None
     kind = schema["type"]
     if kind == "string":
         return _string_problem(value, schema, at)
+    if kind == "boolean":
+        return None if isinstance(value, bool) else f"{at} is neither true nor false"
     if kind == "array":
         if not isinstance(value, list):
             return f"{at} is not a list"
@@ -83,6 +107,8 @@ def schema_problem(value: Any, schema: Schema, at: str = "answer") -> str | None
 def _string_problem(value: Any, schema: Schema, at: str) -> str | None:
     if not isinstance(value, str):
         return f"{at} is not a string"
+    if "enum" in schema:
+        return None if value in schema["enum"] else f"{at} is none of the offered values"
     if len(value) < schema["minLength"]:
         return f"{at} is shorter than {schema['minLength']} characters"
     if len(value) > schema["maxLength"]:

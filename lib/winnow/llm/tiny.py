@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from winnow.data.dataset import Dataset
-from winnow.llm.task import Task
+from winnow.llm.task import TextTask
 
 __all__ = ["TinyConfig", "train_tiny"]
 
@@ -79,7 +79,7 @@ class TinyConfig:
 
 
 def train_tiny(
-    dataset: Dataset, tasks: Sequence[Task], config: TinyConfig, folder: Path
+    dataset: Dataset, tasks: Sequence[TextTask], config: TinyConfig, folder: Path
 ) -> dict[str, Any]:
     """Train on the catalogue and the tasks' answer format and save in Hugging Face format.
 
@@ -113,7 +113,7 @@ def train_tiny(
 
 
 def _chats(
-    dataset: Dataset, tasks: Sequence[Task], texts: Sequence[str], config: TinyConfig
+    dataset: Dataset, tasks: Sequence[TextTask], texts: Sequence[str], config: TinyConfig
 ) -> Iterator[str]:
     """Conversations in the chat template's form, answers made of the catalogue's words."""
     plain = [text.replace('"', "'").replace("\\", "/") for text in texts]

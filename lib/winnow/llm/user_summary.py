@@ -11,7 +11,7 @@ import numpy as np
 from winnow.data.dataset import Dataset
 from winnow.llm.likes import Likes, clip
 from winnow.llm.schema import Schema, array, object_of, string
-from winnow.llm.task import Inputs, Task
+from winnow.llm.task import Inputs, TextTask
 from winnow.llm.template import Template
 
 __all__ = ["UserSummary"]
@@ -32,7 +32,7 @@ Answer with one JSON object: {"summary": "...", "interests": ["..."]} with 2 to 
 few words each, the strongest first."""
 
 
-class UserSummary(Task):
+class UserSummary(TextTask):
     """History in, interests in words out."""
 
     template: ClassVar[Template] = Template(
