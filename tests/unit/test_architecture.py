@@ -22,7 +22,7 @@ LAYERS = (
     {"metrics", "work"},
     {"data"},
     {"llm"},
-    {"retrieval", "ranking", "reranking"},
+    {"retrieval", "ranking", "reranking", "tree"},
     {"events"},
     {"bundle"},
     {"desk"},
