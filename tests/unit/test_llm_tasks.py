@@ -12,6 +12,11 @@ from winnow.data.dataset import Dataset
 from winnow.llm.hard_negatives import ATTRIBUTES, length_bounds
 from winnow.llm.likes import Likes
 from winnow.llm.registry import TASKS
+from winnow.llm.task import TextTask
+
+TEXT_TASKS = sorted(name for name, task in TASKS.items() if isinstance(task, TextTask))
+UNDRAWN = {"scenario_knowledge", "tree_labels"}
+"""Tasks whose inputs come in one order, whatever the seed."""
 
 POSITIVE = "The Quiet Fire. A cooking book for the curious: bake bread with a long rise."
 
@@ -78,10 +83,11 @@ def test_summaries_are_asked_about_every_user_once(dataset):
 def test_a_larger_limit_keeps_the_earlier_requests(dataset, name):
     task = TASKS[name]
     assert list(task.requests(dataset, 9, 3)) == list(task.requests(dataset, 20, 3))[:9]
-    assert list(task.requests(dataset, 9, 3)) != list(task.requests(dataset, 9, 4))
+    same = list(task.requests(dataset, 9, 3)) == list(task.requests(dataset, 9, 4))
+    assert same == (name in UNDRAWN)
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", TEXT_TASKS)
 def test_examples_are_valid_answers(dataset, name):
     task, texts = TASKS[name], dataset.items["text"].to_pylist()
     draw = random.Random(0)

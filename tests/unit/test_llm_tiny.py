@@ -13,9 +13,11 @@ from winnow.data.dataset import Dataset
 from winnow.llm.engine import EngineConfig, WorkersConfig
 from winnow.llm.registry import TASKS
 from winnow.llm.request import SamplingConfig
+from winnow.llm.task import TextTask
 from winnow.llm.tiny import TinyConfig, train_tiny
 from winnow.llm.tokens import prompt_tokens
 
+TEXT_TASKS = [task for task in TASKS.values() if isinstance(task, TextTask)]
 SMALL = TinyConfig(
     hidden=32, layers=1, vocabulary=600, chats=4, answers=20, window=64, steps=12, seconds=60
 )
@@ -31,7 +33,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    train_tiny(dataset, list(TASKS.values()), SMALL, folder)
+    train_tiny(dataset, TEXT_TASKS, SMALL, folder)
     return folder
 
 
@@ -68,7 +70,7 @@ def test_prompt_ends_where_the_answer_begins(folder, dataset):
 def test_training_lowers_the_loss(dataset, tmp_path):
     def loss(steps):
         config = replace(SMALL, steps=steps)
-        return train_tiny(dataset, list(TASKS.values()), config, tmp_path / str(steps))["loss"]
+        return train_tiny(dataset, TEXT_TASKS, config, tmp_path / str(steps))["loss"]
 
     untrained = torch.log(torch.tensor(600.0)).item()  # a uniform guess over the vocabulary
     assert loss(1) == pytest.approx(untrained, abs=0.3)
@@ -76,7 +78,7 @@ def test_training_lowers_the_loss(dataset, tmp_path):
 
 
 def test_a_seed_repeats_the_weights(folder, dataset, tmp_path):
-    train_tiny(dataset, list(TASKS.values()), SMALL, tmp_path)
+    train_tiny(dataset, TEXT_TASKS, SMALL, tmp_path)
     one, two = (load_file(path / "model.safetensors") for path in (folder, tmp_path))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert (folder / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()

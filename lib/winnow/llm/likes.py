@@ -42,6 +42,8 @@ class Likes:
     """Clipped title of every item row."""
     texts: list[str]
     """Text of every item row."""
+    scenario_N: NDArray[np.int16] | None = None
+    """Scenario of each like; None: all of them in scenario 0."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Likes":
@@ -56,6 +58,7 @@ class Likes:
             train.time_N[keep_N],
             [clip(title, TITLE_CHARACTERS) for title in dataset.items["title"].to_pylist()],
             dataset.items["text"].to_pylist(),
+            train.scenario_N[keep_N],
         )
 
     def __len__(self) -> int:
@@ -63,7 +66,7 @@ class Likes:
 
     @cached_property
     def histories(self) -> Histories:
-        return Histories.build(self.user_N, self.item_N, self.time_N)
+        return Histories.build(self.user_N, self.item_N, self.time_N, self.scenario_N)
 
     def before(self, user_row: int, time: int | None, *, length: int) -> list[int]:
         """The last `length` distinct item rows that a user liked before `time`, oldest first."""
@@ -73,3 +76,17 @@ class Likes:
         )[0]
         newest_first = dict.fromkeys(int(row) for row in row_H[::-1] if row >= 0)
         return list(newest_first)[:length][::-1]
+
+    def by_scenario(self, user_row: int, *, length: int) -> dict[int, list[int]]:
+        """The last `length` distinct item rows that a user liked in each scenario, newest first.
+
+        Scenarios in ascending order; those where the user liked nothing are left out. An item
+        that was liked in two scenarios is in both.
+        """
+        start, end = (int(at_Q[0]) for at_Q in self.histories.bounds(np.array([user_row])))
+        item_H = self.histories.item_N[start:end][::-1].tolist()
+        scenario_H = self.histories.scenario_N[start:end][::-1].tolist()
+        liked: dict[int, dict[int, None]] = {}
+        for item, scenario in zip(item_H, scenario_H, strict=True):
+            liked.setdefault(scenario, {}).setdefault(item)
+        return {scenario: list(liked[scenario])[:length] for scenario in sorted(liked)}

@@ -3,12 +3,24 @@
 import difflib
 
 from winnow.llm.hard_negatives import HardNegatives
+from winnow.llm.scenario_knowledge import ScenarioKnowledge
 from winnow.llm.task import Task, TextTask
+from winnow.llm.tree_labels import TreeLabels
+from winnow.llm.user_knowledge import UserKnowledge
 from winnow.llm.user_summary import UserSummary
 
 __all__ = ["TASKS", "task_named", "text_task"]
 
-TASKS: dict[str, Task] = {task.name: task for task in (HardNegatives(), UserSummary())}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        HardNegatives(),
+        UserSummary(),
+        ScenarioKnowledge(),
+        UserKnowledge(),
+        TreeLabels(),
+    )
+}
 
 
 def task_named(name: str) -> Task:
