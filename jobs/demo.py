@@ -101,7 +101,7 @@ def steps(config: DemoConfig, folder: Path, port: int) -> dict[str, list[str]]:
     events = f"events={folder / 'events.sqlite'}"
     return {
         "prepare": [preset, *data, _output(folder, "dataset")],
-        "generate": [preset, made["dataset"], _output(folder, "generation")],
+        "generate": [preset, f"input={folder / 'dataset'}", _output(folder, "generation")],
         "train_retriever": [
             preset, made["dataset"], made["generation"], _output(folder, "retriever"),
         ],

@@ -36,7 +36,7 @@ def report_of(
         "minutes": round(minutes, 2),
         "generation": _chosen(
             generate,
-            ("engine", "model", "tiny_model", "prompts", "valid_share", "tokens_per_s"),
+            ("engine", "model", "tiny_model", "rows", "valid_share", "tokens_per_s"),
         ),
         "recall": {
             "at_100": retriever["recall_at_100"],
@@ -87,7 +87,7 @@ def _figures(report: Mapping[str, Any]) -> Table:
     table.add_row("model", str(generation["model"]))
     table.add_row(
         "generation",
-        f"{generation['prompts']} prompts, {generation['valid_share']:.1%} valid, "
+        f"{generation['rows']} prompts, {generation['valid_share']:.1%} valid, "
         f"{generation['tokens_per_s']:,.0f} tokens/s",
     )
     table.add_row(

@@ -29,6 +29,10 @@ class EngineConfig:
     """`auto` takes a GPU if the cluster has one."""
     cpus: int = 1
     """CPUs reserved for an engine without a GPU."""
+    tensor_parallel: int = 1
+    """GPUs that each hold a part of every layer."""
+    pipeline_parallel: int = 1
+    """Groups of GPUs that each hold some of the layers; an engine lives on one node."""
     kv_cache_gb: int = 1
     """Memory of a CPU engine's key-value cache, GiB."""
     max_model_len: int = 8192
@@ -50,15 +54,20 @@ class EngineConfig:
         """Whether the engine runs without a GPU on a cluster with so many."""
         return self.device == "cpu" or (self.device == "auto" and not cluster_gpus)
 
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `vllm.AsyncEngineArgs`."""
-        return {
+    def arguments(self, *, vectors: bool = False) -> dict[str, Any]:
+        """Keyword arguments of `vllm.AsyncEngineArgs`; `vectors` for hidden states, not text."""
+        shared = {
             "max_model_len": self.max_model_len,
             "max_num_seqs": self.max_num_seqs,
+            "tensor_parallel_size": self.tensor_parallel,
+            "pipeline_parallel_size": self.pipeline_parallel,
             "enable_prefix_caching": True,
-            # A weak model fills its budget with white space between the parts of an object.
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
+        if vectors:
+            return {**shared, "runner": "pooling", "convert": "embed"}
+        # A weak model fills its budget with white space between the parts of an object.
+        grammar = {"backend": "xgrammar", "disable_any_whitespace": True}
+        return {**shared, "structured_outputs_config": grammar}
 
     def environment(self, source: str, on_cpu: bool) -> dict[str, str]:
         """Environment variables of the engine's process, for the model at `source`."""

@@ -1,178 +1,245 @@
-"""From a dataset to a generation artifact, whatever engine answers the prompts.
+"""From a dataset or a table to a generation artifact, whatever engine answers the prompts.
 
-The engine is a function that is given the requests without an answer and commits answers to the
-store as they arrive. `jobs.generate` passes Ray Data with vLLM; a test passes a few lines.
+The engine is a function that answers batches of requests into the store. `jobs.generate` passes Ray
+Data with vLLM; a test passes a few lines.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from itertools import chain
+from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
-from winnow.data.dataset import Dataset
 from winnow.errors import ArtifactError, GenerationError
-from winnow.llm.generation import ANSWERS_FILE, AnswerStore, missing, summary
+from winnow.llm.generation import answer_tables, write_answers
+from winnow.llm.inputs import Source, open_source
+from winnow.llm.models import TINY, LanguageModel, find_model, make_tiny
+from winnow.llm.plan import Plan
 from winnow.llm.registry import TASKS, task_named
-from winnow.llm.request import Request, SamplingConfig, model_digest
+from winnow.llm.request import SamplingConfig
+from winnow.llm.store import AnswerStore, WorkItem
 from winnow.llm.task import TextTask
-from winnow.llm.tiny import TinyConfig, train_tiny
+from winnow.llm.tiny import TinyConfig
 
-__all__ = ["Engine", "GenerationConfig", "PromptsConfig", "generate"]
+__all__ = ["BatchEngine", "GenerationConfig", "PromptsConfig", "generate"]
 
 logger = logging.getLogger(__name__)
 
-TINY = "tiny"
-"""The model name that stands for the one trained here."""
 
-Engine = Callable[[list[Request], AnswerStore, str], Mapping[str, float]]
-"""Answers requests with the model at a folder or id, commits to the store, returns its speed."""
+class BatchEngine(Protocol):
+    """Answers every batch into the store; one that is there already is left as it is."""
+
+    def __call__(
+        self, items: Sequence[WorkItem], store: AnswerStore, source: str, *, vectors: bool
+    ) -> Mapping[str, float]:
+        """Answer with the model at `source` (a folder or id).
+
+        Returns:
+            Counts in the words of `winnow.llm.answering.answer`, `seconds` from the first batch
+            to the last, `start_s` before that.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptsConfig:
-    """How many prompts each task asks, if it runs."""
+    """Most prompts of each task, if it runs; 0 asks about everything there is."""
 
     hard_negatives: int = 256
     user_summary: int = 64
+    scenario_knowledge: int = 0
+    user_knowledge: int = 256
+    feature_votes: int = 1
+    rationales: int = 256
+    tree_labels: int = 256
 
     def __post_init__(self) -> None:
         for name, number in asdict(self).items():
-            if number <= 0:
-                raise ValueError(f"PromptsConfig.{name} must be positive, got {number}")
+            if number < 0:
+                raise ValueError(f"PromptsConfig.{name} must not be negative, got {number}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
-    dataset: str = "runs/dataset"
+    input: str = "runs/dataset"
+    """A dataset artifact, or a table with the task's columns: .parquet, .jsonl, or a folder."""
     output: str = "runs/generation"
     """Where the generation artifact goes; `.<name>.work` beside it holds an unfinished one."""
-    model: str = TINY
-    """A folder or Hugging Face id; `tiny` trains `language_model` beside the output."""
-    tasks: tuple[str, ...] = tuple(TASKS)
+    model: tuple[str, ...] = (TINY,)
+    """Folders or Hugging Face ids, each asked everything; `tiny` is trained beside the output."""
+    tasks: tuple[str, ...] = ("hard_negatives", "user_summary")
     num_prompts: PromptsConfig = field(default_factory=PromptsConfig)
     seed: int = 0
     """Decides which users and items are asked about."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    retry_quarantined: bool = False
+    """Ask again what earlier runs got no valid answer to, say with a longer context."""
     tiny_model: TinyConfig = field(default_factory=TinyConfig)
 
     def __post_init__(self) -> None:
-        for name in self.tasks:
-            task_named(name)
+        name = type(self).__name__
+        for task in self.tasks:
+            task_named(task)
         if not self.tasks:
-            raise ValueError("GenerationConfig.tasks must name at least one task, got none")
+            raise ValueError(f"{name}.tasks must name at least one task, got none")
+        if not self.model:
+            raise ValueError(f"{name}.model must name at least one model, got none")
 
-    def recorded(self, digest: str) -> dict[str, Any]:
+    def recorded(self, source: Source, models: Sequence[LanguageModel]) -> dict[str, Any]:
         """What decides the answers: all but where to read, write and run."""
         return {
             "tasks": {name: getattr(self.num_prompts, name) for name in self.tasks},
+            "templates": [TASKS[name].template.id for name in self.tasks],
             "seed": self.seed,
             "sampling": asdict(self.sampling),
-            "model": digest,
+            "models": [model.digest for model in models],
+            **source.recorded,
         }
 
 
-def generate(config: GenerationConfig, engine: Engine, engine_name: str) -> dict[str, Any]:
-    """Ask what has no answer yet, check, and write; returns the figures of the manifest.
+def generate(
+    config: GenerationConfig, engine: BatchEngine, engine_name: str, *, rows_per_batch: int
+) -> dict[str, Any]:
+    """Ask what has no answer yet, check, and write; returns the job's result.
 
-    A run that was killed left its answers in the work folder, an earlier artifact at the output
-    holds others: only requests found in neither reach the engine. If none does, it is not called.
+    Answers of killed runs are in the work folder, those of finished ones in the artifact at the
+    output. Only requests found in neither reach the engine. If none does, it is not called.
 
     Args:
-        config: both paths in it absolute, or URIs.
+        config: all paths in it absolute, or URIs.
         engine: answers the rest.
         engine_name: its name and version, for the record.
+        rows_per_batch: of the unit of work: what a kill loses, at most, of each batch in flight.
     """
-    dataset = Dataset.open(config.dataset)
-    source, parents = _model(config, dataset)
-    digest = model_digest(source)
-    recorded = config.recorded(digest)
-    folder, _, name = config.output.rpartition("/")
-    store = AnswerStore(f"{folder}/.{name}.work")
-    if made := up_to_date(config.output, "generation", config=recorded, parents=parents):
+    source = open_source(config.input)
+    models, parents = find_models(config, source)
+    recorded = config.recorded(source, models)
+    store = AnswerStore.beside(config.output)
+    made = up_to_date(config.output, "generation", config=recorded, parents=parents)
+    if made and not (config.retry_quarantined and made.metrics["quarantined"]):
         logger.info("already there: %s", config.output)
         store.clear()
-        return dict(made.metrics)
-    requests = build_requests(config, dataset, digest)
-    keys = [request.key for request in requests]
-    earlier = _earlier_answers(config.output)
-    todo = missing(requests, store.answers(keys, earlier))
-    logger.info("requests=%d answered_before=%d", len(keys), len(keys) - len(todo))
-    speed = engine(todo, store, source) if todo else {"tokens_per_s": 0.0, "start_s": 0.0}
-    answers = store.answers(keys, earlier)
-    if lost := len(keys) - len(answers):
-        raise GenerationError(f"{lost} of {len(keys)} prompts have no answer; run it again")
+        return _result(config, made.metrics, Counter())
+    earlier = _artifact_at(config.output)
+
+    def tables(columns: list[str] | None = None) -> Iterator[pa.Table]:
+        yield from answer_tables(earlier, columns)
+        yield from store.tables(columns)
+
+    plan = Plan(
+        source=source,
+        store=store,
+        tables=tables,
+        seed=config.seed,
+        sampling=config.sampling,
+        retry_quarantined=config.retry_quarantined,
+    )
+    plan.refresh()
+    counts = _ask(config, plan, models, engine, rows_per_batch)
     with create_artifact(config.output, "generation", config=recorded, parents=parents) as draft:
-        pq.write_table(answers, draft.path / ANSWERS_FILE)
-        draft.metrics |= {"engine": engine_name, "model": config.model, **summary(answers)}
-        draft.metrics |= {**speed, "tiny_model": config.model == TINY}
+        draft.metrics |= {"engine": engine_name, "model": ",".join(config.model)}
+        draft.metrics |= write_answers(draft.path, tables, plan.wanted, plan.shared)
+        draft.metrics |= _report(counts)
+        draft.metrics |= {"tiny_model": TINY in config.model}
     store.clear()
     logger.info("wrote %s", config.output)
-    return draft.metrics
+    return _result(config, draft.metrics, counts)
 
 
-def build_requests(config: GenerationConfig, dataset: Dataset, digest: str) -> list[Request]:
-    """All requests of the config; equal prompts are asked once.
-
-    Raises:
-        GenerationError: a task finds nobody to ask about.
-    """
-    by_key: dict[str, Request] = {}
-    for name in config.tasks:
-        task, limit = task_named(name), getattr(config.num_prompts, name)
-        made = [
-            task.request(inputs, model=digest, sampling=config.sampling)
-            for inputs in task.requests(dataset, limit, config.seed)
-        ]
-        if not made:
-            raise GenerationError(f"{config.dataset} has no user with enough likes for {name}")
-        if len(made) < limit:
-            logger.warning("%s: %d prompts instead of %d", name, len(made), limit)
-        by_key |= {request.key: request for request in made}
-    return list(by_key.values())
+def find_models(
+    config: GenerationConfig, source: Source
+) -> tuple[list[LanguageModel], dict[str, Artifact]]:
+    """The models, and the artifacts that the answers are made from."""
+    models, parents = [], dict(source.parents)
+    for name in config.model:
+        if name == TINY:
+            tasks = [task for task in map(task_named, config.tasks) if isinstance(task, TextTask)]
+            model, parents["language_model"] = make_tiny(
+                source, tasks, config.tiny_model, config.output
+            )
+        else:
+            model = find_model(name)
+        models.append(model)
+    return models, parents
 
 
-def _model(config: GenerationConfig, dataset: Dataset) -> tuple[str, dict[str, Artifact]]:
-    """Folder or id of the model, and the artifacts that the answers are made from."""
-    parents = {"dataset": dataset.artifact}
-    if config.model != TINY:
-        return _model_source(config.model), parents
-    uri = f"{config.output.rpartition('/')[0]}/language_model"
-    recorded = {**asdict(config.tiny_model), "templates": [t.template.id for t in TASKS.values()]}
-    made = up_to_date(uri, "language_model", config=recorded, parents=parents)
-    if made is None:
-        logger.info("training the tiny model, at most %.0f s", config.tiny_model.seconds)
-        with create_artifact(uri, "language_model", config=recorded, parents=parents) as draft:
-            tasks = [task for task in TASKS.values() if isinstance(task, TextTask)]
-            draft.metrics |= train_tiny(dataset, tasks, config.tiny_model, draft.path)
-        made = open_artifact(uri)
-    return str(made.path), {**parents, "language_model": made}
+def _ask(
+    config: GenerationConfig,
+    plan: Plan,
+    models: Sequence[LanguageModel],
+    engine: BatchEngine,
+    rows_per_batch: int,
+) -> Counter[str]:
+    """Answer what is open, a model and a kind of task after the other; returns the counts."""
+    counts: Counter[str] = Counter()
+    for model in models:
+        for vectors in (False, True):
+            names = [n for n in config.tasks if isinstance(TASKS[n], TextTask) != vectors]
+            requests = chain.from_iterable(
+                plan.unanswered(name, getattr(config.num_prompts, name), model.digest)
+                for name in names
+            )
+            items = list(plan.store.write_requests(requests, rows_per_batch=rows_per_batch))
+            if not items:
+                continue
+            rows = sum(item.rows for item in items)
+            logger.info("model=%s open=%d of %d", model.source, rows, len(plan.wanted))
+            spent = dict(engine(items, plan.store, model.source, vectors=vectors))
+            if vectors:  # they have no output tokens, so their time is not part of tokens/s
+                spent["vector_seconds"] = spent.pop("seconds")
+            counts.update(spent)
+    if counts:
+        _check_complete(config, plan, models)
+        again = plan.store.rows_begun() - counts["generated"]
+        logger.info("rows begun more than once, killed runs included: at most %d", max(again, 0))
+    counts["misfits"] = plan.misfits
+    return counts
 
 
-def _model_source(model: str) -> str:
-    """A model folder as an absolute path, anything else as the id it must be.
-
-    Raises:
-        GenerationError: a path that leads nowhere, or a folder without a model.
-    """
-    folder = Path(model)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise GenerationError(f"model={model} is a folder without config.json, so not a model")
-        return str(folder.absolute())
-    if model.startswith((".", "/", "~")):
-        raise GenerationError(f"model={model} is no folder here; name one or a Hugging Face id")
-    return model
+def _check_complete(config: GenerationConfig, plan: Plan, models: Sequence[LanguageModel]) -> None:
+    """GenerationError unless every key has an answer, also what tasks asked after an answer."""
+    plan.refresh()
+    lost = len(plan.wanted - plan.answered)
+    for name in (name for name in config.tasks if TASKS[name].chained):
+        limit = getattr(config.num_prompts, name)
+        lost += sum(1 for model in models for _ in plan.unanswered(name, limit, model.digest))
+    if lost:
+        raise GenerationError(f"{lost} of {len(plan.wanted)} prompts have no answer; run it again")
 
 
-def _earlier_answers(output: str) -> pa.Table | None:
-    """Answers of whatever generation artifact is at `output` now."""
+def _report(counts: Counter[str]) -> dict[str, Any]:
+    """What this run's answers took, for the manifest."""
+    share = counts["cached_tokens"] / max(counts["prompt_tokens"], 1)
+    return {
+        "truncated": counts["truncated"],
+        "refused": counts["refused"],
+        "trimmed": counts["trimmed"],
+        "prefix_cache_hit_rate": round(share, 4),
+        "tokens_per_s": round(counts["output_tokens"] / max(counts["seconds"], 1e-3), 1),
+        "start_s": round(counts["start_s"], 1),
+    }
+
+
+def _result(
+    config: GenerationConfig, metrics: Mapping[str, Any], counts: Counter[str]
+) -> dict[str, Any]:
+    """The figures of the artifact, and how many rows were and were not made by this run."""
+    made = counts["generated"]
+    return {
+        **metrics,
+        "skipped": metrics["rows"] - made - counts["misfits"],
+        "generated": made,
+        "tokens_per_s": metrics["tokens_per_s"] if made else 0.0,
+        "artifact": config.output,
+    }
+
+
+def _artifact_at(output: str) -> Artifact | None:
+    """Whatever generation artifact is at `output` now."""
     try:
-        artifact = open_artifact(output, kind="generation")
+        return open_artifact(output, kind="generation")
     except ArtifactError:
         return None
-    return pq.read_table(artifact.path / ANSWERS_FILE)

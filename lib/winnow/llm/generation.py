@@ -1,162 +1,192 @@
-"""The generation artifact's table, and where answers wait until it is complete.
+"""The generation artifact: every answer once, what is of no use apart, and how to read it.
 
-Every finished batch becomes one part file in a work folder beside the output, written under a
-hidden name and renamed, so a part file is whole or absent. A run that is killed loses only the
-batches in flight: the next one reads the keys of the part files and asks for the rest.
+answers.parquet      one row a key that the config asks for
+quarantine.parquet   of those without a valid answer: key, task, inputs, text, reason
+earlier.parquet      answers of earlier runs to what this config does not ask; never lost
 """
 
-import json
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
+from numpy.typing import NDArray
 
-from winnow.llm.registry import text_task
-from winnow.llm.request import Request
+from winnow.artifact import Artifact
+from winnow.llm.rows import ANSWER_SCHEMA
 
-__all__ = ["ANSWERS_FILE", "ANSWER_SCHEMA", "AnswerStore", "answer_row", "missing", "summary"]
+__all__ = ["Tables", "answer_tables", "read_answers", "short_key", "write_answers"]
 
 ANSWERS_FILE = "answers.parquet"
-"""The one file of a generation artifact."""
-
-ANSWER_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("task", pa.string()),
-        ("inputs", pa.string()),
-        ("text", pa.string()),
-        ("parsed", pa.string()),
-        ("valid", pa.bool_()),
-        ("repair", pa.string()),
-        ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int32()),
-        ("output_tokens", pa.int32()),
-        ("model", pa.string()),
-        ("template", pa.string()),
-        ("sampling", pa.string()),
-    ]
+EARLIER_FILE = "earlier.parquet"
+SHARED_FILE = "shared.parquet"
+SHARED_SCHEMA = pa.schema([("key", pa.string()), ("inputs", pa.string())])
+QUARANTINE_FILE = "quarantine.parquet"
+QUARANTINE_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("key", "task", "inputs", "text", "reason")]
 )
 
 
-class AnswerStore:
-    """Requests and part files of answers in one work folder (a path or a `pyarrow.fs` URI)."""
-
-    def __init__(self, work: str | Path) -> None:
-        if "://" in str(work):
-            self._fs, self._root = fs.FileSystem.from_uri(str(work))
-        else:
-            self._fs, self._root = fs.LocalFileSystem(), str(Path(work).absolute())
-
-    @property
-    def filesystem(self) -> fs.FileSystem:
-        return self._fs
-
-    def write_requests(self, requests: Sequence[Request], rows_per_file: int) -> list[str]:
-        """Write Parquet files of at most `rows_per_file` requests; returns their paths."""
-        folder = f"{self._root}/requests-{uuid.uuid4().hex}"
-        self._fs.create_dir(folder, recursive=True)
-        paths = []
-        for start in range(0, len(requests), rows_per_file):
-            rows = [asdict(request) for request in requests[start : start + rows_per_file]]
-            paths.append(f"{folder}/{start:09d}.parquet")
-            pq.write_table(pa.Table.from_pylist(rows), paths[-1], filesystem=self._fs)
-        return paths
-
-    def commit(self, answers: pa.Table) -> None:
-        """Keep a batch of answers; after the return they survive the end of this process."""
-        folder = f"{self._root}/answers"
-        self._fs.create_dir(folder, recursive=True)
-        name = f"{uuid.uuid4().hex}.parquet"
-        pq.write_table(
-            answers.select(ANSWER_SCHEMA.names).cast(ANSWER_SCHEMA),
-            f"{folder}/.{name}",
-            filesystem=self._fs,
-        )
-        self._fs.move(f"{folder}/.{name}", f"{folder}/{name}")
-
-    def answers(self, keys: Iterable[str], finished: pa.Table | None = None) -> pa.Table:
-        """The stored answers to `keys`, one row a key, in the order of `keys`.
-
-        Args:
-            keys: content keys that are wanted; those without an answer are left out.
-            finished: answers of an earlier artifact; they go before those of the part files.
-        """
-        parts = [pq.read_table(path, filesystem=self._fs) for path in self._part_files()]
-        every = pa.concat_tables([finished or ANSWER_SCHEMA.empty_table(), *parts])
-        place: dict[str, int] = {}
-        for row, key in enumerate(every["key"].to_pylist()):
-            place.setdefault(key, row)
-        wanted = [place[key] for key in dict.fromkeys(keys) if key in place]
-        return every.take(pa.array(wanted, pa.int64()))
-
-    def clear(self) -> None:
-        """Remove the work folder."""
-        if self._fs.get_file_info(self._root).type == fs.FileType.Directory:
-            self._fs.delete_dir(self._root)
-
-    def _part_files(self) -> list[str]:
-        selector = fs.FileSelector(f"{self._root}/answers", allow_not_found=True)
-        return sorted(
-            info.path
-            for info in self._fs.get_file_info(selector)
-            if info.path.endswith(".parquet") and not info.base_name.startswith(".")
-        )
+def short_key(key: str) -> bytes:
+    """The first 16 bytes of a key: enough to tell millions apart, in little memory."""
+    return bytes.fromhex(key[:32])
 
 
-def missing(requests: Sequence[Request], answers: pa.Table) -> list[Request]:
-    """The requests whose key has no row in `answers`."""
-    done = set(answers["key"].to_pylist())
-    return [request for request in requests if request.key not in done]
+def read_answers(folder: str | Path, task: str) -> pa.Table:
+    """The rows of one task, usable or not, in the order of their keys.
 
-
-def answer_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One engine output as a row of `ANSWER_SCHEMA`, plus `seconds` that the engine took.
-
-    The engine stage of Ray Data does not pass on why an answer ended. So `finish_reason` is
-    `error` if the engine refused the row, `length` if the tokens ran out or the object was left
-    open (the context was full), else `stop`.
+    Where several inputs made one prompt, each has a row, with the same key and answer.
     """
-    inputs, error = json.loads(row["inputs"]), row["__inference_error__"]
-    text = "" if error else row["generated_text"]
-    response = text_task(row["task"]).read(inputs, text)
-    most = json.loads(row["sampling"])["max_tokens"]
-    cut = row["num_generated_tokens"] >= most or not text.rstrip().endswith(("}", "```"))
-    return {
-        **{name: row[name] for name in ("key", "task", "inputs", "template", "sampling")},
-        "text": text,
-        "parsed": None if response.parsed is None else json.dumps(response.parsed),
-        "valid": response.valid,
-        "repair": f"failed: {error}" if error else response.repair,
-        "finish_reason": "error" if error else "length" if cut else "stop",
-        "prompt_tokens": row["num_input_tokens"],
-        "output_tokens": row["num_generated_tokens"],
-        "model": row["answered_by"],
-        "seconds": max(row["time_taken_llm"], 0.0),
+    rows = pq.read_table(Path(folder) / ANSWERS_FILE, filters=[("task", "=", task)])
+    shared = pq.read_table(Path(folder) / SHARED_FILE)
+    copies = shared.join(rows.drop(["inputs", "vector"]), "key", join_type="inner")
+    if len(copies):
+        copies = copies.append_column("vector", _vectors_of(copies["key"], rows))
+        rows = pa.concat_tables([rows, copies.select(rows.schema.names)])
+    return rows.sort_by([("key", "ascending"), ("inputs", "ascending")])
+
+
+def _vectors_of(keys: pa.ChunkedArray, rows: pa.Table) -> pa.ChunkedArray:
+    """The hidden state of each key; a join carries no lists."""
+    return rows["vector"].take(pc.index_in(keys, rows["key"]))
+
+
+def answer_tables(
+    artifact: Artifact | None, columns: list[str] | None = None
+) -> Iterator[pa.Table]:
+    """All answers of an artifact, those of earlier runs too, in pieces; none of None."""
+    if artifact is None:
+        return
+    for name in (ANSWERS_FILE, EARLIER_FILE):
+        path = artifact.path / name
+        if path.is_file():
+            for batch in pq.ParquetFile(path).iter_batches(columns=columns):
+                yield pa.Table.from_batches([batch])
+
+
+class Tables(Protocol):
+    """All answers there are, in pieces; later ones replace earlier ones. Read more than once."""
+
+    def __call__(self, columns: list[str] | None = None) -> Iterator[pa.Table]: ...
+
+
+def write_answers(
+    folder: Path,
+    tables: Tables,
+    wanted: Container[bytes],
+    shared: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    """Write the artifact's files; of rows with one key, the last valid one or else the last.
+
+    Args:
+        folder: of the artifact's draft.
+        tables: pieces with the columns of ANSWER_SCHEMA, the same at every call.
+        wanted: short keys that the config asks for.
+        shared: key and inputs of requests whose prompt equals an earlier one's.
+
+    Returns:
+        Counts over what the config asks for, together and by task.
+    """
+    pq.write_table(pa.Table.from_pylist(list(shared), SHARED_SCHEMA), folder / SHARED_FILE)
+    kept_N = _rows_to_keep(tables(["key", "valid"]))
+    counts: Counter[tuple[str, str]] = Counter()
+    begin = 0
+    with _Files(folder) as files:
+        for table in tables():
+            kept = table.filter(kept_N[begin : begin + len(table)])
+            begin += len(table)
+            asked = np.array([short_key(key) in wanted for key in kept["key"].to_pylist()], bool)
+            files.write(EARLIER_FILE, kept.filter(~asked))
+            kept = kept.filter(asked)
+            files.write(ANSWERS_FILE, kept)
+            files.write(QUARANTINE_FILE, _quarantine(kept.filter(pc.invert(kept["valid"]))))
+            _count(counts, kept)
+    return _summary(counts)
+
+
+def _rows_to_keep(tables: Iterator[pa.Table]) -> NDArray[np.bool_]:
+    """Of all rows in order, which one stands for its key."""
+    keys, valids = [np.empty((0, 2), ">u8")], [np.empty(0, bool)]
+    for table in tables:
+        packed = b"".join(short_key(key) for key in table["key"].to_pylist())
+        keys.append(np.frombuffer(packed, ">u8").reshape(-1, 2))
+        valids.append(table["valid"].to_numpy())
+    key_N2, valid_N = np.concatenate(keys), np.concatenate(valids)
+    order_N = np.lexsort((np.arange(len(valid_N)), valid_N, key_N2[:, 1], key_N2[:, 0]))
+    sorted_N2 = key_N2[order_N]
+    last_N = np.append((sorted_N2[1:] != sorted_N2[:-1]).any(axis=1), True)[: len(order_N)]
+    kept_N = np.zeros(len(order_N), bool)
+    kept_N[order_N[last_N]] = True
+    return kept_N
+
+
+class _Files:
+    """Parquet files that are opened when something is to be written; answers always exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> "_Files":
+        self._open(ANSWERS_FILE, ANSWER_SCHEMA)
+        self._open(QUARANTINE_FILE, QUARANTINE_SCHEMA)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def write(self, name: str, table: pa.Table) -> None:
+        if len(table):
+            self._open(name, table.schema).write_table(table)
+
+    def _open(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
+        if name not in self._writers:
+            self._writers[name] = pq.ParquetWriter(self._folder / name, schema)
+        return self._writers[name]
+
+
+def _quarantine(rows: pa.Table) -> pa.Table:
+    reasons = pc.replace_substring_regex(rows["repair"], "^failed: ", "")
+    columns = [*(rows[name] for name in QUARANTINE_SCHEMA.names[:-1]), reasons]
+    return pa.table(columns, schema=QUARANTINE_SCHEMA)
+
+
+def _count(counts: Counter[tuple[str, str]], rows: pa.Table) -> None:
+    """Add the rows of a table to the counts of their tasks."""
+    figures = {
+        "rows": pa.repeat(1, len(rows)),
+        "valid": rows["valid"],
+        "repaired": pc.starts_with(rows["repair"], "repaired"),
+        "prompt_tokens": rows["prompt_tokens"],
+        "output_tokens": rows["output_tokens"],
     }
+    columns = {name: pc.cast(values, pa.int64()) for name, values in figures.items()}
+    sums = (
+        pa.table({"task": rows["task"], **columns})
+        .group_by("task")
+        .aggregate([(name, "sum") for name in figures])
+    )
+    for row in sums.to_pylist():
+        counts.update({(row["task"], name): row[f"{name}_sum"] for name in figures})
 
 
-def summary(answers: pa.Table) -> dict[str, Any]:
-    """Counts and shares over all answers, and for each task."""
+def _summary(counts: Counter[tuple[str, str]]) -> dict[str, Any]:
+    def total(name: str, task: str | None = None) -> int:
+        return sum(n for (of, figure), n in counts.items() if figure == name and task in (of, None))
 
-    def share(rows: list[dict[str, Any]]) -> float:
-        return round(float(sum(row["valid"] for row in rows)) / max(len(rows), 1), 4)
+    def share(task: str | None = None) -> float:
+        return round(total("valid", task) / max(total("rows", task), 1), 4)
 
-    rows = answers.select(["task", "valid", "repair", "output_tokens"]).to_pylist()
-    by_task: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_task.setdefault(row["task"], []).append(row)
+    tasks = dict.fromkeys(task for task, _ in counts)
+    names = ("rows", "valid", "repaired", "prompt_tokens", "output_tokens")
     return {
-        "prompts": len(rows),
-        "valid_share": share(rows),
-        "repaired": sum(row["repair"].startswith("repaired") for row in rows),
-        "output_tokens": sum(row["output_tokens"] for row in rows),
-        "tasks": {
-            name: {"prompts": len(part), "valid_share": share(part)}
-            for name, part in by_task.items()
-        },
+        **{name: total(name) for name in names},
+        "quarantined": total("rows") - total("valid"),
+        "valid_share": share(),
+        "tasks": {t: {"rows": total("rows", t), "valid_share": share(t)} for t in tasks},
     }

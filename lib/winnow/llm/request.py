@@ -54,6 +54,12 @@ class Request:
     """Digest of the model, or its id if the files are elsewhere."""
     template: str
 
+    @property
+    def sampling_config(self) -> SamplingConfig:
+        """How its tokens are drawn, without the limit that follows from its schema."""
+        drawn = json.loads(self.sampling)
+        return SamplingConfig(temperature=drawn["temperature"], top_p=drawn["top_p"])
+
 
 def content_key(
     *,

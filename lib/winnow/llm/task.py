@@ -32,11 +32,17 @@ class Task(ABC):
     def name(self) -> str:
         return self.template.name
 
+    @property
+    def chained(self) -> bool:
+        """Whether an answer can lead to the next question."""
+        return False
+
     @abstractmethod
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         """At most `limit` inputs, built from training interactions only.
 
-        A larger limit only adds inputs at the end, so answers made before stay of use.
+        A larger limit only adds inputs at the end, so answers made before stay of use. Without a
+        limit it is a huge number: a task stops when it runs out.
         """
 
     def from_row(self, row: Mapping[str, Any], seed: int) -> Inputs:
@@ -68,6 +74,10 @@ class Task(ABC):
 
 class TextTask(Task):
     """A question answered by one JSON object."""
+
+    @property
+    def chained(self) -> bool:
+        return type(self).follow_up is not TextTask.follow_up
 
     @abstractmethod
     def schema(self, inputs: Inputs) -> Schema:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Messages", "Template", "fenced"]
+__all__ = ["Messages", "Template", "fenced", "fenced_data"]
 
 Messages = list[dict[str, str]]
 """Chat messages in order, each with `role` and `content`."""
@@ -28,6 +28,16 @@ def fenced(data: Mapping[str, Any]) -> str:
     """
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     return f"<data>\n{text}\n</data>"
+
+
+def fenced_data(content: str) -> dict[str, Any] | None:
+    """What `fenced` put at the end of a message, or None if there is nothing of the kind."""
+    _, opened, rest = content.partition("<data>\n")
+    text, closed, _ = rest.partition("\n</data>")
+    if not opened or not closed:
+        return None
+    data: dict[str, Any] = json.loads(text)
+    return data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

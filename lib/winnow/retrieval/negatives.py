@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from winnow.llm.generation import read_answers
 
 __all__ = ["GeneratedNegatives", "read_generation"]
 
@@ -98,11 +99,9 @@ class GeneratedNegatives:
 
 
 def read_generation(folder: Path) -> list[dict[str, Any]]:
-    """All rows of a generation artifact's files, with the columns that `build` reads."""
-    rows: list[dict[str, Any]] = []
-    for path in sorted(folder.rglob("*.parquet")):
-        rows += pq.read_table(path, columns=["task", "inputs", "parsed", "valid"]).to_pylist()
-    return rows
+    """The task's rows of a generation artifact, with the columns that `build` reads."""
+    rows = read_answers(folder, TASK).select(["task", "inputs", "parsed", "valid"])
+    return rows.to_pylist()  # type: ignore[no-any-return]
 
 
 def _reject(text: str, positive: tuple[str, str], kept: Sequence[str]) -> str | None:

@@ -1,0 +1,135 @@
+"""What a generation is about: a dataset artifact, or a table of one's own.
+
+A table is a Parquet file, a JSON lines file (`.jsonl`), or a folder of Parquet files, here or at
+any `pyarrow.fs` URI, with the columns that the task names (`Task.columns`). Other columns, such as
+ids, are kept with the answers.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from winnow.artifact import Artifact
+from winnow.data.dataset import Dataset
+from winnow.errors import GenerationError
+from winnow.llm.task import Inputs, Task
+
+__all__ = ["DatasetSource", "Misfit", "Source", "TableSource", "open_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A row of a table that no prompt can be made of."""
+
+    row: Mapping[str, Any]
+    reason: str
+
+
+class DatasetSource:
+    """Inputs that the tasks draw from a dataset."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.parents: dict[str, Artifact] = {"dataset": dataset.artifact}
+        self.recorded: dict[str, str] = {}
+
+    def inputs(self, task: Task, limit: int, seed: int) -> Iterator[Inputs | Misfit]:
+        return task.requests(self.dataset, limit, seed)
+
+
+class TableSource:
+    """Inputs that are the rows of a table."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        if "://" in uri:
+            self._fs, self._path = fs.FileSystem.from_uri(uri)
+        else:
+            self._fs, self._path = fs.LocalFileSystem(), str(Path(uri).absolute())
+        self._files = self._list()
+        self.parents: dict[str, Artifact] = {}
+        self.recorded = {"input": self._digest()}
+
+    def inputs(self, task: Task, limit: int, seed: int) -> Iterator[Inputs | Misfit]:
+        """At most `limit` rows in the order of the table, those that do not fit among them."""
+        for number, row in enumerate(self._rows()):
+            if number == limit:
+                return
+            if isinstance(row, Misfit):
+                yield row
+                continue
+            try:
+                yield task.from_row(row, seed)
+            except ValueError as error:
+                yield Misfit(row, str(error))
+
+    def _rows(self) -> Iterator[dict[str, Any] | Misfit]:
+        for path in self._files:
+            try:
+                yield from self._json_rows(path) if path.endswith("l") else self._parquet_rows(path)
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise GenerationError(f"input={path} cannot be read: {error}") from error
+
+    def _parquet_rows(self, path: str) -> Iterator[dict[str, Any]]:
+        with self._fs.open_input_file(path) as file:
+            for batch in pq.ParquetFile(file).iter_batches():
+                yield from batch.to_pylist()
+
+    def _json_rows(self, path: str) -> Iterator[dict[str, Any] | Misfit]:
+        with self._fs.open_input_stream(path) as file:
+            for number, line in enumerate(file.readall().splitlines(), start=1):
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    row = None
+                if isinstance(row, dict):
+                    yield row
+                else:
+                    text = line.decode(errors="replace")
+                    yield Misfit({"line": number, "text": text}, f"line {number} is no JSON object")
+
+    def _list(self) -> list[str]:
+        info = self._fs.get_file_info(self._path)
+        if info.type == fs.FileType.File and self._path.endswith((".parquet", ".jsonl")):
+            return [self._path]
+        if info.type == fs.FileType.Directory:
+            found = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True))
+            files = sorted(f.path for f in found if f.path.endswith(".parquet"))
+            if files:
+                return files
+        raise GenerationError(
+            f"input={self._uri} is neither a dataset artifact nor a table (.parquet, .jsonl, or a "
+            "folder of .parquet files)"
+        )
+
+    def _digest(self) -> str:
+        total = hashlib.sha256()
+        for path in self._files:
+            with self._fs.open_input_stream(path) as file:
+                while chunk := file.read(1 << 20):
+                    total.update(chunk)
+        return total.hexdigest()
+
+
+Source = DatasetSource | TableSource
+
+
+def open_source(uri: str) -> Source:
+    """The dataset or table at `uri`.
+
+    Raises:
+        GenerationError: there is neither.
+        ArtifactError: there is an artifact, but no whole dataset.
+    """
+    if uri.endswith((".parquet", ".jsonl")):
+        return TableSource(uri)
+    if "://" not in uri and not (Path(uri) / "manifest.json").is_file() and Path(uri).is_dir():
+        return TableSource(uri)
+    return DatasetSource(Dataset.open(uri))

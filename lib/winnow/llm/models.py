@@ -1,0 +1,73 @@
+"""The language models of a generation: folders, ids, and the one that is made on the spot."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
+from winnow.errors import GenerationError
+from winnow.llm.inputs import DatasetSource, Source
+from winnow.llm.prompt import Tokenizer
+from winnow.llm.request import model_digest
+from winnow.llm.task import TextTask
+from winnow.llm.tiny import TinyConfig, train_tiny
+
+__all__ = ["TINY", "LanguageModel", "find_model", "make_tiny"]
+
+logger = logging.getLogger(__name__)
+
+TINY = "tiny"
+"""The model name that stands for the one trained here."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    source: str
+    """An absolute folder, or a Hugging Face id."""
+    digest: str
+    """Of the folder's files, or the id."""
+
+
+def find_model(name: str) -> LanguageModel:
+    """The model at a folder or of an id.
+
+    Raises:
+        GenerationError: a path that leads nowhere, a folder without a model, an unknown id.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise GenerationError(f"model={name} is a folder without config.json, so not a model")
+        return LanguageModel(str(folder.absolute()), model_digest(folder))
+    if name.startswith((".", "/", "~")):
+        raise GenerationError(f"model={name} is no folder here; name one or a Hugging Face id")
+    return LanguageModel(name, name)
+
+
+def check_loadable(model: LanguageModel) -> Tokenizer:
+    """The model's tokenizer; GenerationError if the model is not to be had."""
+    try:
+        return Tokenizer(model.source)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise GenerationError(f"model={model.source} cannot be loaded: {reason}") from error
+
+
+def make_tiny(
+    source: Source, tasks: Sequence[TextTask], config: TinyConfig, output: str
+) -> tuple[LanguageModel, Artifact]:
+    """Train the tiny model, unless it is there, into `language_model` beside `output`."""
+    if not isinstance(source, DatasetSource):
+        raise GenerationError(f"model={TINY} learns from a dataset; name another for a table")
+    uri = f"{output.rpartition('/')[0]}/language_model"
+    recorded = {**asdict(config), "templates": [task.template.id for task in tasks]}
+    made = up_to_date(uri, "language_model", config=recorded, parents=source.parents)
+    if made is None:
+        logger.info("training the tiny model, at most %.0f s", config.seconds)
+        with create_artifact(
+            uri, "language_model", config=recorded, parents=source.parents
+        ) as draft:
+            draft.metrics |= train_tiny(source.dataset, tasks, config, draft.path)
+        made = open_artifact(uri)
+    return LanguageModel(str(made.path), model_digest(made.path)), made
