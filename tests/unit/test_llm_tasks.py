@@ -95,7 +95,9 @@ def test_examples_are_valid_answers(dataset, name):
         task.read(inputs, json.dumps(task.example(inputs, texts, draw))).repair
         for inputs in task.requests(dataset, 40, 0)
     ]
-    assert repairs.count("ok") >= 38  # a drawn item can be a near-copy of the positive
+    assert repairs
+    # a drawn item can be a near-copy of the positive
+    assert repairs.count("ok") >= 0.95 * len(repairs)
 
 
 @pytest.mark.parametrize("length", [1, 10, 24, 33, 60, 100, 227, 320])

@@ -2,7 +2,9 @@
 
 import difflib
 
+from winnow.llm.feature_votes import FeatureVotes
 from winnow.llm.hard_negatives import HardNegatives
+from winnow.llm.rationales import Rationales
 from winnow.llm.scenario_knowledge import ScenarioKnowledge
 from winnow.llm.task import Task, TextTask
 from winnow.llm.tree_labels import TreeLabels
@@ -19,6 +21,8 @@ TASKS: dict[str, Task] = {
         ScenarioKnowledge(),
         UserKnowledge(),
         TreeLabels(),
+        FeatureVotes(),
+        Rationales(),
     )
 }
 
