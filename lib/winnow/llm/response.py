@@ -18,8 +18,12 @@ __all__ = ["Response", "read_response"]
 THINKING = re.compile(r"^.*?</think>|<think>.*\Z", re.DOTALL)
 FENCE = re.compile(r"```(?:json)?\s*(.*?)(?:```|\Z)", re.DOTALL)
 STRING_OR_TAIL = re.compile(r'("(?:\\.|[^"\\])*")|,(\s*[}\]])', re.DOTALL)
+SURROGATE = re.compile("[\ud800-\udfff]")
 STRAY = re.compile("\ufffd+")
 DANGLING = re.compile(r'(?:,|[{,]\s*"(?:\\.|[^"\\])*"\s*:?)\s*\Z', re.DOTALL)
+
+DEEPEST = 32
+"""Levels of an object that is read: more than any schema has, less than any later step can take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,9 @@ def read_response(
     parsed, repairs = _parse(text)
     if parsed is None:
         return Response(None, False, "failed: no JSON object in the answer")
+    parsed, as_written = _without_surrogates(parsed), parsed
+    if parsed != as_written:
+        repairs.append("lone surrogates replaced")
     problem = schema_problem(parsed, schema)
     if problem is None:
         problem = check(parsed)
@@ -84,7 +91,29 @@ def _load(text: str) -> dict[str, Any] | None:
         value = json.loads(text, strict=False)  # a bare tab in a string does no harm
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and _shallow(value, DEEPEST) else None
+
+
+def _shallow(value: Any, levels: int) -> bool:
+    """Whether objects and lists are nested at most `levels` deep."""
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_shallow(part, levels - 1) for part in inner)
+
+
+def _without_surrogates(value: Any) -> Any:
+    """The value with the halves of characters that `\\ud800` and the like stand for replaced.
+
+    They are legal in JSON, but neither files nor tokenizers take them.
+    """
+    if isinstance(value, str):
+        return SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_without_surrogates(part) for part in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(k): _without_surrogates(part) for k, part in value.items()}
+    return value
 
 
 def _unfence(text: str) -> str:

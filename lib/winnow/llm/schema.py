@@ -99,7 +99,7 @@ def schema_problem(value: Any, schema: Schema, at: str = "answer") -> str | None
         if missing := [name for name in properties if name not in value]:
             return f"{at} lacks {missing[0]!r}"
         if extra := [name for name in value if name not in properties]:
-            return f"{at} has an unknown key {extra[0]!r}"
+            return f"{at} has an unknown key {extra[0]!r:.60}"
         parts = [(value[name], part, f"{at}.{name}") for name, part in properties.items()]
     return next(filter(None, (schema_problem(*part) for part in parts)), None)
 
