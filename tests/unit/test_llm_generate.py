@@ -1,7 +1,11 @@
 """The flow around an engine: what is asked, kept, resumed and written, with no Ray and no vLLM."""
 
+import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,12 +14,80 @@ import pytest
 from jobs import prepare
 from winnow.artifact import open_artifact
 from winnow.errors import GenerationError
+from winnow.llm.answering import answer_all, next_requests
+from winnow.llm.completion import Completion
 from winnow.llm.generate import GenerationConfig, PromptsConfig, generate
-from winnow.llm.generation import ANSWER_SCHEMA, AnswerStore, answer_row, missing, summary
+from winnow.llm.generation import read_answers
+from winnow.llm.registry import TASKS
+from winnow.llm.store import AnswerStore
+from winnow.llm.user_knowledge import UserKnowledge
+from winnow.llm.user_summary import UserSummary
 
 SUMMARY = (
     '{"summary": "Enjoys quiet books about bread and stars.", "interests": ["bread", "stars"]}'
 )
+POSITIVE = "The Quiet Fire. A cooking book for the curious: bake bread with a long rise."
+NEGATIVES = json.dumps(
+    {
+        "reasoning": "The query needs bread; these offer none.",
+        "hard_negatives": [
+            {"text": text, "violated_requirement": "no bread", "why_not_relevant": "no bread"}
+            for text in (
+                "The Loud Pan. A cooking book for the hurried: fry fish in ten minutes flat.",
+                "A Warm Oven. A repair book for the careful: mend doors, hinges and lamps.",
+            )
+        ],
+    }
+)
+
+
+class Killed(BaseException):
+    """The end of the process."""
+
+
+class Batches:
+    """A batch engine and the engine in it; is killed after some rounds of answers."""
+
+    def __init__(self, text=SUMMARY, rounds=99):
+        self.text = text if callable(text) else lambda request: text
+        self.rounds, self.asked, self.calls = rounds, [], []
+
+    def __call__(self, items, store, source, *, vectors):
+        self.calls.append((source, vectors))
+        counts = Counter()
+        for item in items:
+            asyncio.run(self._answer(item, store, counts))
+        return {**counts, "seconds": 2.0, "start_s": 1.0}
+
+    async def _answer(self, item, store, counts):
+        """As a worker does."""
+        store.begin(item)
+        requests, number = store.requests(item), 0
+        while requests:
+            if not self.rounds:
+                raise Killed
+            self.rounds -= 1
+            rows = await answer_all(requests, self, counts)
+            store.commit(f"{item.name}-{number}", rows)
+            requests, number = next_requests(rows, requests), number + 1
+
+    async def complete(self, request):
+        self.asked.append(request)
+        if not request.schema:
+            return Completion(vector=[1.0, 2.0], prompt_tokens=7)
+        text = self.text(request)
+        return Completion(text=text, prompt_tokens=7, cached_tokens=4, output_tokens=3)
+
+    @property
+    def keys(self):
+        return [request.key for request in self.asked]
+
+
+class Refuses(Batches):
+    """Must not be needed."""
+
+    def __call__(self, items, store, source, *, vectors):
+        raise AssertionError("asked for what has an answer")
 
 
 @pytest.fixture(scope="module")
@@ -28,132 +100,351 @@ def dataset(tmp_path_factory):
 @pytest.fixture
 def config(dataset, tmp_path):
     return GenerationConfig(
-        dataset=dataset,
+        input=dataset,
         output=str(tmp_path / "generation"),
-        model="org/model",
+        model=("org/model",),
         tasks=("user_summary",),
         num_prompts=PromptsConfig(user_summary=10),
     )
 
 
-def engine_output(request, text=SUMMARY, error=""):
-    """A row as the engine stage of Ray Data returns it."""
-    return {
-        **{name: getattr(request, name) for name in ("key", "task", "inputs", "template")},
-        "sampling": request.sampling,
-        "answered_by": request.model,
-        "generated_text": text,
-        "num_input_tokens": 7,
-        "num_generated_tokens": 3,
-        "time_taken_llm": 0.5,
-        "__inference_error__": error,
-    }
+def run(config, engine, rows_per_batch=3):
+    return generate(config, engine, "vllm 9", rows_per_batch=rows_per_batch)
 
 
-class FakeEngine:
-    """Answers in batches of 3 and may be killed after some of them."""
+def read(config, name="answers"):
+    return pq.read_table(f"{config.output}/{name}.parquet").to_pylist()
 
-    def __init__(self, batches=99, text=SUMMARY, error=""):
-        self.batches, self.output, self.asked = batches, {"text": text, "error": error}, []
 
-    def __call__(self, todo, store, source):
-        self.asked = [request.key for request in todo]
-        for batch in range(0, len(todo), 3):
-            if batch // 3 == self.batches:
-                raise KeyboardInterrupt
-            rows = [answer_row(engine_output(r, **self.output)) for r in todo[batch : batch + 3]]
-            store.commit(pa.Table.from_pylist(rows))
-        return {"tokens_per_s": 10.0, "start_s": 1.0}
+def summaries(config, number):
+    return replace(config, num_prompts=PromptsConfig(user_summary=number))
 
 
 def test_artifact_has_the_columns_and_figures(config):
-    result = generate(config, FakeEngine(), "vllm 9")
+    result = run(config, Batches())
     artifact = open_artifact(config.output, kind="generation")
-    answers = pq.read_table(artifact.path / "answers.parquet")
-    assert " ".join(answers.column_names) == (
+    assert {path.name for path in artifact.path.iterdir()} == {
+        "manifest.json",
+        "answers.parquet",
+        "quarantine.parquet",
+        "shared.parquet",
+    }
+    rows = read(config)
+    assert " ".join(rows[0]) == (
         "key task inputs text parsed valid repair finish_reason prompt_tokens output_tokens "
-        "model template sampling"
+        "model template sampling vector"
     )
-    assert answers.num_rows == len(set(answers["key"].to_pylist())) == 10
-    row = answers.slice(0, 1).to_pylist()[0]
-    assert json.loads(row["parsed"])["interests"] == ["bread", "stars"]
-    assert (row["model"], row["template"], row["repair"]) == ("org/model", "user_summary/1", "ok")
-    assert (
-        artifact.metrics
-        == result
-        == {
-            "engine": "vllm 9",
-            "model": "org/model",
-            "prompts": 10,
-            "valid_share": 1.0,
-            "repaired": 0,
-            "output_tokens": 30,
-            "tasks": {"user_summary": {"prompts": 10, "valid_share": 1.0}},
-            "tokens_per_s": 10.0,
-            "start_s": 1.0,
-            "tiny_model": False,
-        }
-    )
+    assert len(rows) == len({row["key"] for row in rows}) == 10
+    assert json.loads(rows[0]["parsed"])["interests"] == ["bread", "stars"]
+    assert (rows[0]["model"], rows[0]["template"]) == ("org/model", "user_summary/1")
+    assert artifact.metrics == {
+        "engine": "vllm 9",
+        "model": "org/model",
+        "rows": 10,
+        "valid": 10,
+        "valid_share": 1.0,
+        "repaired": 0,
+        "quarantined": 0,
+        "truncated": 0,
+        "refused": 0,
+        "trimmed": 0,
+        "prompt_tokens": 70,
+        "output_tokens": 30,
+        "prefix_cache_hit_rate": 0.5714,
+        "tasks": {"user_summary": {"rows": 10, "valid_share": 1.0}},
+        "tokens_per_s": 15.0,
+        "start_s": 1.0,
+        "tiny_model": False,
+    }
+    mine = {"generated": 10, "skipped": 0, "artifact": config.output}
+    assert result == artifact.metrics | mine
 
 
-def test_a_second_run_asks_nothing_and_returns_the_same(config):
-    first = generate(config, FakeEngine(), "vllm 9")
-    again = FakeEngine()
-    assert generate(config, again, "vllm 9") == first
-    assert again.asked == []
+def test_a_second_run_asks_nothing(config):
+    first = run(config, Batches())
+    again = {"generated": 0, "skipped": 10, "tokens_per_s": 0.0}
+    assert run(config, Refuses()) == first | again
 
 
-def test_a_killed_run_continues(config, tmp_path):
-    killed, resumed = FakeEngine(batches=2), FakeEngine()
-    with pytest.raises(KeyboardInterrupt):
-        generate(config, killed, "vllm 9")
+def test_a_killed_run_loses_its_open_batches_alone(config, tmp_path):
+    killed, resumed = Batches(rounds=2), Batches()
+    with pytest.raises(Killed):
+        run(config, killed)
     assert not (tmp_path / "generation").exists()
-    assert generate(config, resumed, "vllm 9")["prompts"] == 10
-    assert resumed.asked == killed.asked[6:]
+    result = run(config, resumed)
+    assert (result["generated"], result["skipped"]) == (4, 6)
+    assert not {*killed.keys} & {*resumed.keys}
+    assert {row["key"] for row in read(config)} == {*killed.keys, *resumed.keys}
     assert [path.name for path in tmp_path.iterdir()] == ["generation"]
 
 
 def test_more_prompts_ask_only_the_new_ones(config):
-    generate(config, FakeEngine(), "vllm 9")
-    more, engine = replace(config, num_prompts=PromptsConfig(user_summary=14)), FakeEngine()
-    assert generate(more, engine, "vllm 9")["prompts"] == 14
-    assert len(engine.asked) == 4
+    run(config, Batches())
+    engine = Batches()
+    result = run(summaries(config, 14), engine)
+    assert (result["rows"], result["generated"], len(engine.asked)) == (14, 4, 4)
 
 
-def test_fewer_prompts_need_no_engine(config):
-    generate(config, FakeEngine(), "vllm 9")
-    fewer, engine = replace(config, num_prompts=PromptsConfig(user_summary=4)), FakeEngine()
-    assert generate(fewer, engine, "vllm 9")["prompts"] == 4
-    assert engine.asked == []
+def test_no_answer_of_an_earlier_run_is_lost(config):
+    """Neither by fewer prompts nor by another temperature in between."""
+    first, hot = Batches(), Batches()
+    run(config, first)
+    assert run(summaries(config, 4), Refuses())["skipped"] == 4
+    assert len(read(config, "earlier")) == 6
+    sampling = replace(config.sampling, temperature=0.1)
+    run(replace(config, sampling=sampling), hot)
+    assert len(hot.asked) == 10
+    assert run(config, Refuses())["skipped"] == 10
+    assert {row["key"] for row in read(config)} == {*first.keys}
+    assert {row["key"] for row in read(config, "earlier")} == {*hot.keys}
 
 
-def test_another_temperature_asks_everything_again(config):
-    generate(config, FakeEngine(), "vllm 9")
-    sampling, engine = replace(config.sampling, temperature=0.1), FakeEngine()
-    generate(replace(config, sampling=sampling), engine, "vllm 9")
-    assert len(engine.asked) == 10
+class Reworded(UserSummary):
+    template = replace(UserSummary.template, version=2)
 
 
-def test_engine_errors_become_invalid_rows(config):
-    result = generate(config, FakeEngine(text="", error="ValueError: too long"), "vllm 9")
-    assert (result["prompts"], result["valid_share"]) == (10, 0.0)
-    rows = pq.read_table(f"{config.output}/answers.parquet").to_pylist()
-    assert {(row["repair"], row["finish_reason"], row["parsed"]) for row in rows} == {
-        ("failed: ValueError: too long", "error", None)
-    }
+def test_another_template_or_model_asks_everything_again(config, monkeypatch):
+    first, other, reworded = Batches(), Batches(), Batches()
+    run(config, first)
+    run(replace(config, model=("org/other",)), other)
+    monkeypatch.setitem(TASKS, "user_summary", Reworded())
+    run(config, reworded)
+    assert len({*first.keys, *other.keys, *reworded.keys}) == 30
 
 
-def test_an_answer_that_the_context_cut_off_says_so(config):
-    generate(config, FakeEngine(text=SUMMARY[:-2]), "vllm 9")
-    rows = pq.read_table(f"{config.output}/answers.parquet").to_pylist()
-    assert {(row["finish_reason"], row["repair"], row["valid"]) for row in rows} == {
-        ("length", "repaired: open brackets closed", True)
-    }
+@pytest.mark.parametrize("recovers", [True, False])
+def test_a_retry_asks_the_useless_ones_alone(config, recovers):
+    first, again = Batches("Sorry."), Batches(SUMMARY if recovers else "Sorry.")
+    run(summaries(config, 4), first)
+    run(config, Batches())
+    assert run(config, Refuses())["quarantined"] == 4
+    result = run(replace(config, retry_quarantined=True), again)
+    assert {*again.keys} == {*first.keys}
+    assert (result["rows"], result["generated"], result["skipped"]) == (10, 4, 6)
+    assert result["quarantined"] == len(read(config, "quarantine")) == (0 if recovers else 4)
 
 
-def test_an_engine_that_loses_rows_is_caught(config):
+def test_a_retry_with_nothing_quarantined_asks_nothing(config):
+    run(config, Batches())
+    assert run(replace(config, retry_quarantined=True), Refuses())["generated"] == 0
+
+
+def test_every_model_is_asked_everything(config):
+    engine = Batches()
+    result = run(replace(config, model=("org/a", "org/b")), engine)
+    assert (result["rows"], result["model"]) == (20, "org/a,org/b")
+    assert engine.calls == [("org/a", False), ("org/b", False)]
+    assert Counter(row["model"] for row in read(config)) == {"org/a": 10, "org/b": 10}
+
+
+def test_text_and_vectors_are_asked_of_an_engine_each(config):
+    tasks, engine = ("user_knowledge", "user_summary"), Batches()
+    both = replace(config, tasks=tasks, num_prompts=PromptsConfig(user_knowledge=5, user_summary=2))
+    result = run(both, engine)
+    assert engine.calls == [("org/model", False), ("org/model", True)]
+    assert (result["tasks"]["user_knowledge"]["rows"], result["tokens_per_s"]) == (5, 3.0)
+    vectors = {row["task"]: row["vector"] for row in read(config)}
+    assert vectors == {"user_knowledge": [1.0, 2.0], "user_summary": None}
+    assert run(both, Refuses())["skipped"] == 7
+
+
+@pytest.fixture
+def votes(config):
+    """Two chains of at least three questions each."""
+    return replace(config, tasks=("feature_votes",), num_prompts=PromptsConfig(feature_votes=2))
+
+
+def vote(request):
+    """For another field than the one that is taken for want of an answer."""
+    inputs = json.loads(request.inputs)
+    last = max(inputs["candidates"], key=inputs["fallback"].index)
+    return json.dumps({"feature": last, "reason": ""})
+
+
+@pytest.mark.parametrize("text", [vote, "Sorry."])
+def test_a_chain_goes_on_where_it_was_killed(votes, text):
+    whole, killed, resumed = Batches(text), Batches(text, rounds=1), Batches(text)
+    other = replace(votes, output=f"{votes.output}_whole")
+    result = run(other, whole)
+    with pytest.raises(Killed):
+        run(votes, killed)
+    assert 0 < len({*killed.keys}) <= 2 < len({*whole.keys})
+    assert run(votes, resumed)["generated"] == result["rows"] - len({*killed.keys})
+    assert not {*killed.keys} & {*resumed.keys}
+    assert {r["key"] for r in read(votes)} == {r["key"] for r in read(other)}
+    assert run(votes, Refuses())["skipped"] == result["rows"]
+
+
+def test_a_chain_follows_the_answer_that_stays(votes):
+    """Of two to one prompt, the valid one, whichever comes first."""
+    votes = replace(votes, num_prompts=PromptsConfig(feature_votes=1))
+    with pytest.raises(Killed):
+        run(votes, Batches(vote, rounds=1))
+    store = AnswerStore.beside(votes.output)
+    ((row,),) = (table.to_pylist() for table in store.tables())
+    for name in ("0", "z"):
+        store.commit(name, [{**row, "valid": False, "parsed": None}])
+    resumed = Batches(vote)
+    result = run(votes, resumed)
+    assert (result["valid"], result["quarantined"]) == (1 + len(resumed.asked), 0)
+    second = json.loads(resumed.asked[0].inputs)
+    assert second["selected"][-1] == json.loads(row["parsed"])["feature"]
+
+
+def twins(dataset, limit, seed):
+    """Two users who liked the same, between two others."""
+    liked = ["A Bread Diary", "Silver Broth", "Bread and Stars"], ["Red Fox"], ["Blue Whale"]
+    for user, titles in enumerate([liked[1], liked[0], liked[2], liked[0]][:limit]):
+        scenarios = [{"name": "feed", "liked": titles}]
+        yield {"user_row": user, "liked": titles, "scenarios": scenarios}
+
+
+@pytest.mark.parametrize(
+    ("task", "column"), [(UserSummary(), "parsed"), (UserKnowledge(), "vector")]
+)
+def test_equal_prompts_are_asked_once_and_answer_both(config, monkeypatch, task, column):
+    monkeypatch.setattr(task, "requests", twins)
+    monkeypatch.setitem(TASKS, task.name, task)
+    engine = Batches()
+    result = run(replace(config, tasks=(task.name,)), engine)
+    assert result["rows"] == len(engine.asked) == len(read(config)) == 3
+    rows = read_answers(config.output, task.name).to_pylist()
+    users = {json.loads(row["inputs"])["user_row"]: row for row in rows}
+    assert sorted(users) == [0, 1, 2, 3]
+    assert users[1]["key"] == users[3]["key"] != users[0]["key"]
+    assert users[1][column] == users[3][column] is not None
+    assert read_answers(config.output, "hard_negatives").num_rows == 0
+    assert run(replace(config, tasks=(task.name,)), Refuses())["skipped"] == 3
+
+
+@pytest.mark.parametrize("report", [{}, {"generated": 10, "seconds": 1.0, "start_s": 1.0}])
+def test_an_engine_that_loses_rows_is_caught(config, report):
     with pytest.raises(GenerationError, match="10 of 10 prompts have no answer; run it again"):
-        generate(config, lambda todo, store, source: {}, "vllm 9")
+        run(config, lambda items, store, source, vectors: report)
+
+
+def test_a_chain_that_breaks_off_is_caught(votes, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.next_requests", lambda rows, requests: [])
+    with pytest.raises(GenerationError, match="2 of 4 prompts have no answer; run it again"):
+        run(votes, Batches(vote))
+
+
+# Tables of one's own.
+
+
+def good(number):
+    return {"query": f"a bread book for beginner {number}", "positive": POSITIVE, "id": number}
+
+
+def about(config, path):
+    """The config for a table, for which every prompt is asked."""
+    num_prompts = PromptsConfig(hard_negatives=0)
+    return replace(config, input=str(path), tasks=("hard_negatives",), num_prompts=num_prompts)
+
+
+def write_lines(path, lines):
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def write_jsonl(folder, rows):
+    return write_lines(folder / "pairs.jsonl", map(json.dumps, rows))
+
+
+def write_parquet(folder, rows, name="pairs.parquet"):
+    pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    return folder / name
+
+
+def write_folder(folder, rows):
+    (folder / "pairs").mkdir()
+    for number in range(2):
+        write_parquet(folder / "pairs", rows[number::2], f"{number}.parquet")
+    return folder / "pairs"
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_jsonl, write_folder])
+def test_rows_of_a_table_are_asked_about(config, tmp_path, write):
+    """The ones that do not fit are quarantined and never asked again."""
+    rows = [good(0), {**good(1), "query": None}, good(2), {**good(3), "positive": ""}]
+    table, engine = about(config, write(tmp_path, rows)), Batches(NEGATIVES)
+    result = run(table, engine)
+    assert (result["rows"], result["generated"], result["skipped"]) == (4, 2, 0)
+    assert (result["valid"], result["quarantined"]) == (2, 2)
+    assert {json.loads(row["inputs"])["id"] for row in read(config) if row["valid"]} == {0, 2}
+    assert {row["reason"] for row in read(config, "quarantine")} == {
+        "column 'query' must hold str, got None",
+        "column 'positive' must hold str, got ''",
+    }
+    again = run(table, Refuses())
+    assert (again["generated"], again["skipped"]) == (0, 4)
+    more = run(about(config, write_parquet(tmp_path, [*rows, good(4)], "more.parquet")), engine)
+    assert (more["generated"], more["skipped"], len(engine.asked)) == (1, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (json.dumps({"positive": POSITIVE}), "column 'query' must hold str, got None"),
+        (json.dumps({**good(1), "query": 5}), "column 'query' must hold str, got 5"),
+        (json.dumps({**good(1), "query": []}), "column 'query' must hold str, got []"),
+        ("", "line 2 is no JSON object"),
+        ("[1]", "line 2 is no JSON object"),
+        ('{"query": ', "line 2 is no JSON object"),
+        ("[" * 100_000, "line 2 is no JSON object"),
+    ],
+    ids=["missing", "number", "list", "blank", "no object", "cut off", "too deep"],
+)
+def test_a_line_that_does_not_fit_stops_nothing(config, tmp_path, line, reason):
+    lines = [json.dumps(good(0)), line, json.dumps(good(2))]
+    table = about(config, write_lines(tmp_path / "pairs.jsonl", lines))
+    result = run(table, Batches(NEGATIVES))
+    assert (result["generated"], result["quarantined"], result["skipped"]) == (2, 1, 0)
+    assert [row["reason"] for row in read(config, "quarantine")] == [reason]
+
+
+def test_equal_rows_that_do_not_fit_count_once(config, tmp_path):
+    table = about(config, write_jsonl(tmp_path, [good(0), {"id": 1}, {"id": 1}]))
+    result = run(table, Batches(NEGATIVES))
+    assert (result["rows"], result["generated"], result["skipped"]) == (2, 1, 0)
+
+
+def test_a_table_without_a_fitting_row_needs_no_engine(config, tmp_path):
+    table = about(config, write_parquet(tmp_path, [{"query": 1, "positive": POSITIVE}]))
+    result = run(table, Refuses())
+    assert (result["rows"], result["quarantined"], result["generated"]) == (1, 1, 0)
+
+
+def test_values_that_json_lacks_are_kept_as_text(config, tmp_path):
+    time = datetime(2026, 1, 2)
+    times = about(config, write_parquet(tmp_path, [{**good(0), "time": time, "raw": b"a"}]))
+    run(times, Batches(NEGATIVES))
+    assert json.loads(read(config)[0]["inputs"])["time"] == "2026-01-02 00:00:00"
+    halves = about(config, write_jsonl(tmp_path, [{**good(1), "query": "half \ud800"}]))
+    run(halves, Batches(NEGATIVES))
+    assert json.loads(read(config)[0]["inputs"])["query"] == "half ?"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("pairs.parquet", b"PAR1 and no more", "pairs.parquet cannot be read: "),
+        ("pairs.jsonl", b"", "has nothing to ask about for hard_negatives"),
+        ("other.parquet", b"", "is neither a dataset artifact nor a table"),
+        ("", b"", "is neither a dataset artifact nor a table"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_so(config, tmp_path, name, content, message):
+    (tmp_path / "in").mkdir()
+    if content or "jsonl" in name:
+        (tmp_path / "in" / name).write_bytes(content)
+    with pytest.raises(GenerationError, match=message):
+        run(about(config, tmp_path / "in" / name), Refuses())
+
+
+def test_an_unknown_kind_of_address_says_so(config):
+    with pytest.raises(GenerationError, match=r"input=foo://a\.parquet cannot be read: "):
+        run(about(config, "foo://a.parquet"), Refuses())
 
 
 @pytest.mark.parametrize(
@@ -161,65 +452,29 @@ def test_an_engine_that_loses_rows_is_caught(config):
     [("./qwen", "is no folder here"), ("{tmp_path}", "without config.json")],
 )
 def test_a_wrong_model_is_refused_before_the_engine_starts(config, tmp_path, model, message):
-    wrong = replace(config, model=model.format(tmp_path=tmp_path))
+    wrong = replace(config, model=(model.format(tmp_path=tmp_path),))
     with pytest.raises(GenerationError, match=message):
-        generate(wrong, FakeEngine(), "vllm 9")
+        run(wrong, Refuses())
 
 
-def row(key, text="a"):
-    values = {field.name: None for field in ANSWER_SCHEMA} | {"key": key, "text": text}
-    return pa.Table.from_pylist([values], schema=ANSWER_SCHEMA)
-
-
-def test_store_keeps_one_row_a_key_in_the_order_asked(tmp_path):
-    store = AnswerStore(tmp_path / "work")
-    for key in "cab":
-        store.commit(row(key))
-    answers = store.answers(["a", "b", "x", "a"], finished=row("a", "from the artifact"))
-    assert answers["key"].to_pylist() == ["a", "b"]
-    assert answers["text"].to_pylist() == ["from the artifact", "a"]
-
-
-def test_store_does_not_see_an_unfinished_part(tmp_path):
-    store = AnswerStore(tmp_path / "work")
-    store.commit(row("a"))
-    (tmp_path / "work" / "answers" / ".half.parquet").write_bytes(b"PAR1")
-    assert store.answers(["a"]).num_rows == 1
-    store.clear()
-    assert not (tmp_path / "work").exists()
-    assert store.answers(["a"]).num_rows == 0
-
-
-def test_missing_and_summary():
-    assert missing([], row("a")) == []
-    answers = pa.Table.from_pylist(
-        [
-            {"task": "t", "valid": True, "repair": "ok", "output_tokens": 5},
-            {"task": "t", "valid": True, "repair": "repaired: x", "output_tokens": 6},
-            {"task": "u", "valid": False, "repair": "failed: y", "output_tokens": 7},
-        ]
-    )
-    assert summary(answers) == {
-        "prompts": 3,
-        "valid_share": 0.6667,
-        "repaired": 1,
-        "output_tokens": 18,
-        "tasks": {"t": {"prompts": 2, "valid_share": 1.0}, "u": {"prompts": 1, "valid_share": 0.0}},
-    }
+def test_the_tiny_model_needs_a_dataset(config, tmp_path):
+    table = replace(about(config, write_jsonl(tmp_path, [good(0)])), model=("tiny",))
+    with pytest.raises(GenerationError, match="model=tiny learns from a dataset"):
+        run(table, Refuses())
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("make", "message"),
     [
-        ({"tasks": ("user_sumary",)}, "did you mean 'user_summary'"),
-        ({"tasks": ()}, "GenerationConfig.tasks must name at least one task"),
+        (partial(GenerationConfig, tasks=("user_sumary",)), "did you mean 'user_summary'"),
+        (partial(GenerationConfig, tasks=()), "GenerationConfig.tasks must name at least one task"),
+        (partial(GenerationConfig, model=()), "GenerationConfig.model must name at least one"),
+        (
+            partial(PromptsConfig, user_summary=-1),
+            r"PromptsConfig.user_summary must not be negative, got -1",
+        ),
     ],
 )
-def test_bad_config(change, message):
+def test_bad_config(make, message):
     with pytest.raises(ValueError, match=message):
-        GenerationConfig(**change)
-
-
-def test_bad_number_of_prompts():
-    with pytest.raises(ValueError, match=r"PromptsConfig.user_summary must be positive, got 0"):
-        PromptsConfig(user_summary=0)
+        make()

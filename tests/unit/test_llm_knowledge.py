@@ -92,7 +92,7 @@ def test_every_user_with_likes_is_asked_about_once(dataset):
     assert users != sorted(users)
 
 
-def test_users_are_told_by_their_training_likes_newest_first(dataset):
+def test_users_are_told_by_their_training_likes_oldest_first(dataset):
     """Each title shown is a training like of that scenario, and no held-out pair is among them."""
     train, holdout = dataset.split("train"), dataset.split("holdout")
     held_out = set(zip(holdout.user_N.tolist(), holdout.item_N.tolist(), strict=True))
@@ -109,7 +109,7 @@ def test_users_are_told_by_their_training_likes_newest_first(dataset):
                     hidden += 1
                 elif titles[item] not in told:
                     told.append(titles[item])
-        wanted = [{"name": n, "liked": told[:10]} for n, told in expected.items() if told]
+        wanted = [{"name": n, "liked": told[9::-1]} for n, told in expected.items() if told]
         assert shown(USER, inputs) == {"scenarios": wanted}
     assert hidden  # some of these users have a held-out pair among their training rows
 

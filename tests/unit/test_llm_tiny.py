@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from jobs import prepare
 from winnow.data.dataset import Dataset
 from winnow.llm.engine import EngineConfig, WorkersConfig
+from winnow.llm.prompt import Tokenizer
 from winnow.llm.registry import TASKS
 from winnow.llm.request import SamplingConfig
 from winnow.llm.task import TextTask
 from winnow.llm.tiny import TinyConfig, train_tiny
-from winnow.llm.tokens import prompt_tokens
 
 TEXT_TASKS = [task for task in TASKS.values() if isinstance(task, TextTask)]
 SMALL = TinyConfig(
@@ -58,13 +58,12 @@ def test_prompt_ends_where_the_answer_begins(folder, dataset):
     task = TASKS["user_summary"]
     inputs = next(iter(task.requests(dataset, 1, 0)))
     request = task.request(inputs, model="m", sampling=SamplingConfig())
-    prompt = AutoTokenizer.from_pretrained(folder).decode(
-        prompt_tokens(str(folder), request.messages)
-    )
-    system, user = json.loads(request.messages)
-    assert prompt == (
-        f"[system]{system['content']}<|end|>[user]{user['content']}<|end|>[assistant]"
-    )
+    tokenizer, messages = Tokenizer(str(folder)), json.loads(request.messages)
+    ids = tokenizer.encode(messages)
+    system, user = (message["content"] for message in messages)
+    prompt = f"[system]{system}<|end|>[user]{user}<|end|>[assistant]"
+    assert AutoTokenizer.from_pretrained(folder).decode(ids) == prompt
+    assert tokenizer.decode(ids) == f"[system]{system}[user]{user}[assistant]"  # no special tokens
 
 
 def test_training_lowers_the_loss(dataset, tmp_path):

@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from winnow.llm.generation import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
+from winnow.llm.rows import ANSWER_SCHEMA
 from winnow.retrieval.negatives import GeneratedNegatives, read_generation
 
 TITLES = ["Red Fox", "Blue Whale"]
@@ -57,9 +59,14 @@ def test_no_generation_finds_nothing():
     assert not len(text)
 
 
-def test_reads_every_file_of_an_artifact(tmp_path):
-    (tmp_path / "rows").mkdir()
-    (tmp_path / "manifest.json").write_text("{}")
-    for name, text in (("a", "one"), ("b", "two")):
-        pq.write_table(pa.Table.from_pylist([row(0, 0, text)]), tmp_path / f"rows/{name}.parquet")
-    assert build(*read_generation(tmp_path)).texts_M == ["one", "two"]
+def test_a_generation_answers_every_pair_that_made_the_same_prompt(tmp_path):
+    rows = [row(0, 0, "one"), row(1, 0, "two"), row(1, 1, task="user_summary")]
+    keyed = [{"key": f"{number:032x}", **row} for number, row in enumerate(rows)]
+    shared = [{"key": keyed[0]["key"], "inputs": row(0, 1)["inputs"]}]
+    pq.write_table(pa.Table.from_pylist(keyed, ANSWER_SCHEMA), tmp_path / ANSWERS_FILE)
+    pq.write_table(pa.Table.from_pylist(shared, SHARED_SCHEMA), tmp_path / SHARED_FILE)
+    negatives = build(*read_generation(tmp_path))
+    assert negatives.counts["rows"] == 3
+    pair, text = negatives.find(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    assert pair.tolist() == [0, 1, 2]
+    assert [negatives.texts_M[i] for i in text] == ["one", "one", "two"]

@@ -12,6 +12,8 @@ import pytest
 from jobs import prepare
 from winnow.artifact import create_artifact
 from winnow.data.dataset import Dataset
+from winnow.llm.generation import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
+from winnow.llm.rows import ANSWER_SCHEMA
 from winnow.retrieval.experiment import Experiment, RetrieverConfig
 from winnow.retrieval.pairs import held_out, training_pairs
 from winnow.retrieval.train import TrainConfig
@@ -36,16 +38,18 @@ def generation(dataset, tmp_path_factory):
     pairs = training_pairs(Dataset.open(dataset)).take(slice(100))
     rows = [
         {
+            "key": f"{number:032x}",
             "task": "hard_negatives",
             "inputs": json.dumps({"user_row": int(user), "item_row": int(item)}),
             "parsed": json.dumps({"hard_negatives": [{"text": "a plain text"}, {"text": "more"}]}),
             "valid": True,
         }
-        for user, item in zip(pairs.user_N, pairs.item_N, strict=True)
+        for number, (user, item) in enumerate(zip(pairs.user_N, pairs.item_N, strict=True))
     ]
     path = str(tmp_path_factory.mktemp("data") / "generation")
     with create_artifact(path, "generation", config={}) as draft:
-        pq.write_table(pa.Table.from_pylist(rows), draft.path / "rows.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, ANSWER_SCHEMA), draft.path / ANSWERS_FILE)
+        pq.write_table(pa.Table.from_pylist([], SHARED_SCHEMA), draft.path / SHARED_FILE)
     return path
 
 

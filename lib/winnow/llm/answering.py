@@ -15,7 +15,7 @@ from winnow.llm.completion import Completion, Engine
 from winnow.llm.registry import task_named
 from winnow.llm.request import Request
 from winnow.llm.response import Response
-from winnow.llm.rows import copied, unusable_row
+from winnow.llm.rows import copied, storable, unusable_row
 from winnow.llm.task import TextTask
 
 __all__ = ["answer", "answer_all", "next_requests"]
@@ -55,8 +55,11 @@ async def answer(request: Request, engine: Engine, counts: Counter[str]) -> dict
 
 
 def next_requests(rows: Sequence[Mapping[str, Any]], requests: Sequence[Request]) -> list[Request]:
-    """What tasks ask next after these answers to these requests; for most, nothing."""
-    found = []
+    """What tasks ask next after these answers to these requests; for most, nothing.
+
+    What comes out the same after two of them is asked once.
+    """
+    found: dict[str, Request] = {}
     for row, request in zip(rows, requests, strict=True):
         task = task_named(request.task)
         if isinstance(task, TextTask):
@@ -64,8 +67,9 @@ def next_requests(rows: Sequence[Mapping[str, Any]], requests: Sequence[Request]
             inputs = task.follow_up(json.loads(request.inputs), parsed)
             if inputs is not None:
                 sampling = request.sampling_config
-                found.append(task.request(inputs, model=request.model, sampling=sampling))
-    return found
+                following = task.request(inputs, model=request.model, sampling=sampling)
+                found.setdefault(following.key, following)
+    return list(found.values())
 
 
 async def _asked_again(
@@ -103,10 +107,10 @@ async def _asked_again(
 def _row(request: Request, completion: Completion, response: Response) -> dict[str, Any]:
     return {
         **copied(request),
-        "text": completion.text.encode(errors="replace").decode(),  # Arrow takes no lone surrogates
+        "text": storable(completion.text),
         "parsed": None if response.parsed is None else json.dumps(response.parsed),
         "valid": response.valid,
-        "repair": response.repair,
+        "repair": storable(response.repair),
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
         "output_tokens": completion.output_tokens,

@@ -175,6 +175,7 @@ def _ask(
 ) -> Counter[str]:
     """Answer what is open, a model and a kind of task after the other; returns the counts."""
     counts: Counter[str] = Counter()
+    asked = 0
     for model in models:
         for vectors in (False, True):
             names = [n for n in config.tasks if isinstance(TASKS[n], TextTask) != vectors]
@@ -186,12 +187,13 @@ def _ask(
             if not items:
                 continue
             rows = sum(item.rows for item in items)
+            asked += rows
             logger.info("model=%s open=%d of %d", model.source, rows, len(plan.wanted))
             spent = dict(engine(items, plan.store, model.source, vectors=vectors))
             if vectors:  # they have no output tokens, so their time is not part of tokens/s
                 spent["vector_seconds"] = spent.pop("seconds")
             counts.update(spent)
-    if counts:
+    if asked:
         _check_complete(config, plan, models)
         again = plan.store.rows_begun() - counts["generated"]
         logger.info("rows begun more than once, killed runs included: at most %d", max(again, 0))
@@ -201,11 +203,12 @@ def _ask(
 
 def _check_complete(config: GenerationConfig, plan: Plan, models: Sequence[LanguageModel]) -> None:
     """GenerationError unless every key has an answer, also what tasks asked after an answer."""
-    plan.refresh()
-    lost = len(plan.wanted - plan.answered)
+    plan.refresh(asked=True)
     for name in (name for name in config.tasks if TASKS[name].chained):
-        limit = getattr(config.num_prompts, name)
-        lost += sum(1 for model in models for _ in plan.unanswered(name, limit, model.digest))
+        for model in models:
+            for _ in plan.unanswered(name, getattr(config.num_prompts, name), model.digest):
+                pass  # it is in plan.wanted now
+    lost = len(plan.wanted - plan.answered)
     if lost:
         raise GenerationError(f"{lost} of {len(plan.wanted)} prompts have no answer; run it again")
 

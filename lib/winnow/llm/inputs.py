@@ -50,7 +50,10 @@ class TableSource:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         if "://" in uri:
-            self._fs, self._path = fs.FileSystem.from_uri(uri)
+            try:
+                self._fs, self._path = fs.FileSystem.from_uri(uri)
+            except ValueError as error:
+                raise GenerationError(f"input={uri} cannot be read: {error}") from error
         else:
             self._fs, self._path = fs.LocalFileSystem(), str(Path(uri).absolute())
         self._files = self._list()
@@ -65,6 +68,7 @@ class TableSource:
             if isinstance(row, Misfit):
                 yield row
                 continue
+            row = _plain(row)
             try:
                 yield task.from_row(row, seed)
             except ValueError as error:
@@ -87,7 +91,7 @@ class TableSource:
             for number, line in enumerate(file.readall().splitlines(), start=1):
                 try:
                     row = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     row = None
                 if isinstance(row, dict):
                     yield row
@@ -116,6 +120,13 @@ class TableSource:
                 while chunk := file.read(1 << 20):
                     total.update(chunk)
         return total.hexdigest()
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON can hold it: times and the like as text, no halves of characters."""
+    text = json.dumps(row, ensure_ascii=False, default=str)
+    plain: dict[str, Any] = json.loads(text.encode(errors="replace"))
+    return plain
 
 
 Source = DatasetSource | TableSource

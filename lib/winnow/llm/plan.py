@@ -45,10 +45,10 @@ class Plan:
     misfits: int = 0
     """Rows that no prompt could be made of and that no earlier run had seen."""
 
-    def refresh(self) -> None:
-        """Look again at what has an answer."""
+    def refresh(self, *, asked: bool = False) -> None:
+        """Look again at what has an answer; once all is asked, one of no use is an answer too."""
         for table in self.tables(["key", "valid"]):
-            if self.retry_quarantined:
+            if self.retry_quarantined and not asked:
                 table = table.filter(table["valid"])
             self.answered.update(map(short_key, table["key"].to_pylist()))
 
@@ -101,16 +101,21 @@ class Plan:
             request = next(iter(next_requests([chained[request.key]], [request])), None)
 
     def _answers(self, name: str) -> dict[str, dict[str, Any]]:
+        """By key, the last valid one or else the last, which is the one that stays."""
         columns = ["key", "task", "parsed", "valid"]
         rows = chain.from_iterable(table.to_pylist() for table in self.tables(columns))
-        return {row["key"]: row for row in rows if row["task"] == name}
+        found: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            if row["task"] == name and (row["valid"] or not found.get(row["key"], row)["valid"]):
+                found[row["key"]] = row
+        return found
 
     def _keep(self, misfits: list[dict[str, Any]]) -> None:
-        for row in misfits:
-            self.wanted.add(short_key(row["key"]))
-        new = [row for row in misfits if short_key(row["key"]) not in self.answered]
+        by_key = {short_key(row["key"]): row for row in misfits}
+        self.wanted.update(by_key)
+        new = [row for key, row in by_key.items() if key not in self.answered]
         for begin in range(0, len(new), MISFITS_PER_FILE):
             part = new[begin : begin + MISFITS_PER_FILE]
             self.store.commit(f"misfits-{part[0]['key']}", part)
-        self.answered.update(short_key(row["key"]) for row in new)
+        self.answered.update(by_key)
         self.misfits += len(new)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from winnow.config import canonical_json
 from winnow.llm.request import Request
 
-__all__ = ["ANSWER_SCHEMA", "copied", "misfit_row", "unusable_row"]
+__all__ = ["ANSWER_SCHEMA", "copied", "misfit_row", "storable", "unusable_row"]
 
 ANSWER_SCHEMA = pa.schema(
     [
@@ -34,6 +34,11 @@ ANSWER_SCHEMA = pa.schema(
 `input` (it could not be asked). `vector` is the hidden state that some tasks ask for."""
 
 
+def storable(text: str) -> str:
+    """The text with halves of characters replaced, which Arrow does not take."""
+    return text.encode(errors="replace").decode()
+
+
 def copied(request: Request) -> dict[str, str]:
     """The columns that a row takes over from its request."""
     names = ("key", "task", "inputs", "model", "template", "sampling")
@@ -47,7 +52,7 @@ def unusable_row(*, reason: str, finish_reason: str = "error", **columns: str) -
         "text": "",
         "parsed": None,
         "valid": False,
-        "repair": f"failed: {reason}",
+        "repair": storable(f"failed: {reason}"),
         "finish_reason": finish_reason,
         "prompt_tokens": 0,
         "output_tokens": 0,

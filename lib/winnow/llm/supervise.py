@@ -2,16 +2,20 @@
 
 The death of an engine takes every request in it along, the guilty and the innocent. All of them are
 tried once more together, which is enough if someone ended the process from outside. What dies a
-second time is tried alone, with nothing else in the engine; what kills it alone is given up.
+second time is tried alone, with nothing else in the engine. What kills it alone is given up if the
+next engine takes a harmless prompt; if that one dies as well, no request is at fault.
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from winnow.llm.completion import Completion, Engine, EngineDied, EngineUnavailable
 from winnow.llm.request import Request
+from winnow.llm.schema import boolean, object_of
 
 __all__ = ["SupervisedEngine"]
 
@@ -19,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 TRIES = 3
 """Of a request in engines that die; the last one alone."""
-DEATHS_IN_A_ROW = 2 * TRIES
-"""Without one completion between them, after which the engine is at fault and not a request."""
+PROBE = json.dumps([{"role": "user", "content": 'Answer with {"yes": true}.'}])
+PROBE_SCHEMA = json.dumps(object_of(yes=boolean()))
 
 
 class SupervisedEngine:
@@ -31,7 +35,8 @@ class SupervisedEngine:
         self._engine: Engine | None = None
         self._starting = asyncio.Lock()
         self._turns = _Turns()
-        self._deaths_in_a_row = 0
+        self._fault = ""
+        """Why no request is completed any more."""
         self.deaths = 0
         """Of engines, so far."""
 
@@ -39,18 +44,15 @@ class SupervisedEngine:
         """As `Engine.complete`, but it never raises EngineDied.
 
         Raises:
-            EngineUnavailable: one engine after the other died without completing anything.
+            EngineUnavailable: the engine dies whatever it is asked, now or at an earlier call.
         """
         for tries_left in reversed(range(TRIES)):
             async with self._turns.alone() if tries_left == 0 else self._turns.together():
-                engine = await self.running()
-                try:
-                    completion = await engine.complete(request)
-                except EngineDied as error:
-                    await self._bury(engine, error)
-                else:
-                    self._deaths_in_a_row = 0
+                completion = await self._tried(request)
+                if completion is not None:
                     return completion
+                if tries_left == 0:
+                    await self._probe(request)
         return Completion(finish_reason="error", error=f"killed its engine {TRIES} times")
 
     async def running(self) -> Engine:
@@ -61,8 +63,28 @@ class SupervisedEngine:
             return self._engine
 
     async def close(self) -> None:
-        if self._engine is not None:
-            await self._engine.close()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close()
+
+    async def _tried(self, request: Request) -> Completion | None:
+        """The completion, or None if the engine died."""
+        if self._fault:
+            raise EngineUnavailable(self._fault)
+        engine = await self.running()
+        try:
+            return await engine.complete(request)
+        except EngineDied as error:
+            await self._bury(engine, error)
+            return None
+
+    async def _probe(self, request: Request) -> None:
+        """Ask something of the same kind that no engine dies of, or the engine is at fault."""
+        schema = PROBE_SCHEMA if request.schema else ""
+        harmless = replace(request, key="probe", inputs="{}", messages=PROBE, schema=schema)
+        if await self._tried(harmless) is None:
+            self._fault = "the engine dies whatever it is asked; see its own log for the cause"
+            raise EngineUnavailable(self._fault)
 
     async def _bury(self, engine: Engine, error: EngineDied) -> None:
         async with self._starting:
@@ -70,49 +92,56 @@ class SupervisedEngine:
                 return  # another request of the same engine was faster
             self._engine = None
             self.deaths += 1
-            self._deaths_in_a_row += 1
             logger.warning("%s; starting another", error)
-            await engine.close()
-            if self._deaths_in_a_row >= DEATHS_IN_A_ROW:
-                raise EngineUnavailable(
-                    f"{self._deaths_in_a_row} engines died one after the other without completing "
-                    f"a request ({error}); see the engine's own log for the cause"
-                )
+            try:
+                await engine.close()
+            except Exception as left:  # of a dead engine, nothing is owed to its requests
+                logger.warning("the dead engine could not be closed: %s", left)
 
 
 class _Turns:
-    """Many together or one alone; whoever waits to be alone goes first."""
+    """Many together or one alone; whoever waits to be alone goes first.
+
+    Nothing is awaited between a look at the state and its change, so a cancelled task leaves
+    neither a turn that is never given back nor one that nobody hears of.
+    """
 
     def __init__(self) -> None:
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._together = 0
         self._alone = False
         self._waiting = 0
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._alone and not self._waiting)
-            self._together += 1
+        await self._until(lambda: not self._alone and not self._waiting)
+        self._together += 1
         try:
             yield
         finally:
-            async with self._changed:
-                self._together -= 1
-                self._changed.notify_all()
+            self._together -= 1
+            self._tell()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        async with self._changed:
-            self._waiting += 1
-            try:
-                await self._changed.wait_for(lambda: not self._alone and not self._together)
-            finally:
-                self._waiting -= 1
+        self._waiting += 1
+        try:
+            await self._until(lambda: not self._alone and not self._together)
             self._alone = True
+        finally:
+            self._waiting -= 1
+            self._tell()
         try:
             yield
         finally:
-            async with self._changed:
-                self._alone = False
-                self._changed.notify_all()
+            self._alone = False
+            self._tell()
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        """Wake all that wait; whoever waits from now on waits for the next change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
