@@ -167,6 +167,20 @@ def test_bfloat16_training_learns_as_well():
     assert run.model.inputs.table.weight.dtype == torch.float32
 
 
+@pytest.mark.slow
+def test_a_compiled_model_trains_the_same():
+    """Also in a last batch of one row, where a scenario has none."""
+    exact = dataclasses.replace(CONFIG, epochs=2, architecture=StarConfig(hidden=(16,)))
+    rows = log(1001, 0)
+    runs = [trainer(dataclasses.replace(exact, compile=compiled)) for compiled in (False, True)]
+    for run in runs:
+        run.fit(Batches(rows, batch_size=100), splits()[1], lambda report: None)
+    plain, compiled = ([epoch["train_loss"] for epoch in run.curve] for run in runs)
+    assert compiled == pytest.approx(plain, abs=1e-4)
+    assert runs[1].curve[1]["valid_auc"] == pytest.approx(runs[0].best_auc, abs=1e-3)
+    assert runs[1].best_weights.keys() == runs[0].best_weights.keys()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

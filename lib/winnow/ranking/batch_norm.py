@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.compiler import disable
 from torch.nn import functional
 
 __all__ = ["BatchNorm"]
@@ -28,20 +29,23 @@ class BatchNorm(nn.BatchNorm1d):
         weight_D = self.weight if weight_D is None else weight_D
         bias_D = self.bias if bias_D is None else bias_D
         if self.training and _ranks() > 1:
-            normal_BD = self._normalised_over_ranks(x_BD)
+            normal_BD: Tensor = self._normalised_over_ranks(x_BD)
             scaled_BD = normal_BD if weight_D is None else normal_BD * weight_D
             return scaled_BD if bias_D is None else scaled_BD + bias_D
+        # `and` alone would give torch.compile a symbol, which batch_norm does not take
+        by_batch = True if self.training and len(x_BD) > 1 else False  # noqa: SIM210
         return functional.batch_norm(
             x_BD,
             self.running_mean,
             self.running_var,
             weight_D,
             bias_D,
-            training=self.training and len(x_BD) > 1,
+            training=by_batch,
             momentum=self.momentum or 0.0,
             eps=self.eps,
         )
 
+    @disable  # type: ignore[untyped-decorator]  # exchanges between ranks are not compiled
     def _normalised_over_ranks(self, x_BD: Tensor) -> Tensor:
         assert self.running_mean is not None
         assert self.running_var is not None

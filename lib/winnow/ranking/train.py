@@ -10,6 +10,7 @@ Suffixes: B rows of a batch on this rank, N rows of a split.
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
+from torch.compiler import set_stance
 from torch.nn import functional
 
 from winnow.data.batches import Batch
@@ -249,7 +251,7 @@ class Trainer:
     def _step(self, batch: Batch, ranks: int) -> Tensor:
         """One optimizer step; returns the summed loss of this rank's rows, float64."""
         device, half = batch.label_B.device.type, self.config.precision == "bfloat16"
-        with torch.autocast(device, torch.bfloat16, enabled=half):
+        with self._stance(batch), torch.autocast(device, torch.bfloat16, enabled=half):
             logit_B = self.model(*_inputs(batch)).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.label_B, reduction="sum")
         extra = _bare(self.model).auxiliary_loss(batch.label_B)
@@ -262,6 +264,17 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
         return loss.detach().double()
+
+    def _stance(self, batch: Batch) -> AbstractContextManager[Any]:
+        """Not the compiled model where a scenario has no row or one: torch.compile makes a program
+        of its own for each such case, and for M2M one that fails."""
+        if not self.config.compile:
+            return nullcontext()
+        count_S = torch.bincount(batch.scenario_B, minlength=_bare(self.model).num_scenarios)
+        stance: AbstractContextManager[Any] = set_stance(
+            "force_eager" if count_S.min() < 2 else "default"
+        )
+        return stance
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy on the CPU."""
