@@ -5,6 +5,7 @@ one, an embedding table and lookup for each field, and every scenario's branch o
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,30 +22,29 @@ from winnow.ranking.inputs import Inputs
 
 SIZES = {"user": 6041, "movie": 3707, "gender": 3, "occupation": 22, "zip": 3440, "genre": 19}
 """Ids of the MovieLens-1M fields, with the unknown ones."""
-SCHEMA = DatasetSchema(
-    name="as MovieLens-1M",
-    fields=(
-        *(
-            Field(
-                name=name,
-                role="item" if name in ("movie", "genre") else "user",
-                kind="sparse",
-                size=n,
-            )
-            for name, n in SIZES.items()
-        ),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("under 25", "25-34", "35 and over"),
-)
 SCENARIO_SHARES = (0.21, 0.40, 0.39)
+
+
+def schema_of(sizes: Mapping[str, int]) -> DatasetSchema:
+    """The fields of MovieLens-1M with so many ids each."""
+    sparse = [
+        Field(
+            name=name, role="item" if name in ("movie", "genre") else "user", kind="sparse", size=n
+        )
+        for name, n in sizes.items()
+    ]
+    return DatasetSchema(
+        name="as MovieLens-1M",
+        fields=(*sparse, Field(name="age", role="user", kind="dense")),
+        scenarios=("under 25", "25-34", "35 and over"),
+    )
 
 
 def per_row_speed(ranker: RankerConfig, num_rows: int) -> float:
     """Rows/s of the loop over `num_rows` rows, after one batch that is not timed."""
     torch.manual_seed(ranker.seed)
     architecture = replace(ranker.architecture, compat="scenario_wise")
-    model = replace(ranker, architecture=architecture).spec().build(SCHEMA)
+    model = replace(ranker, architecture=architecture).spec().build(schema_of(SIZES))
     model.inputs = TableEach(model.inputs)  # type: ignore[assignment]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
     rows = PerRow(random_rows(num_rows + ranker.batch_size))
@@ -103,10 +103,10 @@ class TableEach(nn.Module):
         return torch.cat([embedded_BD, dense_BE], dim=1) if self.use_dense else embedded_BD
 
 
-def random_rows(count: int) -> Interactions:
+def random_rows(count: int, sizes: Mapping[str, int] = SIZES) -> Interactions:
     """Rows in MovieLens' shape without meaning: speed does not depend on it."""
     rng = np.random.default_rng(0)
-    columns = [rng.integers(size, size=count, dtype=np.int32) for size in SIZES.values()]
+    columns = [rng.integers(size, size=count, dtype=np.int32) for size in sizes.values()]
     return Interactions(
         sparse_NF=np.stack(columns, axis=1),
         dense_NE=rng.random((count, 1), dtype=np.float32),

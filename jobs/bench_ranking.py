@@ -2,6 +2,7 @@
 
     python -m jobs.bench_ranking
     python -m jobs.bench_ranking --config movielens_1m --set models=star,mmoe
+    python -m jobs.bench_ranking --config variants       # also sparse, bfloat16 and compiled
     python -m jobs.bench_ranking --config large          # also 50 million rows through Ray Data
 
 The baseline is what much published code does: a `Dataset` whose item looks up one pandas cell a
@@ -11,20 +12,18 @@ with the same batch size, on random rows in the shape of MovieLens-1M.
 """
 
 import logging
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from statistics import median
 from typing import Any
 
 import torch
 
 from jobs._bench_streaming import streaming_speed
-from jobs._per_row import SCHEMA, per_row_speed, random_rows
+from jobs._bench_variants import Variant, large_table_speeds, speed, variant_speeds
+from jobs._per_row import per_row_speed
 from winnow.config import job_main
-from winnow.data.batches import Batches
 from winnow.ranking.experiment import RankerConfig
 from winnow.ranking.registry import MODELS
-from winnow.ranking.train import Trainer
 
 logger = logging.getLogger("winnow.bench_ranking")
 
@@ -43,6 +42,8 @@ class BenchRankingConfig:
     """Torch threads of both."""
     streaming_rows: int = 0
     """Simulated rows to train through Ray Data and from memory; 0 leaves that part out."""
+    variants: tuple[Variant, ...] = ()
+    """Other ways to train each model. `sparse` is also timed on a table of two million users."""
 
 
 def tiny() -> BenchRankingConfig:
@@ -59,6 +60,9 @@ def tiny() -> BenchRankingConfig:
 PRESETS = {
     "tiny": tiny,
     "movielens_1m": BenchRankingConfig,
+    "variants": lambda: BenchRankingConfig(
+        models=("star", "mmoe", "m2m"), variants=("sparse", "bfloat16", "compile")
+    ),
     "large": lambda: BenchRankingConfig(streaming_rows=50_000_000),
 }
 
@@ -69,31 +73,35 @@ def run(config: BenchRankingConfig) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for model in config.models:
         ranker = replace(config.ranker, model=model)
-        ours, baseline = speed(ranker, config), per_row_speed(ranker, config.baseline_rows)
+        ours = speed(ranker, config.rows, config.repeats)
+        baseline = per_row_speed(ranker, config.baseline_rows)
         figures[model] = {
             "rows_per_s": round(ours),
             "baseline_rows_per_s": round(baseline),
             "ratio": round(ours / baseline, 1),
         }
         logger.info("model=%s %s", model, figures[model])
+    if config.variants:
+        figures["variants"] = other_ways(config, figures)
     if config.streaming_rows:
         figures["streaming"] = streaming_speed(config.streaming_rows, config.ranker)
         logger.info("streaming %s", figures["streaming"])
     return figures
 
 
-def speed(ranker: RankerConfig, config: BenchRankingConfig) -> float:
-    """Median rows/s over epochs, the making of batches included."""
-    torch.manual_seed(ranker.seed)
-    trainer = Trainer(ranker.spec().build(SCHEMA), replace(ranker, epochs=config.repeats + 1))
-    batches = Batches(random_rows(config.rows), batch_size=ranker.batch_size)
-    seconds = []
-    for epoch in range(config.repeats + 1):
-        began = time.perf_counter()
-        trainer.train_epoch(batches)
-        trainer.epoch = epoch + 1
-        seconds.append(time.perf_counter() - began)
-    return config.rows / median(seconds[1:])
+def other_ways(config: BenchRankingConfig, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows/s of each model in each variant, beside those in `figures`."""
+    ways: dict[str, Any] = {}
+    for model in config.models:
+        ranker = replace(config.ranker, model=model)
+        ways[model] = {"float32": figures[model]["rows_per_s"]} | variant_speeds(
+            ranker, config.variants, config.rows, config.repeats
+        )
+        logger.info("model=%s %s", model, ways[model])
+    if "sparse" in config.variants:
+        ways["2M users"] = large_table_speeds(config.ranker, config.rows, config.repeats)
+        logger.info("2M users %s", ways["2M users"])
+    return ways
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,0 +1,44 @@
+"""The benchmark of training speed: what it prints, not how fast anything is."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from jobs import bench_ranking
+from jobs._bench_variants import large_table_speeds, varied
+from winnow.ranking.experiment import RankerConfig
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The job sets its own number of threads, which other tests of this process must not inherit."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_figures_of_models_and_variants():
+    config = replace(bench_ranking.tiny(), variants=("bfloat16",))
+    figures = bench_ranking.run(config)
+    assert figures.keys() == {"shared_bottom", "variants"}
+    model = figures["shared_bottom"]
+    assert model.keys() == {"rows_per_s", "baseline_rows_per_s", "ratio"}
+    ways = figures["variants"]["shared_bottom"]
+    assert ways.keys() == {"float32", "bfloat16"}
+    assert ways["float32"] == model["rows_per_s"] > 0
+    assert ways["bfloat16"] > 0
+
+
+def test_a_large_table_is_trained_densely_and_sparsely(monkeypatch):
+    monkeypatch.setattr("jobs._bench_variants.MANY_USERS", 500)
+    speeds = large_table_speeds(RankerConfig(batch_size=64), rows=320, repeats=1)
+    assert speeds.keys() == {"dense", "sparse"}
+    assert min(speeds.values()) > 0
+
+
+def test_variants_change_one_thing():
+    plain = RankerConfig()
+    assert varied(plain, "sparse").inputs.sparse
+    assert varied(plain, "bfloat16") == replace(plain, precision="bfloat16")
+    assert varied(plain, "compile") == replace(plain, compile=True)
