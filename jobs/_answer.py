@@ -127,19 +127,14 @@ def _starter(first: Engine, start: Callable[[], Engine]) -> Callable[[], Awaitab
     return next_engine
 
 
-def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: Pool) -> dict[str, float]:
+def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: Pool) -> "PoolReport":
     """Answer every batch with a pool of workers; logs progress.
-
-    Returns:
-        Sums of the workers' counts, `seconds` from the first batch to the last, `start_s` of the
-        first engine.
 
     Raises:
         GenerationError: a worker cannot go on: its engine is unavailable, a disk is full.
     """
     connect(log_to_driver=False)
-    context = DataContext.get_current()
-    context.enable_progress_bars = False  # the loop below reports progress
+    DataContext.get_current().enable_progress_bars = False  # the loop below reports progress
     answers = ray.data.from_items(
         [asdict(item) for item in items], override_num_blocks=len(items)
     ).map_batches(
@@ -155,54 +150,57 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: Pool) -> d
         runtime_env={"env_vars": dict(pool.environment)},
         **pool.resources,
     )
-    progress = _Progress(sum(item.rows for item in items))
+    report = PoolReport(sum(item.rows for item in items))
     try:
         for batch in answers.iter_batches(batch_size=None):
-            progress.add({name: values.tolist() for name, values in batch.items()})
+            report.add({name: values.tolist() for name, values in batch.items()})
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         lines = str(cause).strip().splitlines() or [repr(cause)]
         raise GenerationError(f"generation stopped: {lines[-1]}; answered rows are kept") from error
-    return progress.totals()
+    return report
 
 
-class _Progress:
-    """Sums what the workers report, in the log and on Ray's Prometheus endpoint."""
+class PoolReport:
+    """What the workers say of their batches: sums, and progress in the log and in metrics."""
 
     def __init__(self, rows: int) -> None:
+        self.counts: Counter[str] = Counter()
+        self.ends: list[float] = []
+        """When each answer was there, in the order of the batches."""
+        self.start_s = 0.0
+        """Of the first engine that answered."""
         self._rows = rows
-        self._counts: Counter[str] = Counter()
-        self._began, self._ended, self._start_s = float("inf"), 0.0, 0.0
+        self._began = float("inf")
         self._logged = 0.0
         self._left = metrics.Gauge("winnow_generate_rows_left", "Requests without an answer.")
         self._left.set(rows)
 
     def add(self, batch: Mapping[str, list[Any]]) -> None:
-        for name in COUNTED:
-            self._counts[name] += sum(batch[name])
-        if self._began == float("inf"):
-            self._start_s = batch["start_s"][0]
+        if not self.ends:
+            self.start_s = batch["start_s"][0]
+        self.counts.update({name: sum(batch[name]) for name in COUNTED})
         self._began = min(self._began, *batch["began"])
-        self._ended = max(self._ended, *batch["ended"])
-        done, seconds = self._counts["generated"], self.seconds
-        left = max(self._rows - done, 0)
+        for ended, rows in zip(batch["ended"], batch["generated"], strict=True):
+            self.ends += [ended] * rows
+        left = max(self._rows - self.counts["generated"], 0)
         self._left.set(left)
-        if time.monotonic() - self._logged < LOG_EVERY_S and left:
-            return
-        self._logged = time.monotonic()
+        if time.monotonic() - self._logged >= LOG_EVERY_S or not left:
+            self._logged = time.monotonic()
+            self._log(left)
+
+    @property
+    def seconds(self) -> float:
+        """From the first batch's start to the last one's end."""
+        return max(max(self.ends, default=0.0) - self._began, 1e-3)
+
+    def _log(self, left: int) -> None:
+        done, seconds = self.counts["generated"], self.seconds
         logger.info(
             "rows=%d/%d rows_per_s=%.1f output_tokens_per_s=%.0f left_s=%.0f",
             done,
             self._rows,
             done / seconds,
-            self._counts["output_tokens"] / seconds,
+            self.counts["output_tokens"] / seconds,
             left * seconds / max(done, 1),
         )
-
-    @property
-    def seconds(self) -> float:
-        """From the first batch's start to the last one's end."""
-        return max(self._ended - self._began, 1e-3)
-
-    def totals(self) -> dict[str, float]:
-        return {**self._counts, "seconds": self.seconds, "start_s": self._start_s}

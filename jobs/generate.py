@@ -57,7 +57,8 @@ def run(config: GenerateConfig) -> dict[str, Any]:
     def engine(
         items: Sequence[WorkItem], store: AnswerStore, source: str, *, vectors: bool
     ) -> dict[str, float]:
-        return answer_items(items, store, vllm_pool(config, source, vectors=vectors))
+        report = answer_items(items, store, vllm_pool(config, source, vectors=vectors))
+        return {**report.counts, "seconds": report.seconds, "start_s": report.start_s}
 
     return generate(config, engine, engine_name(), rows_per_batch=config.engine.batch_size)
 

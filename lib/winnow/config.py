@@ -28,7 +28,6 @@ __all__ = [
     "differences",
     "job_main",
     "preset_of",
-    "with_override",
     "with_overrides",
 ]
 
@@ -41,16 +40,11 @@ def canonical_json(value: Any) -> str:
 
 
 def with_overrides(config: C, assignments: Sequence[str]) -> C:
-    """`config` with every `field=value` applied, left to right."""
-    for assignment in assignments:
-        config = with_override(config, assignment)
-    return config
+    """A copy of `config` with every dotted `field=value` replaced; a later one wins.
 
-
-def with_override(config: C, assignment: str) -> C:
-    """A copy of `config` with one dotted field replaced; `__post_init__` runs again.
-
-    The value must have the declared type of the field. Text needs no quotes.
+    A value must have the declared type of its field. Text needs no quotes. All are replaced
+    together before `__post_init__` runs again, so fields that limit each other can be set in any
+    order.
 
     Example:
         >>> from dataclasses import dataclass
@@ -61,10 +55,19 @@ def with_override(config: C, assignment: str) -> C:
         >>> with_overrides(Train(), ["lr=1", "model=mmoe"])
         Train(lr=1.0, model='mmoe')
     """
-    path, equals, text = assignment.partition("=")
-    if not equals:
-        raise ValueError(f"--set takes FIELD=VALUE, got {assignment!r}")
-    return _replaced(config, path.split("."), text, path)
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes FIELD=VALUE, got {assignment!r}")
+        *parents, name = path.split(".")
+        place = changes
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"--set {path}: {parent} is set as a whole too")
+        place[name] = text
+    return _replaced(config, changes, "")
 
 
 def differences(base: Any, changed: Any) -> list[str]:
@@ -90,21 +93,23 @@ def differences(base: Any, changed: Any) -> list[str]:
     return found
 
 
-def _replaced(config: C, names: list[str], text: str, path: str) -> C:
+def _replaced(config: C, changes: Mapping[str, Any], at: str) -> C:
+    """`config` with texts parsed into its fields; a mapping changes a nested dataclass."""
     if not is_dataclass(config) or isinstance(config, type):
+        path = f"{at}{next(iter(changes))}"
         raise ValueError(f"--set {path}: {type(config).__name__} has no fields to set")
-    name, *rest = names
     known = [f.name for f in fields(config)]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-        raise ValueError(f"{type(config).__name__} has no field {name!r}; {hint}")
-    old = getattr(config, name)
-    if rest:
-        new = _replaced(old, rest, text, path)
-    else:
-        new = _parse(text, get_type_hints(type(config))[name], path)
-    return replace(config, **{name: new})
+    new = {}
+    for name, change in changes.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+            raise ValueError(f"{type(config).__name__} has no field {name!r}; {hint}")
+        if isinstance(change, Mapping):
+            new[name] = _replaced(getattr(config, name), change, f"{at}{name}.")
+        else:
+            new[name] = _parse(change, get_type_hints(type(config))[name], f"{at}{name}")
+    return replace(config, **new)
 
 
 def _parse(text: str, wanted: Any, path: str) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow.config import canonical_json, differences, job_main, with_override, with_overrides
+from winnow.config import canonical_json, differences, job_main, with_overrides
 from winnow.errors import DataError
 
 
@@ -62,7 +62,7 @@ class Train:
     ],
 )
 def test_a_value_gets_the_declared_type(assignment, name, value):
-    changed = getattr(with_override(Train(), assignment), name)
+    changed = getattr(with_overrides(Train(), [assignment]), name)
     assert changed == value
     assert type(changed) is type(value)
 
@@ -88,7 +88,7 @@ def test_a_value_gets_the_declared_type(assignment, name, value):
 )
 def test_a_mistake_is_named(assignment, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        with_override(Train(), assignment)
+        with_overrides(Train(), [assignment])
 
 
 def test_overrides_apply_in_order_and_leave_the_original():
@@ -195,3 +195,23 @@ def test_a_fault_of_the_program_keeps_its_traceback():
 
     with pytest.raises(KeyError, match="bug"):
         job_main(run, PRESETS, None, ["--config", "tiny"])
+
+
+def test_fields_that_limit_each_other_can_be_set_in_any_order():
+    @dataclass(frozen=True, kw_only=True)
+    class Range:
+        low: int = 1
+        high: int = 1
+
+        def __post_init__(self):
+            if self.low > self.high:
+                raise ValueError("low must not be above high")
+
+    assert with_overrides(Range(), ["low=2", "high=3"]) == Range(low=2, high=3)
+    with pytest.raises(ValueError, match="low must not be above high"):
+        with_overrides(Range(), ["low=2"])
+
+
+def test_a_field_is_not_set_as_a_whole_and_in_part():
+    with pytest.raises(ValueError, match=r"--set optimizer.lr: optimizer is set as a whole too"):
+        with_overrides(Train(), ["optimizer=x", "optimizer.lr=1"])

@@ -78,11 +78,13 @@ def test_the_longest_of_a_task_come_first(store):
     assert found == [("t", 9), ("t", 7), ("t", 5), ("u", 8), ("u", 3)]
 
 
-def test_begun_batches_are_counted(store):
+def test_batches_that_were_begun_in_vain_are_counted(store):
     one, two = store.write_requests(map(request, range(5)), rows_per_batch=3)
-    assert store.rows_begun() == 0
+    assert store.rows_begun_again() == 0
     assert [store.begin(one), store.begin(one), store.begin(two), store.begin(one)] == [0, 1, 0, 2]
-    assert store.rows_begun() == 3 * 3 + 2
+    assert store.rows_begun_again() == 3 * 3 + 2
+    store.commit(f"{one.name}-0", [row("1")])
+    assert store.rows_begun_again() == 2 * 3 + 2
 
 
 def test_answers_come_back_by_name_and_again_replace_themselves(store):
@@ -141,4 +143,4 @@ def test_clear_leaves_nothing(store, tmp_path):
     store.clear()
     store.clear()
     assert list((tmp_path / "run=1").iterdir()) == []
-    assert (store.committed("a"), keys(store), store.rows_begun()) == (None, [], 0)
+    assert (store.committed("a"), keys(store), store.rows_begun_again()) == (None, [], 0)

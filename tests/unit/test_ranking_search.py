@@ -1,6 +1,6 @@
 import pytest
 
-from winnow.config import with_override
+from winnow.config import with_overrides
 from winnow.ranking.experiment import RankerConfig
 from winnow.ranking.registry import MODELS
 from winnow.ranking.search import ARCHITECTURE, TRAINING, Choice, LogUniform, search_space
@@ -17,7 +17,7 @@ def test_every_value_of_every_field_is_a_valid_override(model):
     assert TRAINING.keys() <= space.keys()
     for name, domain in space.items():
         values = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
-        changed = {str(with_override(config, f"{name}={value}")) for value in values}
+        changed = {str(with_overrides(config, [f"{name}={value}"])) for value in values}
         assert len(changed) == len(values) > 1
 
 

@@ -25,7 +25,14 @@ from winnow.llm.store import AnswerStore, WorkItem
 from winnow.llm.task import TextTask
 from winnow.llm.tiny import TinyConfig
 
-__all__ = ["BatchEngine", "GenerationConfig", "PromptsConfig", "generate"]
+__all__ = [
+    "BatchEngine",
+    "GenerationConfig",
+    "PromptsConfig",
+    "find_models",
+    "generate",
+    "new_plan",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +130,25 @@ def generate(
         logger.info("already there: %s", config.output)
         store.clear()
         return _result(config, made.metrics, Counter())
-    earlier = _artifact_at(config.output)
+    plan, _ = new_plan(config, source)
+    counts = _ask(config, plan, models, engine, rows_per_batch)
+    with create_artifact(config.output, "generation", config=recorded, parents=parents) as draft:
+        draft.metrics |= {"engine": engine_name, "model": ",".join(config.model)}
+        draft.metrics |= write_answers(draft.path, plan.tables, plan.wanted, plan.shared)
+        draft.metrics |= _report(counts)
+        draft.metrics |= {"tiny_model": TINY in config.model}
+    store.clear()
+    logger.info("wrote %s", config.output)
+    return _result(config, draft.metrics, counts)
+
+
+def new_plan(config: GenerationConfig, source: Source) -> tuple[Plan, Artifact | None]:
+    """A plan that knows what is answered, and the artifact at the output, if there is one."""
+    store = AnswerStore.beside(config.output)
+    try:
+        earlier = open_artifact(config.output, kind="generation")
+    except ArtifactError:
+        earlier = None
 
     def tables(columns: list[str] | None = None) -> Iterator[pa.Table]:
         yield from answer_tables(earlier, columns)
@@ -138,15 +163,7 @@ def generate(
         retry_quarantined=config.retry_quarantined,
     )
     plan.refresh()
-    counts = _ask(config, plan, models, engine, rows_per_batch)
-    with create_artifact(config.output, "generation", config=recorded, parents=parents) as draft:
-        draft.metrics |= {"engine": engine_name, "model": ",".join(config.model)}
-        draft.metrics |= write_answers(draft.path, tables, plan.wanted, plan.shared)
-        draft.metrics |= _report(counts)
-        draft.metrics |= {"tiny_model": TINY in config.model}
-    store.clear()
-    logger.info("wrote %s", config.output)
-    return _result(config, draft.metrics, counts)
+    return plan, earlier
 
 
 def find_models(
@@ -195,8 +212,8 @@ def _ask(
             counts.update(spent)
     if asked:
         _check_complete(config, plan, models)
-        again = plan.store.rows_begun() - counts["generated"]
-        logger.info("rows begun more than once, killed runs included: at most %d", max(again, 0))
+        again = plan.store.rows_begun_again()
+        logger.info("rows generated in vain, by this and killed runs: at most %d", again)
     counts["misfits"] = plan.misfits
     return counts
 
@@ -238,11 +255,3 @@ def _result(
         "tokens_per_s": metrics["tokens_per_s"] if made else 0.0,
         "artifact": config.output,
     }
-
-
-def _artifact_at(output: str) -> Artifact | None:
-    """Whatever generation artifact is at `output` now."""
-    try:
-        return open_artifact(output, kind="generation")
-    except ArtifactError:
-        return None

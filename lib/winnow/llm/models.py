@@ -13,7 +13,7 @@ from winnow.llm.request import model_digest
 from winnow.llm.task import TextTask
 from winnow.llm.tiny import TinyConfig, train_tiny
 
-__all__ = ["TINY", "LanguageModel", "find_model", "make_tiny"]
+__all__ = ["TINY", "LanguageModel", "check_loadable", "find_model", "make_tiny"]
 
 logger = logging.getLogger(__name__)
 

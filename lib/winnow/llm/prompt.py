@@ -30,14 +30,16 @@ class Tokenizer:
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
 
-    def encode(self, messages: Messages) -> list[int]:
-        """Token ids that ask the model for its answer.
-
-        The template adds every special token itself, so none is added twice.
-        """
-        prompt = self._tokenizer.apply_chat_template(
+    def render(self, messages: Messages) -> str:
+        """The text that asks the model for its answer, special tokens included."""
+        text: str = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
+        return text
+
+    def encode(self, messages: Messages) -> list[int]:
+        """The token ids of `render`; the template adds every special token, so none is added."""
+        prompt = self.render(messages)
         ids: list[int] = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
         return ids
 

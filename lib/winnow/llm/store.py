@@ -91,11 +91,16 @@ class AnswerStore:
             pass
         return before
 
-    def rows_begun(self) -> int:
-        """Rows of all batches that were begun, by all runs; more than once counts again."""
+    def rows_begun_again(self) -> int:
+        """Rows of batches that were begun, in any run, without an answer that was kept."""
         folder = fs.FileSelector(f"{self._root}/attempts", allow_not_found=True, recursive=True)
-        files = (info for info in self._fs.get_file_info(folder) if info.type == fs.FileType.File)
-        return sum(int(info.base_name.partition("-")[0]) for info in files)
+        begun: dict[str, list[int]] = {}
+        for info in self._fs.get_file_info(folder):
+            if info.type == fs.FileType.File:
+                rows = int(info.base_name.partition("-")[0])
+                begun.setdefault(Path(info.path).parent.name, []).append(rows)
+        kept = {Path(path).stem for path in self._part_files()}
+        return sum(sum(rows[f"{name}-0" in kept :]) for name, rows in begun.items())
 
     def commit(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep answers; after the return they survive the end of this process."""
@@ -116,12 +121,15 @@ class AnswerStore:
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Every part file, in the order of their names."""
-        selector = fs.FileSelector(f"{self._root}/answers", allow_not_found=True)
-        for info in sorted(self._fs.get_file_info(selector), key=lambda info: info.path):
-            if info.path.endswith(".parquet"):
-                yield pq.read_table(info.path, columns=columns, filesystem=self._fs)
+        for path in self._part_files():
+            yield pq.read_table(path, columns=columns, filesystem=self._fs)
 
     def clear(self) -> None:
         """Remove the work folder."""
         if self._fs.get_file_info(self._root).type == fs.FileType.Directory:
             self._fs.delete_dir(self._root)
+
+    def _part_files(self) -> list[str]:
+        selector = fs.FileSelector(f"{self._root}/answers", allow_not_found=True)
+        paths = (info.path for info in self._fs.get_file_info(selector))
+        return sorted(path for path in paths if path.endswith(".parquet"))
