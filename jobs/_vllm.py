@@ -8,8 +8,11 @@ instead of token by token, and parsed sampling parameters are kept for requests 
 import asyncio
 import itertools
 import json
+import subprocess
 from functools import lru_cache
 from typing import Any
+
+import psutil
 
 from winnow.llm.completion import Completion, EngineDied
 from winnow.llm.engine import EngineConfig
@@ -32,8 +35,11 @@ class VllmEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
+        before = set(psutil.Process().children(recursive=True))
         arguments = AsyncEngineArgs(model=source, **config.arguments(vectors=vectors))
         self._engine = AsyncLLM.from_engine_args(arguments, stat_loggers=[RayPrometheusStatLogger])
+        made = set(psutil.Process().children(recursive=True)) - before
+        self._leash = Leash([process.pid for process in made])
         self._context: int = self._engine.model_config.max_model_len
         self._tokenizer = Tokenizer(source)
         self._numbers = itertools.count()
@@ -81,6 +87,26 @@ class VllmEngine:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._engine.shutdown)
+        self._leash.pull()  # what an engine that died has left behind
+
+
+class Leash:
+    """Ends processes when this one ends, however it ends.
+
+    vLLM's processes outlive a parent that is killed, and hold memory that the next engine needs. A
+    shell waits for the end of a pipe that only this process holds open.
+    """
+
+    def __init__(self, pids: list[int]) -> None:
+        self._shell = subprocess.Popen(
+            ["sh", "-c", 'read -r _; kill -KILL "$@" 2>/dev/null', "leash", *map(str, pids)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def pull(self) -> None:
+        """End those of the processes that are still there."""
+        self._shell.communicate()
 
 
 @lru_cache(maxsize=1024)

@@ -107,6 +107,10 @@ def test_every_key_once_after_the_loss_of_an_engine_a_node_and_the_driver(cluste
     job.send_signal(signal.SIGKILL)
     job.communicate()
     assert not (folder / "generation").exists()
+    deadline = time.monotonic() + 30
+    while engine_processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not engine_processes(), "an engine outlived its worker"
     cluster.add_node(**NODE)
 
     job = start(folder, cluster.address)
