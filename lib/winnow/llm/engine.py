@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["EngineConfig", "WorkersConfig"]
+__all__ = ["EngineConfig", "ServeLlmConfig", "WorkersConfig"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +19,22 @@ class WorkersConfig:
             raise ValueError(
                 f"WorkersConfig.min must be in 1..max, got {self.min} with max {self.max}"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeLlmConfig:
+    """A Ray Serve LLM application on the same cluster."""
+
+    app: str = "default"
+    """Name of the Serve application."""
+    served_model: str = ""
+    """The name by which it knows the model; empty: the folder or id that the job names."""
+    max_tokens: int = 4096
+    """Most tokens of an answer; halved for a prompt that leaves the deployment less room."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens <= 0:
+            raise ValueError(f"ServeLlmConfig.max_tokens must be positive, got {self.max_tokens}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,10 +50,11 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
         raise GenerationError(f"model={TINY} is trained by the run itself; name another model")
     models, _ = find_models(config, source)
     plan, earlier = new_plan(config, source)
+    plan.keeps_misfits = False
     known = _mean_output_tokens(plan)
     total: dict[str, float] = defaultdict(float)
     for model in models:
-        encode = check_loadable(model).encode
+        encode = check_loadable(model.source).encode
         for name in config.tasks:
             requests = plan.unanswered(name, getattr(config.num_prompts, name), model.digest)
             sample = list(islice(requests, SAMPLE))
@@ -70,7 +71,7 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     )
     return {
         "rows": len(plan.wanted),
-        "skipped": len(plan.wanted) - int(total["open"]),
+        "skipped": len(plan.wanted) - int(total["open"]) - plan.misfits,
         "open": int(total["open"]),
         "prompt_tokens": round(total["prompt_tokens"]),
         "output_tokens": round(total["output_tokens"]),

@@ -36,6 +36,16 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+REPORTED = (
+    "truncated",
+    "refused",
+    "trimmed",
+    "prefix_cache_hit_rate",
+    "tokens_per_s",
+    "start_s",
+)
+"""Figures of the run that made the answers."""
+
 
 class BatchEngine(Protocol):
     """Answers every batch into the store; one that is there already is left as it is."""
@@ -124,20 +134,18 @@ def generate(
     source = open_source(config.input)
     models, parents = find_models(config, source)
     recorded = config.recorded(source, models)
-    store = AnswerStore.beside(config.output)
     made = up_to_date(config.output, "generation", config=recorded, parents=parents)
     if made and not (config.retry_quarantined and made.metrics["quarantined"]):
         logger.info("already there: %s", config.output)
-        store.clear()
         return _result(config, made.metrics, Counter())
-    plan, _ = new_plan(config, source)
+    plan, earlier = new_plan(config, source)
     counts = _ask(config, plan, models, engine, rows_per_batch)
     with create_artifact(config.output, "generation", config=recorded, parents=parents) as draft:
         draft.metrics |= {"engine": engine_name, "model": ",".join(config.model)}
         draft.metrics |= write_answers(draft.path, plan.tables, plan.wanted, plan.shared)
-        draft.metrics |= _report(counts)
+        draft.metrics |= _report(counts, earlier)
         draft.metrics |= {"tiny_model": TINY in config.model}
-    store.clear()
+    plan.store.clear()
     logger.info("wrote %s", config.output)
     return _result(config, draft.metrics, counts)
 
@@ -230,8 +238,10 @@ def _check_complete(config: GenerationConfig, plan: Plan, models: Sequence[Langu
         raise GenerationError(f"{lost} of {len(plan.wanted)} prompts have no answer; run it again")
 
 
-def _report(counts: Counter[str]) -> dict[str, Any]:
-    """What this run's answers took, for the manifest."""
+def _report(counts: Counter[str], earlier: Artifact | None) -> dict[str, Any]:
+    """What this run's answers took, for the manifest; what earlier ones took if it made none."""
+    if earlier and not counts["generated"]:
+        return {name: earlier.metrics[name] for name in REPORTED}
     share = counts["cached_tokens"] / max(counts["prompt_tokens"], 1)
     return {
         "truncated": counts["truncated"],

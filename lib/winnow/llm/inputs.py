@@ -1,8 +1,8 @@
 """What a generation is about: a dataset artifact, or a table of one's own.
 
-A table is a Parquet file, a JSON lines file (`.jsonl`), or a folder of Parquet files, here or at
-any `pyarrow.fs` URI, with the columns that the task names (`Task.columns`). Other columns, such as
-ids, are kept with the answers.
+A table is a Parquet file or a JSON lines file (`.jsonl`), here or at any `pyarrow.fs` URI, or a
+folder of Parquet files here, with the columns that the task names (`Task.columns`). Other columns,
+such as ids, are kept with the answers.
 """
 
 import hashlib

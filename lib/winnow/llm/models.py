@@ -45,13 +45,13 @@ def find_model(name: str) -> LanguageModel:
     return LanguageModel(name, name)
 
 
-def check_loadable(model: LanguageModel) -> Tokenizer:
-    """The model's tokenizer; GenerationError if the model is not to be had."""
+def check_loadable(source: str) -> Tokenizer:
+    """The tokenizer of the model at a folder or id; GenerationError if it is not to be had."""
     try:
-        return Tokenizer(model.source)
+        return Tokenizer(source)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise GenerationError(f"model={model.source} cannot be loaded: {reason}") from error
+        raise GenerationError(f"model={source} cannot be loaded: {reason}") from error
 
 
 def make_tiny(

@@ -34,6 +34,8 @@ class Plan:
     tables: Tables
     seed: int
     sampling: SamplingConfig
+    keeps_misfits: bool = True
+    """Whether rows that fit no prompt are written as unusable answers."""
     retry_quarantined: bool = False
     """Whether an answer that was of no use counts as none."""
     wanted: set[bytes] = field(default_factory=set)
@@ -114,7 +116,7 @@ class Plan:
         by_key = {short_key(row["key"]): row for row in misfits}
         self.wanted.update(by_key)
         new = [row for key, row in by_key.items() if key not in self.answered]
-        for begin in range(0, len(new), MISFITS_PER_FILE):
+        for begin in range(0, len(new) if self.keeps_misfits else 0, MISFITS_PER_FILE):
             part = new[begin : begin + MISFITS_PER_FILE]
             self.store.commit(f"misfits-{part[0]['key']}", part)
         self.answered.update(by_key)
