@@ -16,7 +16,7 @@ PRESET ?= $(if $(DATA),movielens_1m,simulate)
 DEMO_SET := $(if $(DATA),"data=$(DATA)") $(if $(filter-out 0 false,$(KEEP)),keep=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit lint doctor clean
+.PHONY: help install demo test test-long test-unit lint doctor clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,10 @@ demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, KEEP=
 
 # Tests of clusters mostly wait for processes to start: two files at a time, each with its own cluster.
 test: test-unit  ## all tests, the fast ones first
-	@$(RUN) pytest tests --ignore=tests/unit --durations=12 -n 2 --dist loadfile
+	@$(RUN) pytest tests --ignore=tests/unit -m "not long" --durations=12 -n 2 --dist loadfile
+
+test-long: install  ## clusters that lose nodes, every task and backend with real vLLM: some ten minutes
+	@$(RUN) pytest tests -m long --durations=12
 
 test-unit: install  ## the tests that need no Ray
 	@$(RUN) pytest tests/unit lib

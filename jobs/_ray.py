@@ -29,6 +29,14 @@ WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait by spinning slow each other down tenfold as soon as anything else runs."""
 MAX_FAILURES = 2
 """Times a training run restarts from its last epoch after it lost a worker."""
+ELASTIC_MAX_FAILURES = 20
+"""The same where nodes are expected to go."""
+ELASTIC_INTERVAL_S = 10
+"""How often a run with a range of workers looks whether their number should change. Ray's own
+minute is long beside the restart, and each look costs one call."""
+ELASTIC_START_TIMEOUT_S = 10
+"""How long such a run waits for room for its workers before it counts the nodes again. Ray learns
+of a lost node up to 20 seconds late, so the first count may be too high."""
 
 
 def absolute(uri: str) -> str:
@@ -97,6 +105,10 @@ def fit(
     """
     if config.num_workers:
         connect()
+    elastic = isinstance(config.num_workers, tuple)
+    if elastic:  # passed on to the process that starts the workers
+        timeout = str(ELASTIC_START_TIMEOUT_S)
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", timeout)
     trainer = TorchTrainer(
         train_loop,
         train_loop_config=dict(loop_config),
@@ -105,12 +117,15 @@ def fit(
             num_workers=config.num_workers,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": config.cpus_per_worker},
+            elastic_resize_monitor_interval_s=ELASTIC_INTERVAL_S,
         ),
         run_config=RunConfig(
             name=name,
             storage_path=work_folder(config.output),
             worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(
+                max_failures=ELASTIC_MAX_FAILURES if elastic else MAX_FAILURES
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             callbacks=list(callbacks),
         ),

@@ -40,7 +40,14 @@ def config(ray_cluster, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def application(config):
+def own(config):
+    """Answers of an engine of the run's own. It is gone when Serve needs its CPUs."""
+    found, _ = answers(config, "own")
+    return found
+
+
+@pytest.fixture(scope="module")
+def application(config, own):
     """A Ray Serve LLM application with the same model."""
     from ray import serve
     from ray.serve.llm import LLMConfig, build_openai_app
@@ -67,8 +74,7 @@ def answers(config, name, **changes):
     return {row["key"]: row["text"] for row in rows}, result
 
 
-def test_same_rows_same_keys_same_answers(config, application, capsys):
-    own, _ = answers(config, "own")
+def test_same_rows_same_keys_same_answers(config, own, application):
     served, by_serve = answers(
         config,
         "served",

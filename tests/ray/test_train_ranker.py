@@ -15,6 +15,7 @@ from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
 from winnow.metrics import auc
+from winnow.ranking.inputs import InputConfig
 from winnow.ranking.models.mscan import MScanConfig
 from winnow.ranking.ranker import Ranker
 
@@ -73,8 +74,9 @@ def test_bad_config_says_what_is_wrong(bad, message):
 
 @pytest.mark.slow
 def test_two_workers_train_what_one_process_trains(tiny, tmp_path):
-    """The same global batches, batch statistics and gradients, but for the order of sums."""
-    star = replace(tiny, model="star")
+    """The same global batches, batch statistics and gradients, but for the order of sums: also
+    where a table's gradient is sparse, beside the dense ones of everything else."""
+    star = replace(tiny, model="star", inputs=InputConfig(std=0.1, sparse=True))
     alone = train_ranker.run(star)
     two = train_ranker.run(replace(star, num_workers=2, output=str(tmp_path / "two")))
     assert two["workers"] == 2

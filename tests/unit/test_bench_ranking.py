@@ -12,7 +12,7 @@ from winnow.ranking.experiment import RankerConfig
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """The job sets its own number of threads, which other tests of this process must not inherit."""
+    """The job sets its number of threads, which other tests of this process must not inherit."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

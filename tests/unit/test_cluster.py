@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import re
 import shlex
 from pathlib import Path
@@ -128,3 +129,11 @@ def test_dockerfile_copies_what_exists_and_ends_as_a_user():
 def pinned(name):
     text = (CLUSTER / "requirements" / "cpu.txt").read_text()
     return re.search(rf"^{name}==(\S+)$", text, re.M)[1]
+
+
+def test_the_dashboard_shows_metrics_that_the_job_makes():
+    dashboard = json.loads((CLUSTER / "grafana" / "generate.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    shown = {name for query in queries for name in re.findall(r"ray_(winnow_\w+)", query)}
+    made = set(re.findall(r'"(winnow_generate_\w+)"', (ROOT / "jobs" / "_answer.py").read_text()))
+    assert {name.removesuffix("_total") for name in shown} == made

@@ -19,9 +19,11 @@ __all__ = ["CircuitBreaker", "HttpConfig", "HttpEngine", "RateLimit"]
 
 logger = logging.getLogger(__name__)
 
-TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+TRANSIENT = frozenset({408, 409, 425, 429})
+"""Besides every 5xx."""
 LONGEST_PAUSE_S = 60.0
 WRONG_SETTINGS = {
+    402: "its account has no credit left",
     401: "set the environment variable {config.api_key_env} to a key it accepts",
     403: "set the environment variable {config.api_key_env} to a key with the right to do this",
     404: "check http.url and http.served_model",
@@ -157,7 +159,7 @@ class HttpEngine:
                 raise EngineUnavailable(
                     f"{self._config.url} answered {status} ({reason}); {advice}"
                 )
-            if status and status not in TRANSIENT:
+            if 0 < status < 500 and status not in TRANSIENT:
                 self._breaker.succeeded()  # it works, and says what is wrong with the request
                 return None, reason
             self._breaker.failed()
@@ -177,12 +179,13 @@ class HttpEngine:
         path = "chat/completions" if request.schema else "embeddings"
         url = f"{self._config.url.rstrip('/')}/{path}"
         try:
-            async with self._session.post(url, json=payload(request, self._model)) as response:
+            body = payload(request, self._model)
+            async with self._session.post(url, json=body, allow_redirects=False) as response:
                 text = await response.text()
                 if response.status != 200:
                     return response.status, response.headers, None, _message(text)
                 return 200, response.headers, read_completion(json.loads(text)), ""
-        except (KeyError, TypeError, IndexError, ValueError) as error:
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError, RecursionError) as error:
             return 0, {}, None, f"not an OpenAI-compatible answer ({error!r})"
         except TimeoutError:
             return 0, {}, None, f"no answer within {self._config.timeout_s:g} s"
@@ -218,4 +221,4 @@ def _message(text: str) -> str:
         text = str(error.get("message", error)) if isinstance(error, dict) else str(error)
     except (ValueError, AttributeError):
         pass
-    return " ".join(text.split())[:ERROR_CHARACTERS]
+    return " ".join(text.split())[:ERROR_CHARACTERS] or "no reason given"

@@ -63,7 +63,7 @@ def read_completion(body: Mapping[str, Any]) -> Completion:
 
 def is_over_context(error: str) -> bool:
     """Whether a server's message says that prompt and answer exceed its context."""
-    return "context length" in error or "context window" in error
+    return any(words in error for words in ("context length", "context window", "max_model_len"))
 
 
 def fitting(request: Request, most_tokens: int) -> Iterator[Request]:
