@@ -12,7 +12,8 @@ import torch
 from ray.train import Checkpoint
 from ray.train.torch import get_device, prepare_model
 
-from jobs._ray import Reporter, check_workers, connect
+from jobs._fit import Reporter, check_workers
+from jobs._ray import connect
 from jobs._stream import StreamedTrainRows, training_rows
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError

@@ -9,8 +9,9 @@ import torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from jobs._fit import fit, work_folder
 from jobs._ranking import TrainRankerConfig, load_state, streams, train_loop
-from jobs._ray import fit, remove, work_folder
+from jobs._ray import remove
 from winnow.config import with_overrides
 from winnow.data.dataset import Dataset
 from winnow.ranking.experiment import Place, splits_in_memory, train_and_test

@@ -13,8 +13,9 @@ import logging
 from dataclasses import asdict, replace
 from typing import Any
 
+from jobs._fit import discard, fit
 from jobs._ranking import TrainRankerConfig, load_state, streams, train_loop
-from jobs._ray import absolute, discard, fit
+from jobs._ray import absolute
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import canonical_json, job_main
 from winnow.data.dataset import Dataset

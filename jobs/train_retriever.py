@@ -17,7 +17,8 @@ from typing import Any
 import ray.train
 import torch
 
-from jobs._ray import Reporter, absolute, check_workers, discard, fit
+from jobs._fit import Reporter, check_workers, discard, fit
+from jobs._ray import absolute
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import job_main
 from winnow.retrieval.experiment import Experiment, RetrieverConfig

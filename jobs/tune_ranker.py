@@ -23,8 +23,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from jobs import train_ranker
+from jobs._fit import work_folder
 from jobs._ranking import TrainRankerConfig
-from jobs._ray import absolute, connect, remove, work_folder
+from jobs._ray import absolute, connect, remove
 from jobs._trial import assignments, space, trial
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import canonical_json, differences, job_main, with_overrides
