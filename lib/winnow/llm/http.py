@@ -185,7 +185,14 @@ class HttpEngine:
                 if response.status != 200:
                     return response.status, response.headers, None, _message(text)
                 return 200, response.headers, read_completion(json.loads(text)), ""
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError, RecursionError) as error:
+        except (
+            KeyError,
+            TypeError,
+            IndexError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             return 0, {}, None, f"not an OpenAI-compatible answer ({error!r})"
         except TimeoutError:
             return 0, {}, None, f"no answer within {self._config.timeout_s:g} s"
