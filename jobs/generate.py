@@ -29,8 +29,8 @@ from winnow.llm.request import SamplingConfig
 from winnow.llm.store import AnswerStore, WorkItem
 from winnow.llm.tiny import TinyConfig
 
-CLIENT_CPUS = 0.25
-"""Of a worker that only waits for engines elsewhere."""
+CLIENT_CPUS = 0
+"""Of a worker that only waits for engines elsewhere: they may hold every CPU of the cluster."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

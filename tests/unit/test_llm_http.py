@@ -203,11 +203,17 @@ def test_a_slow_server_is_given_up(pauses):
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(401, "set the environment variable MY_KEY"), (403, "MY_KEY"), (404, "http.served_model")],
+    [
+        (401, "set the environment variable MY_KEY"),
+        (403, "MY_KEY"),
+        (404, "http.served_model"),
+        (402, "credit"),
+        (307, "http.url"),
+    ],
 )
 def test_wrong_settings_stop_the_run_at_once(monkeypatch, status, advice):
     monkeypatch.setenv("MY_KEY", KEY)
-    server = Server(failed(status))
+    server = Server(failed(status, f"bad key {KEY}"))
     (error,) = ask(server, request(), api_key_env="MY_KEY")
     assert isinstance(error, EngineUnavailable)
     assert advice in str(error)
@@ -273,17 +279,38 @@ def test_the_breaker_opens_probes_and_closes(monkeypatch):
         return clock.now - before
 
     async def run():
-        breaker = CircuitBreaker(failures=2, pause_s=10.0)
+        breaker = CircuitBreaker(failures=2, pause_s=10.0, probes=2)
         breaker.failed()
         assert await waited(breaker) == 0
         breaker.failed()
-        assert await waited(breaker) == 10  # the probe
+        assert await waited(breaker) == pytest.approx(10)  # the probe
         breaker.failed()
-        assert await waited(breaker) == 10  # the next one
+        assert await waited(breaker) == pytest.approx(10)  # the next one
         breaker.succeeded()
         assert await waited(breaker) == 0
+        for _ in range(2):
+            breaker.failed()
+        for _ in range(2):
+            await breaker.wait()
+            breaker.failed()
+        with pytest.raises(EngineUnavailable, match="2 times in a row and 2 probes after that"):
+            await breaker.wait()
 
     asyncio.run(run())
+
+
+def test_a_dead_server_is_probed_by_one_call_and_given_up_for_all(pauses):
+    server = Server(lambda: failed(500))
+    errors = ask(
+        server,
+        *[request()] * 20,
+        tries=3,
+        breaker_failures=5,
+        breaker_pause_s=0.01,
+        max_in_flight=4,
+    )
+    assert all(isinstance(error, EngineUnavailable) for error in errors)
+    assert len(server.seen) <= 5 + 4 + 3  # until it opens, those under way then, and the probes
 
 
 @pytest.mark.parametrize(

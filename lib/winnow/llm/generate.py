@@ -216,7 +216,7 @@ def _ask(
             logger.info("model=%s open=%d of %d", model.source, rows, len(plan.wanted))
             spent = dict(engine(items, plan.store, model.source, vectors=vectors))
             if vectors:  # they have no output tokens, so their time is not part of tokens/s
-                spent["vector_seconds"] = spent.pop("seconds")
+                del spent["seconds"]
             counts.update(spent)
     if asked:
         _check_complete(config, plan, models)

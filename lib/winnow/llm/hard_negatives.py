@@ -11,9 +11,8 @@ import hashlib
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
-
-import numpy as np
 
 from winnow.data.dataset import Dataset
 from winnow.llm.likes import Likes, clip
@@ -86,21 +85,12 @@ class HardNegatives(TextTask):
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         likes = Likes.of(dataset)
-        found = 0
-        for at in np.random.default_rng(seed).permutation(len(likes)):
-            if found == limit:
-                return
-            user_row, item_row = int(likes.user_N[at]), int(likes.item_N[at])
-            past = likes.before(user_row, int(likes.time_N[at]), length=HISTORY + 1)
-            past = [row for row in past if row != item_row][-HISTORY:]
-            if len(past) < MIN_HISTORY:
-                continue
-            found += 1
-            liked = "; ".join(likes.titles[row] for row in past)
+        found = likes.drawn(seed, length=HISTORY, fewest=MIN_HISTORY)
+        for user_row, item_row, past in islice(found, limit):
             yield {
                 "user_row": user_row,
                 "item_row": item_row,
-                "query": f"Something for a person who liked {liked}",
+                "query": likes.in_words(past),
                 "positive": clip(likes.texts[item_row], POSITIVE_CHARACTERS),
                 **_attributes(f"{dataset.schema.name}:{seed}:{user_row}:{item_row}"),
             }

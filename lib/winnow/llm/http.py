@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 TRANSIENT = frozenset({408, 409, 425, 429})
 """Besides every 5xx."""
 LONGEST_PAUSE_S = 60.0
+REDIRECTS = range(300, 400)
 WRONG_SETTINGS = {
+    **dict.fromkeys(REDIRECTS, "check http.url: it leads elsewhere, and prompts do not follow"),
     402: "its account has no credit left",
     401: "set the environment variable {config.api_key_env} to a key it accepts",
     403: "set the environment variable {config.api_key_env} to a key with the right to do this",
@@ -49,7 +51,7 @@ class HttpConfig:
     timeout_s: float = 120.0
     """For one attempt."""
     tries: int = 6
-    """Attempts of a request before the run stops."""
+    """Attempts of a request, and probes of a server that only fails, before the run stops."""
     breaker_failures: int = 20
     """Failures in a row after which nothing is sent but one probe every `breaker_pause_s`."""
     breaker_pause_s: float = 30.0
@@ -89,26 +91,43 @@ class RateLimit:
 class CircuitBreaker:
     """Stops sending to a server that only fails; one probe at a time finds out when it is back."""
 
-    def __init__(self, failures: int, pause_s: float) -> None:
-        self._most, self._pause_s = failures, pause_s
+    def __init__(self, failures: int, pause_s: float, probes: int) -> None:
+        """Opens after so many failures in a row; gives up after so many probes in a row."""
+        self._most, self._pause_s, self._probes_left = failures, pause_s, probes
+        self._probes = probes
         self._failures = 0
         self._probe_at = 0.0
+        self._probing = False
 
     async def wait(self) -> None:
-        """Return when a request may be sent."""
+        """Return when a request may be sent.
+
+        Raises:
+            EngineUnavailable: no probe succeeded; for everyone who waits.
+        """
         while self._failures >= self._most:
+            if not self._probes_left:
+                raise EngineUnavailable(
+                    f"the endpoint failed {self._failures} times in a row and {self._probes} "
+                    "probes after that; run the job again when it works, answered rows are kept"
+                )
             now = time.monotonic()
-            if now >= self._probe_at:
-                self._probe_at = now + self._pause_s  # this caller probes, the others wait on
+            if now >= self._probe_at and not self._probing:
+                self._probing = True  # this caller probes, the others wait on
                 return
-            await asyncio.sleep(min(self._probe_at - now, 1.0))
+            await asyncio.sleep(min(max(self._probe_at - now, 0.05), 1.0))
 
     def succeeded(self) -> None:
         if self._failures >= self._most:
             logger.info("the endpoint answers again")
-        self._failures = 0
+        self._failures, self._probing, self._probes_left = 0, False, self._probes
 
     def failed(self) -> None:
+        if self._probing:
+            self._probing = False
+            self._probes_left -= 1
+            self._probe_at = time.monotonic() + self._pause_s
+            return
         self._failures += 1
         if self._failures == self._most:
             self._probe_at = time.monotonic() + self._pause_s
@@ -124,10 +143,13 @@ class HttpEngine:
         """`source` is the folder or id that the job names."""
         self._config = config
         self._model = config.served_model or source
+        self._key = os.environ.get(config.api_key_env, "")
         self._session: Any = None
         self._slots = asyncio.Semaphore(config.max_in_flight)
         self._limit = RateLimit(config.requests_per_s)
-        self._breaker = CircuitBreaker(config.breaker_failures, config.breaker_pause_s)
+        self._breaker = CircuitBreaker(
+            config.breaker_failures, config.breaker_pause_s, config.tries
+        )
 
     async def complete(self, request: Request) -> Completion:
         async with self._slots:
@@ -183,7 +205,10 @@ class HttpEngine:
             async with self._session.post(url, json=body, allow_redirects=False) as response:
                 text = await response.text()
                 if response.status != 200:
-                    return response.status, response.headers, None, _message(text)
+                    reason = _message(text)
+                    if self._key:  # some servers repeat it
+                        reason = reason.replace(self._key, "***")
+                    return response.status, response.headers, None, reason
                 return 200, response.headers, read_completion(json.loads(text)), ""
         except (
             KeyError,
@@ -202,9 +227,8 @@ class HttpEngine:
     def _new_session(self) -> Any:
         import aiohttp
 
-        key = os.environ.get(self._config.api_key_env)
         return aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=aiohttp.ClientTimeout(total=self._config.timeout_s),
             connector=aiohttp.TCPConnector(limit=self._config.max_in_flight),
         )

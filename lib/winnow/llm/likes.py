@@ -3,6 +3,7 @@
 Suffixes: N likes, H history length.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +68,23 @@ class Likes:
     @cached_property
     def histories(self) -> Histories:
         return Histories.build(self.user_N, self.item_N, self.time_N, self.scenario_N)
+
+    def drawn(self, seed: int, *, length: int, fewest: int) -> Iterator[tuple[int, int, list[int]]]:
+        """User row, liked item row and what the user liked before, in an order of the seed.
+
+        Only likes with at least `fewest` earlier ones, of which the last `length` are given, oldest
+        first; items without a title do not count.
+        """
+        for at in np.random.default_rng(seed).permutation(len(self)):
+            user_row, item_row = int(self.user_N[at]), int(self.item_N[at])
+            past = self.before(user_row, int(self.time_N[at]), length=length + 1)
+            past = [row for row in past if row != item_row and self.titles[row]][-length:]
+            if len(past) >= fewest:
+                yield user_row, item_row, past
+
+    def in_words(self, rows: Sequence[int]) -> str:
+        """What a person with these likes looks for, as a query."""
+        return f"Something for a person who liked {'; '.join(self.titles[row] for row in rows)}"
 
     def before(self, user_row: int, time: int | None, *, length: int) -> list[int]:
         """The last `length` distinct item rows that a user liked before `time`, oldest first."""

@@ -28,9 +28,8 @@ claiming to support it cannot be told by form.
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
-
-import numpy as np
 
 from winnow.data.dataset import Dataset
 from winnow.llm.likes import Likes, clip
@@ -79,23 +78,14 @@ class Rationales(TextTask):
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         likes = Likes.of(dataset)
-        found = 0
-        for at in np.random.default_rng(seed).permutation(len(likes)):
-            if found == limit:
-                return
-            user_row, item_row = int(likes.user_N[at]), int(likes.item_N[at])
-            past = likes.before(user_row, int(likes.time_N[at]), length=HISTORY + 1)
-            past = [row for row in past if row != item_row and likes.titles[row]][-HISTORY:]
-            answer = _answer(likes, item_row)
-            if len(past) < MIN_HISTORY or not answer:
-                continue
-            found += 1
-            liked = "; ".join(likes.titles[row] for row in past)
+        drawn = likes.drawn(seed, length=HISTORY, fewest=MIN_HISTORY)
+        answered = (pair for pair in drawn if _answer(likes, pair[1]))
+        for user_row, item_row, past in islice(answered, limit):
             yield {
                 "user_row": user_row,
                 "item_row": item_row,
-                "question": f"Something for a person who liked {liked}",
-                "answer": answer,
+                "question": likes.in_words(past),
+                "answer": _answer(likes, item_row),
             }
 
     def completed(self, row: Mapping[str, Any], seed: int) -> Inputs:
