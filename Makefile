@@ -42,7 +42,7 @@ demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, KEEP=
 test: test-unit  ## all tests, the fast ones first
 	@$(RUN) pytest tests --ignore=tests/unit -m "not long" --durations=12 -n 2 --dist loadfile
 
-test-long: install  ## clusters that lose nodes, every task with real vLLM: some ten minutes
+test-long: install  ## clusters that lose nodes, every task and backend with real vLLM: some ten minutes
 	@$(RUN) pytest tests -m long --durations=12
 
 test-unit: install  ## the tests that need no Ray

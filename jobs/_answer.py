@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util import metrics
 
 from jobs._ray import connect
-from winnow.errors import GenerationError
+from winnow.errors import GenerationError, WinnowError
 from winnow.llm.answering import answer_all, next_requests
 from winnow.llm.completion import Engine
 from winnow.llm.rows import copied, unusable_row
@@ -80,14 +80,17 @@ class AnswerWorker:
 
     async def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         item = WorkItem(**{name: values.tolist()[0] for name, values in batch.items()})
-        began = time.time()
-        counts = await self._answer(item)
-        figures = {name: [counts[name]] for name in COUNTED}
-        return figures | {"began": [began], "ended": [time.time()], "start_s": [self._start_s]}
+        began, counts, stopped = time.time(), Counter[str](), ""
+        try:
+            await self._answer(item, counts)
+        except (WinnowError, OSError) as error:  # as an exception, Ray would bury its text
+            stopped = str(error)
+        figures: dict[str, list[Any]] = {name: [counts[name]] for name in COUNTED}
+        times = {"began": [began], "ended": [time.time()], "start_s": [self._start_s]}
+        return figures | times | {"stopped": [stopped]}
 
-    async def _answer(self, item: WorkItem) -> Counter[str]:
+    async def _answer(self, item: WorkItem, counts: Counter[str]) -> None:
         """Answer a batch and whatever its tasks ask next, committing after each round."""
-        counts: Counter[str] = Counter()
         given_up = self._store.begin(item) >= ATTEMPTS
         requests, round_number = self._store.requests(item), 0
         while requests:
@@ -104,7 +107,6 @@ class AnswerWorker:
                 self._export(requests[0].task, counts - before)
             requests = next_requests(rows, requests)
             round_number += 1
-        return counts
 
     def _export(self, task: str, counts: Counter[str]) -> None:
         """Add to the metrics on Ray's Prometheus endpoint."""
@@ -155,9 +157,7 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: Pool) -> "
         for batch in answers.iter_batches(batch_size=None):
             report.add({name: values.tolist() for name, values in batch.items()})
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        lines = str(cause).strip().splitlines() or [repr(cause)]
-        raise GenerationError(f"generation stopped: {lines[-1]}; answered rows are kept") from error
+        raise GenerationError(f"generation stopped, answered rows are kept: {error}") from error
     return report
 
 
@@ -177,6 +177,9 @@ class PoolReport:
         self._left.set(rows)
 
     def add(self, batch: Mapping[str, list[Any]]) -> None:
+        """Add what some batches took; GenerationError if one of them could not be answered."""
+        if stopped := next(filter(None, batch["stopped"]), None):
+            raise GenerationError(f"generation stopped, answered rows are kept: {stopped}")
         if not self.ends:
             self.start_s = batch["start_s"][0]
         self.counts.update({name: sum(batch[name]) for name in COUNTED})
