@@ -14,10 +14,10 @@ from typing import Any, Literal
 from winnow.artifact import create_artifact, open_artifact, up_to_date
 from winnow.config import job_main
 from winnow.data.dataset import Dataset
-from winnow.retrieval.evaluate import index_recall
 from winnow.retrieval.index import IndexKind, ItemIndex
-from winnow.retrieval.pairs import held_out, training_pairs
-from winnow.retrieval.retriever import Retriever
+from winnow.retrieval.towers.pairs import held_out, training_pairs
+from winnow.retrieval.towers.recall import index_recall
+from winnow.retrieval.towers.retriever import Retriever
 
 logger = logging.getLogger("winnow.build_index")
 

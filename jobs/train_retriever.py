@@ -21,9 +21,9 @@ from jobs._fit import Reporter, check_workers, discard, fit
 from jobs._ray import absolute
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import job_main
-from winnow.retrieval.experiment import Experiment, RetrieverConfig
-from winnow.retrieval.train import TrainConfig
-from winnow.retrieval.two_tower import TwoTowerConfig
+from winnow.retrieval.towers.experiment import Experiment, RetrieverConfig
+from winnow.retrieval.towers.model import TwoTowerConfig
+from winnow.retrieval.towers.train import TrainConfig
 
 logger = logging.getLogger("winnow.train_retriever")
 

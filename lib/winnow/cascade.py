@@ -24,7 +24,7 @@ from winnow.ranking.ranker import Ranker
 from winnow.reranking.diversity import mmr
 from winnow.reranking.permutation import as_permutation
 from winnow.retrieval.index import ItemIndex
-from winnow.retrieval.retriever import Retriever
+from winnow.retrieval.towers.retriever import Retriever
 
 __all__ = ["Cascade", "Rank", "Recall", "Rerank"]
 

@@ -14,7 +14,7 @@ from winnow.llm.registry import TASKS
 from winnow.ranking.knowledge import Knowledge
 from winnow.ranking.selection import Votes, borda
 from winnow.reranking.rationales import read_rationales, scoring_text
-from winnow.retrieval.negatives import GeneratedNegatives, read_generation
+from winnow.retrieval.towers.generated import GeneratedNegatives, read_generation
 from winnow.tree.item_tree import ItemTree
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]

@@ -16,10 +16,10 @@ from torch import Tensor
 from winnow.artifact import Artifact
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
-from winnow.retrieval.negatives import GeneratedNegatives, read_generation
-from winnow.retrieval.pairs import Pairs, last_of_users, training_pairs
-from winnow.retrieval.text import encode_texts
-from winnow.retrieval.two_tower import Batch
+from winnow.retrieval.towers.generated import GeneratedNegatives, read_generation
+from winnow.retrieval.towers.model import Batch
+from winnow.retrieval.towers.pairs import Pairs, last_of_users, training_pairs
+from winnow.retrieval.towers.tokens import encode_texts
 
 __all__ = ["Step", "TrainingData"]
 

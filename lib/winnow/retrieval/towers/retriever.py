@@ -25,9 +25,9 @@ from torch import Tensor
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
 from winnow.data.schema import DatasetSchema
-from winnow.retrieval.pairs import Pairs
-from winnow.retrieval.text import encode_texts
-from winnow.retrieval.two_tower import TwoTower, TwoTowerConfig
+from winnow.retrieval.towers.model import TwoTower, TwoTowerConfig
+from winnow.retrieval.towers.pairs import Pairs
+from winnow.retrieval.towers.tokens import encode_texts
 
 __all__ = ["Retriever"]
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from winnow.llm.generation import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.rows import ANSWER_SCHEMA
-from winnow.retrieval.negatives import GeneratedNegatives, read_generation
+from winnow.retrieval.towers.generated import GeneratedNegatives, read_generation
 
 TITLES = ["Red Fox", "Blue Whale"]
 TEXTS = ["Red Fox. A quick animal of the woods.", "Blue Whale. The largest animal of all."]

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from winnow.retrieval.evaluate import index_recall, popularity_recall, recall, vector_recall
 from winnow.retrieval.index import ItemIndex
-from winnow.retrieval.pairs import Pairs, last_of_users, seen_items
+from winnow.retrieval.towers.pairs import Pairs, last_of_users, seen_items
+from winnow.retrieval.towers.recall import index_recall, popularity_recall, recall, vector_recall
 
 
 def pairs(*rows):
@@ -44,7 +44,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     asked = pairs(*[(u % 3, int(rng.integers(5)), 9) for u in range(40)])
     users, items = rng.normal(size=(40, 4)), rng.normal(size=(5, 4))
     whole = vector_recall(users, items, asked, LIKED.histories(), k=2)
-    monkeypatch.setattr("winnow.retrieval.evaluate.CHUNK", 7)
+    monkeypatch.setattr("winnow.retrieval.towers.recall.CHUNK", 7)
     assert vector_recall(users, items, asked, LIKED.histories(), k=2) == whole
     assert 0 < whole < 1
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from winnow.data.schema import DatasetSchema, Field
-from winnow.retrieval.retriever import Retriever
-from winnow.retrieval.text import encode_texts, train_tokenizer
-from winnow.retrieval.two_tower import Batch, TwoTower, TwoTowerConfig
+from winnow.retrieval.towers.model import Batch, TwoTower, TwoTowerConfig
+from winnow.retrieval.towers.retriever import Retriever
+from winnow.retrieval.towers.tokens import encode_texts, train_tokenizer
 
 SCHEMA = DatasetSchema(
     name="log",

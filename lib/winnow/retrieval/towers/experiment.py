@@ -11,13 +11,13 @@ from tokenizers import Tokenizer
 from winnow.artifact import Artifact, open_artifact
 from winnow.config import canonical_json
 from winnow.data.dataset import Dataset
-from winnow.retrieval.evaluate import popularity_recall
-from winnow.retrieval.pairs import held_out
-from winnow.retrieval.retriever import Retriever
-from winnow.retrieval.text import train_tokenizer
-from winnow.retrieval.train import Report, TrainConfig, best_model, recall_of, train
-from winnow.retrieval.training_data import TrainingData
-from winnow.retrieval.two_tower import TwoTowerConfig
+from winnow.retrieval.towers.data import TrainingData
+from winnow.retrieval.towers.model import TwoTowerConfig
+from winnow.retrieval.towers.pairs import held_out
+from winnow.retrieval.towers.recall import popularity_recall
+from winnow.retrieval.towers.retriever import Retriever
+from winnow.retrieval.towers.tokens import train_tokenizer
+from winnow.retrieval.towers.train import Report, TrainConfig, best_model, recall_of, train
 
 __all__ = ["Experiment", "RetrieverConfig"]
 
@@ -89,7 +89,7 @@ class Experiment:
         return cls(config, dataset, trained, data)
 
     def train(self, report: Report, resume: Path | None) -> None:
-        """See `winnow.retrieval.train.train`."""
+        """See `winnow.retrieval.towers.train.train`."""
         train(
             self.config.train,
             self.config.model,

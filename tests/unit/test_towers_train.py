@@ -14,10 +14,10 @@ from winnow.artifact import create_artifact
 from winnow.data.dataset import Dataset
 from winnow.llm.generation import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.rows import ANSWER_SCHEMA
-from winnow.retrieval.experiment import Experiment, RetrieverConfig
-from winnow.retrieval.pairs import held_out, training_pairs
-from winnow.retrieval.train import TrainConfig
-from winnow.retrieval.two_tower import TwoTowerConfig
+from winnow.retrieval.towers.experiment import Experiment, RetrieverConfig
+from winnow.retrieval.towers.model import TwoTowerConfig
+from winnow.retrieval.towers.pairs import held_out, training_pairs
+from winnow.retrieval.towers.train import TrainConfig
 
 CONFIG = RetrieverConfig(
     model=TwoTowerConfig(dim=8, hidden=16, history=5, heads=2, vocab_size=300, max_tokens=16),

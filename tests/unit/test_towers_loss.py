@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from winnow.retrieval.loss import gather_items, known_positives, sampled_softmax
+from winnow.retrieval.towers.loss import gather_items, known_positives, sampled_softmax
 
 
 def loss_of(user, item, **changes):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from winnow.data.history import Histories
 from winnow.retrieval.index import ItemIndex
-from winnow.retrieval.pairs import Pairs, seen_items
+from winnow.retrieval.towers.pairs import Pairs, seen_items
 
 __all__ = ["index_recall", "popularity_recall", "recall", "vector_recall"]
 

@@ -18,12 +18,12 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from winnow.data.schema import DatasetSchema
-from winnow.retrieval.evaluate import vector_recall
-from winnow.retrieval.loss import gather_items, known_positives, sampled_softmax
-from winnow.retrieval.pairs import Pairs
-from winnow.retrieval.retriever import Retriever
-from winnow.retrieval.training_data import Step, TrainingData
-from winnow.retrieval.two_tower import TwoTower, TwoTowerConfig
+from winnow.retrieval.towers.data import Step, TrainingData
+from winnow.retrieval.towers.loss import gather_items, known_positives, sampled_softmax
+from winnow.retrieval.towers.model import TwoTower, TwoTowerConfig
+from winnow.retrieval.towers.pairs import Pairs
+from winnow.retrieval.towers.recall import vector_recall
+from winnow.retrieval.towers.retriever import Retriever
 
 __all__ = ["CHECKPOINT", "TrainConfig", "best_model", "recall_of", "train"]
 

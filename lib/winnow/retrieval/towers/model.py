@@ -14,7 +14,7 @@ is. It sees a history item through its own table of the item's fields: looking r
 that serving has to do, and no text is read there.
 
 Paper: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",
-RecSys 2019 (the two towers; the loss is in `winnow.retrieval.loss`).
+RecSys 2019 (the two towers; the loss is in `winnow.retrieval.towers.loss`).
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from winnow.data.schema import DatasetSchema
-from winnow.retrieval.text import PADDING
+from winnow.retrieval.towers.tokens import PADDING
 
 __all__ = ["Batch", "TwoTower", "TwoTowerConfig"]
 

@@ -13,10 +13,10 @@ import pytest
 from jobs import build_index, prepare, train_retriever
 from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
-from winnow.retrieval.evaluate import vector_recall
 from winnow.retrieval.index import ItemIndex
-from winnow.retrieval.pairs import held_out, training_pairs
-from winnow.retrieval.retriever import Retriever
+from winnow.retrieval.towers.pairs import held_out, training_pairs
+from winnow.retrieval.towers.recall import vector_recall
+from winnow.retrieval.towers.retriever import Retriever
 
 ROOT = Path(__file__).parents[2]
 

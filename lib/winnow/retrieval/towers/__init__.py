@@ -1,0 +1,1 @@
+"""Two towers over ids, features and text: a retriever that learns from who liked what."""
