@@ -1,0 +1,186 @@
+"""The collection artifact: documents, queries and who judged what relevant; retrieval reads it.
+
+    documents.parquet       id, title, text; row = document row
+    queries.parquet         id, text; row = query row
+    qrels.parquet           split, query, document, relevance; ids, not rows
+    skipped.jsonl           lines that could not be used: file, line, reason, text
+
+Both uses of a retriever arrive here: search sets in the layout of BEIR (`data/beir.py`), and
+recommendation, where a history in words asks for items (`retrieval/from_dataset.py`).
+
+Suffixes: Q judged queries of a split, N their relevant documents, all queries one after another.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from winnow.artifact import Artifact, open_artifact
+from winnow.data.raw import Rejected
+
+__all__ = ["Collection", "Judgements", "text_digest"]
+
+Rows = NDArray[np.int64]
+
+DOCUMENTS = pa.schema({"id": pa.string(), "title": pa.string(), "text": pa.string()})
+QUERIES = pa.schema({"id": pa.string(), "text": pa.string()})
+QRELS = pa.schema(
+    {"split": pa.string(), "query": pa.string(), "document": pa.string(), "relevance": pa.int32()}
+)
+
+
+def text_digest(text: str) -> str:
+    """16 hex digits that are equal for texts which differ only in case and white space.
+
+    Two documents with one text are one answer, whatever their ids say: whoever looks for negatives
+    or for leaks compares these.
+
+    Example:
+        >>> text_digest("A  quiet\\nHarbour") == text_digest(" a quiet harbour ")
+        True
+    """
+    folded = " ".join(text.casefold().split())
+    return hashlib.sha256(folded.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgements:
+    """The relevant documents of each query of a split; judgements of relevance 0 are left out.
+
+    Example:
+        >>> judged = Judgements(
+        ...     query_Q=np.array([2, 7]), start_Q=np.array([0, 1, 3]),
+        ...     document_N=np.array([40, 41, 42]), relevance_N=np.array([1, 1, 2]))
+        >>> judged.positives(1)
+        array([41, 42])
+    """
+
+    query_Q: Rows
+    """Query rows, ascending; only queries with a relevant document."""
+    start_Q: Rows
+    """Q + 1 bounds: those of query q are `start_Q[q]` to `start_Q[q + 1]` of the next two."""
+    document_N: Rows
+    """Rows of the relevant documents, ascending within a query."""
+    relevance_N: NDArray[np.int32]
+    """How relevant each is; 1 or more."""
+
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.query_Q)
+
+    def positives(self, q: int) -> Rows:
+        """Document rows that are relevant to query number `q` of the split, not query row `q`."""
+        return self.document_N[self.start_Q[q] : self.start_Q[q + 1]]
+
+    def relevances(self, q: int) -> NDArray[np.int32]:
+        """Relevance of each of `positives(q)`."""
+        return self.relevance_N[self.start_Q[q] : self.start_Q[q + 1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Tables with the columns that the head of this file names; ids are unique in each."""
+
+    documents: pa.Table
+    queries: pa.Table
+    qrels: pa.Table
+    artifact: Artifact | None = None
+    """Where the tables were read from; None if they were made in this process."""
+
+    @classmethod
+    def of(
+        cls,
+        documents: dict[str, Sequence[str]],
+        queries: dict[str, Sequence[str]],
+        qrels: dict[str, Sequence[str] | Sequence[int]],
+    ) -> "Collection":
+        """From columns in memory.
+
+        Example:
+            >>> two = Collection.of(
+            ...     {"id": ["a", "b"], "title": ["Tides", ""], "text": ["The moon.", "Rain."]},
+            ...     {"id": ["q"], "text": ["why tides"]},
+            ...     {"split": ["test"], "query": ["q"], "document": ["a"], "relevance": [1]})
+            >>> two.document_texts()
+            ['Tides The moon.', 'Rain.']
+        """
+        return cls(
+            pa.table(documents, schema=DOCUMENTS),
+            pa.table(queries, schema=QUERIES),
+            pa.table(qrels, schema=QRELS),
+        )
+
+    @classmethod
+    def open(cls, uri: str | Path) -> "Collection":
+        """Open and verify; raises ArtifactError if it is not a whole collection."""
+        artifact = open_artifact(uri, kind="collection")
+        names = ("documents", "queries", "qrels")
+        tables = [pq.read_table(artifact.path / f"{name}.parquet") for name in names]
+        return cls(*tables, artifact=artifact)
+
+    def save(self, folder: Path, skipped: Iterable[Rejected] = ()) -> None:
+        """Write the files of the artifact into `folder`, which is there."""
+        for name in ("documents", "queries", "qrels"):
+            pq.write_table(getattr(self, name), folder / f"{name}.parquet")
+        with (folder / "skipped.jsonl").open("w") as file:
+            for line in skipped:
+                file.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
+
+    def document_texts(self, rows: Sequence[int] | Rows | None = None) -> list[str]:
+        """What stands for each document in a search, of all or of the given rows.
+
+        It is title, one space and text, stripped: BEIR and MTEB join them so, and published
+        figures can only be compared with figures of the same texts.
+        """
+        table = self.documents if rows is None else self.documents.take(pa.array(rows, pa.int64()))
+        pairs = zip(table["title"].to_pylist(), table["text"].to_pylist(), strict=True)
+        return [f"{title} {text}".strip() for title, text in pairs]
+
+    def query_texts(self, rows: Sequence[int] | Rows | None = None) -> list[str]:
+        """The texts of all queries or of the given rows, in that order."""
+        column = self.queries["text"]
+        found = column if rows is None else column.take(pa.array(rows, pa.int64()))
+        return found.to_pylist()  # type: ignore[no-any-return]
+
+    def splits(self) -> list[str]:
+        """Names of the splits that have judgements, sorted."""
+        return sorted(pc.unique(self.qrels["split"]).to_pylist())
+
+    def judged(self, split: str) -> Judgements:
+        """The queries of a split that have relevant documents, and those.
+
+        Raises:
+            ValueError: there is no such split, or a judgement names an id that is in no table.
+        """
+        if split not in self.splits():
+            raise ValueError(f"no split {split!r}; there are {', '.join(self.splits()) or 'none'}")
+        table = self.qrels.filter(
+            (pc.field("split") == split) & (pc.field("relevance") > 0)  # 0 is judged irrelevant
+        )
+        query_N = _rows_of(table["query"], self.queries["id"], f"query of split {split}")
+        document_N = _rows_of(table["document"], self.documents["id"], f"document of split {split}")
+        order_N = np.lexsort((document_N, query_N))
+        query_Q, first_Q = np.unique(query_N[order_N], return_index=True)
+        return Judgements(
+            query_Q=query_Q,
+            start_Q=np.append(first_Q, len(query_N)).astype(np.int64),
+            document_N=document_N[order_N],
+            relevance_N=table["relevance"].to_numpy()[order_N],
+        )
+
+
+def _rows_of(wanted: pa.ChunkedArray, ids: pa.ChunkedArray, what: str) -> Rows:
+    """Where each of `wanted` stands in `ids`."""
+    row_N = pc.index_in(wanted, value_set=ids)
+    if row_N.null_count:
+        missing = wanted.filter(pc.is_null(row_N))[0].as_py()
+        raise ValueError(f"the judged {what} {missing!r} is in no table of the collection")
+    return row_N.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
