@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.data.text import NEAR_COPY, copy_similarity, folded
 from winnow.llm.generation import read_answers
 
 __all__ = ["GeneratedNegatives", "read_generation"]
 
 TASK = "hard_negatives"
-NEAR_COPY = 0.8
-"""Jaccard similarity of character 5-grams above which a text counts as a copy."""
 
 Rows = NDArray[np.integer[Any]]
 
@@ -65,7 +64,7 @@ class GeneratedNegatives:
             inputs = json.loads(row["inputs"])
             user, item = int(inputs["user_row"]), int(inputs["item_row"])
             kept = by_key.setdefault(user * len(texts) + item, [])
-            positive = (_plain(titles[item]), _plain(texts[item]))
+            positive = (folded(titles[item]), folded(texts[item]))
             for negative in json.loads(row["parsed"])["hard_negatives"]:
                 if reason := _reject(negative["text"], positive, kept):
                     counts[reason] += 1
@@ -106,18 +105,9 @@ def read_generation(folder: Path) -> list[dict[str, Any]]:
 
 def _reject(text: str, positive: tuple[str, str], kept: Sequence[str]) -> str | None:
     """Why a text is no use: `empty`, `copies`, `duplicates`; None if it is of use."""
-    plain = _plain(text)
+    plain = folded(text)
     if not plain:
         return "empty"
-    if plain in positive or _similarity(plain, positive[1]) > NEAR_COPY:
+    if plain in positive or copy_similarity(plain, positive[1]) > NEAR_COPY:
         return "copies"
-    return "duplicates" if plain in map(_plain, kept) else None
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _similarity(one: str, other: str) -> float:
-    grams, others = ({t[i : i + 5] for i in range(max(len(t) - 4, 1))} for t in (one, other))
-    return len(grams & others) / len(grams | others)
+    return "duplicates" if plain in map(folded, kept) else None
