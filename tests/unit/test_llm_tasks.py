@@ -157,3 +157,15 @@ def test_negatives_that_are_refused(texts, repair):
 def test_summaries_that_are_refused(answer, repair):
     inputs = {"liked": ["i" * 45]}
     assert TASKS["user_summary"].read(inputs, json.dumps(answer)).repair == repair
+
+
+def test_a_rule_of_relevance_is_shown_where_a_table_has_one():
+    """Without the column, prompts and their keys are as before, so answers stay of use."""
+    task = TASKS["hard_negatives"]
+    plain = task.from_row({"query": "Bread rises", "positive": POSITIVE}, seed=0)
+    ruled = task.from_row({**plain, "relevance_rule": "Refutations are relevant."}, seed=0)
+    assert {**task.data(plain), "what_counts_as_relevant": "Refutations are relevant."} == (
+        task.data(ruled)
+    )
+    assert "what_counts_as_relevant" not in task.data(plain)
+    assert task.data({**plain, "relevance_rule": ""}) == task.data(plain)

@@ -15,20 +15,24 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from winnow.data.dataset import Dataset
+from winnow.data.text import NEAR_COPY, copy_similarity
 from winnow.llm.likes import Likes, clip
 from winnow.llm.schema import Schema, array, object_of, string
 from winnow.llm.task import Inputs, TextTask
 from winnow.llm.template import Template
 
-__all__ = ["HardNegatives", "length_bounds"]
+__all__ = ["ATTRIBUTES", "RULE_COLUMN", "HardNegatives", "draw_attributes", "length_bounds"]
 
 NUM_NEGATIVES = 2
 """Documents an answer, as in the paper's figure."""
 HISTORY = 6
 MIN_HISTORY = 2
 POSITIVE_CHARACTERS = 320
-COPY_SIMILARITY = 0.8
-"""Jaccard similarity of character 5-grams from which a document counts as a copy."""
+
+RULE_COLUMN = "relevance_rule"
+"""Optional column of a table: what the judges of its collection call relevant, where a reader would
+guess wrong. In SciFact a document that refutes the claim is as relevant as one that supports it.
+Prompts of tables without the column are those of version 1, so their answers stay of use."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "domain": ("entertainment", "literature", "popular culture", "consumer research", "shopping"),
@@ -92,15 +96,17 @@ class HardNegatives(TextTask):
                 "item_row": item_row,
                 "query": likes.in_words(past),
                 "positive": clip(likes.texts[item_row], POSITIVE_CHARACTERS),
-                **_attributes(f"{dataset.schema.name}:{seed}:{user_row}:{item_row}"),
+                **draw_attributes(f"{dataset.schema.name}:{seed}:{user_row}:{item_row}"),
             }
 
     def completed(self, row: Mapping[str, Any], seed: int) -> Inputs:
         """Draws the attributes that the row does not name itself."""
-        return {**_attributes(f"{seed}:{row['query']}:{row['positive']}"), **row}
+        return {**draw_attributes(f"{seed}:{row['query']}:{row['positive']}"), **row}
 
     def data(self, inputs: Inputs) -> dict[str, Any]:
+        rule = inputs.get(RULE_COLUMN)
         return {
+            **({"what_counts_as_relevant": rule} if rule else {}),
             "domain": inputs["domain"],
             "readers": inputs["difficulty"],
             "length": f"{inputs['length']} the positive document",
@@ -129,7 +135,7 @@ class HardNegatives(TextTask):
             if not 0.5 <= len(text) / max(len(inputs["positive"]), 1) <= 2:
                 return f"{at} is not half to twice as long as the positive document"
             for name, other in seen.items():
-                if _similarity(text, other) > COPY_SIMILARITY:
+                if copy_similarity(text, other) > NEAR_COPY:
                     return f"{at} copies {name}"
             seen[at] = text
         return None
@@ -152,8 +158,14 @@ class HardNegatives(TextTask):
         return {"reasoning": clip(reasoning, 240), "hard_negatives": negatives}
 
 
-def _attributes(drawn_for: str) -> dict[str, str]:
-    return {name: _drawn(values, drawn_for, name) for name, values in ATTRIBUTES.items()}
+def draw_attributes(
+    drawn_for: str, lists: Mapping[str, Sequence[str]] = ATTRIBUTES
+) -> dict[str, str]:
+    """One value of each list, the same whenever it is drawn for the same text.
+
+    Lists of one's own have the keys of ATTRIBUTES: `domain`, `difficulty` and `length`.
+    """
+    return {name: _drawn(values, drawn_for, name) for name, values in lists.items()}
 
 
 def _drawn(values: Sequence[str], drawn_for: str, name: str) -> str:
@@ -166,12 +178,3 @@ def _topic(text: str) -> str:
     """A few words that stand for a document: those after its title."""
     _, _, rest = text.partition(". ")
     return clip((rest or text).partition(".")[0], 60)
-
-
-def _similarity(one: str, other: str) -> float:
-    """Jaccard similarity of the sets of character 5-grams, ignoring case."""
-    grams = [
-        {" ".join(t.lower().split())[i : i + 5] for i in range(max(len(t) - 4, 1))}
-        for t in (one, other)
-    ]
-    return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
