@@ -13,7 +13,7 @@ Suffixes: Q judged queries of a split, N their relevant documents, all queries o
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,9 +98,9 @@ class Collection:
     @classmethod
     def of(
         cls,
-        documents: dict[str, Sequence[str]],
-        queries: dict[str, Sequence[str]],
-        qrels: dict[str, Sequence[str] | Sequence[int]],
+        documents: Mapping[str, Sequence[str]],
+        queries: Mapping[str, Sequence[str]],
+        qrels: Mapping[str, Sequence[str] | Sequence[int]],
     ) -> "Collection":
         """From columns in memory.
 
@@ -122,9 +122,11 @@ class Collection:
     def open(cls, uri: str | Path) -> "Collection":
         """Open and verify; raises ArtifactError if it is not a whole collection."""
         artifact = open_artifact(uri, kind="collection")
-        names = ("documents", "queries", "qrels")
-        tables = [pq.read_table(artifact.path / f"{name}.parquet") for name in names]
-        return cls(*tables, artifact=artifact)
+        documents, queries, qrels = (
+            pq.read_table(artifact.path / f"{name}.parquet")
+            for name in ("documents", "queries", "qrels")
+        )
+        return cls(documents, queries, qrels, artifact)
 
     def save(self, folder: Path, skipped: Iterable[Rejected] = ()) -> None:
         """Write the files of the artifact into `folder`, which is there."""
@@ -132,7 +134,7 @@ class Collection:
             pq.write_table(getattr(self, name), folder / f"{name}.parquet")
         with (folder / "skipped.jsonl").open("w") as file:
             for line in skipped:
-                file.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
+                file.write(json.dumps(asdict(line)) + "\n")
 
     def document_texts(self, rows: Sequence[int] | Rows | None = None) -> list[str]:
         """What stands for each document in a search, of all or of the given rows.
