@@ -92,12 +92,18 @@ class RejectedLines:
 
 
 class FileLines:
-    """Counts the lines of one file and the bad ones among them."""
+    """Counts the lines of one file and the bad ones among them.
 
-    def __init__(self, path: Path, rejected: RejectedLines, *, name: str = "") -> None:
+    `tolerated` bad lines are never too many: in a short file one alone is more than the share.
+    """
+
+    def __init__(
+        self, path: Path, rejected: RejectedLines, *, name: str = "", tolerated: int = 0
+    ) -> None:
         self._path = path
         self._rejected = rejected
         self._name = name or path.name
+        self._tolerated = tolerated
         self._seen = 0
         self._bad = 0
         self._first: tuple[int, str] | None = None
@@ -114,7 +120,8 @@ class FileLines:
         """Raises DataError if the file was empty or too many of its lines were bad."""
         if not self._seen:
             raise DataError(f"{self._path} is empty")
-        if self._first and self._bad > MAX_REJECTED_SHARE * self._seen:
+        allowed = max(MAX_REJECTED_SHARE * self._seen, min(self._tolerated, self._seen - 1))
+        if self._first and self._bad > allowed:
             line, reason = self._first
             raise DataError(
                 f"{self._path}: {self._bad} of {self._seen} lines cannot be used, more than "
