@@ -1,0 +1,57 @@
+"""One order of search results for all of retrieval: higher score first, then the smaller row.
+
+A score and its document row are packed into one 64-bit key, so that the best k of many are one
+partition of numbers, ties included, whatever order they come in.
+
+Suffixes: Q queries, K results of a query, N candidates of any shape.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PADDING", "Floats", "Keys", "Rows", "best_keys", "rank_keys", "unpack"]
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Keys = NDArray[np.int64]
+
+PADDING = np.iinfo(np.int64).min
+"""Worse than every result; it unpacks to row -1 with score -inf."""
+LAST_ROW = (1 << 32) - 1
+SIGNLESS = np.int32(0x7FFFFFFF)
+
+
+def rank_keys(score_N: Floats, row_N: NDArray[np.integer[Any]]) -> Keys:
+    """Numbers that are the larger, the better a result is; the two arrays are broadcast.
+
+    Rows must be 0 to 2^32 - 1. Scores 0.0 and -0.0 are equal.
+
+    Example:
+        >>> keys = rank_keys(np.array([0.5, 0.5, 0.9], np.float32), np.array([4, 3, 8]))
+        >>> unpack(best_keys(keys, 2))[1]
+        array([8, 3])
+    """
+    bits_N = (score_N.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)
+    # The bits of negative floats grow with their size; with all but the sign turned they fall.
+    ordered_N = np.where(bits_N < 0, bits_N ^ SIGNLESS, bits_N).astype(np.int64)
+    return (ordered_N << 32) | (LAST_ROW - row_N.astype(np.int64))
+
+
+def best_keys(keys: Keys, k: int, *, ordered: bool = True) -> Keys:
+    """The k largest along the last axis, best first unless `ordered` is false; all if fewer."""
+    if k < keys.shape[-1]:
+        keys = np.partition(keys, -k, axis=-1)[..., -k:]
+    return np.sort(keys, axis=-1)[..., ::-1] if ordered else keys
+
+
+def unpack(keys: Keys) -> tuple[Floats, Rows]:
+    """Scores and rows of keys; where a key is PADDING, -inf and -1."""
+    ordered = (keys >> 32).astype(np.int32)
+    scores = np.where(ordered < 0, ordered ^ SIGNLESS, ordered).view(np.float32)
+    is_padding = keys == PADDING
+    return (
+        np.where(is_padding, np.float32(-np.inf), scores),
+        np.where(is_padding, -1, LAST_ROW - (keys & LAST_ROW)),
+    )
