@@ -1,0 +1,150 @@
+"""BM25: documents that share rare words with a query, as the baseline that models must beat.
+
+The weights are those of Lucene, computed by bm25s; a batch of queries is one sparse product.
+Instead of a trained encoder use this when there is nothing to train on, and beside one for hard
+negatives and fusion: the two err differently.
+
+Suffixes: Q queries, K results, W words, I documents.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import bm25s
+import numpy as np
+import Stemmer
+from bm25s.stopwords import STOPWORDS_EN
+from scipy.sparse import csr_array
+
+from winnow.retrieval.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
+
+__all__ = ["Bm25", "Bm25Config"]
+
+WORD = re.compile(r"\w+")
+STOP_WORDS = frozenset(STOPWORDS_EN)
+BATCH_CELLS = 8 << 20
+"""Queries times documents of a batch: at most 12 bytes each, if every document has every word."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bm25Config:
+    k1: float = 0.9
+    """How much a repeated word adds; 0 counts a word once. This and `b` are the values of published
+    BM25 figures (Anserini), not tuned here: a baseline tuned on what it is judged by is none."""
+    b: float = 0.4
+    """How much long documents are discounted: 0 not at all, 1 in proportion to their length."""
+
+    def __post_init__(self) -> None:
+        if self.k1 < 0:
+            raise ValueError(f"Bm25Config.k1 must be 0 or more, got {self.k1}")
+        if not 0 <= self.b <= 1:
+            raise ValueError(f"Bm25Config.b must be between 0 and 1, got {self.b}")
+
+
+class Bm25:
+    """Searches texts by their words.
+
+    Example:
+        >>> index = Bm25.build(["the moon and tides", "rain on the hills", "tides at night"])
+        >>> scores, rows = index.search(["tidal moons", "why"], 2)
+        >>> rows
+        array([[ 0, -1],
+               [-1, -1]])
+    """
+
+    def __init__(self, postings_WI: csr_array, vocabulary: "_Vocabulary") -> None:
+        self._postings_WI = postings_WI
+        self._vocabulary = vocabulary
+
+    @classmethod
+    def build(cls, texts: Iterable[str], config: Bm25Config | None = None) -> "Bm25":
+        """Index the texts; text i is document row i. A text without words is never found.
+
+        Raises:
+            ValueError: there are no texts, or none of them has a word that counts.
+        """
+        config = config or Bm25Config()
+        vocabulary = _Vocabulary()
+        numbers = [vocabulary.numbers_of(text, grow=True) for text in texts]
+        if not len(vocabulary):
+            raise ValueError(f"BM25 needs a text with words, got {len(numbers)} texts without")
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs every step by default
+        index = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
+        known = {str(number): number for number in range(len(vocabulary))}
+        index.index((numbers, known), create_empty_token=False, show_progress=False)
+        # Columns of documents by words are rows of words by documents: nothing is copied.
+        parts = index.scores["data"], index.scores["indices"], index.scores["indptr"]
+        return cls(csr_array(parts, shape=(len(vocabulary), len(numbers))), vocabulary)
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return int(self._postings_WI.shape[1])
+
+    def search(self, queries: Sequence[str], k: int) -> tuple[Floats, Rows]:
+        """The best k documents of each query that share a word with it, best first.
+
+        Equal scores: the smaller row first. A word that a query repeats counts as often.
+
+        Returns:
+            Scores and document rows, both [Q, K]; K is k, or the number of documents if that is
+            less. Where fewer documents share a word, the rest is row -1 with score -inf.
+        """
+        if k < 1:
+            raise ValueError(f"k must be positive, got {k}")
+        k = min(k, len(self))
+        keys_QK = np.full((len(queries), k), PADDING)
+        batch = max(1, BATCH_CELLS // len(self))
+        for start in range(0, len(queries), batch):
+            found_QI = self._weights(queries[start : start + batch]) @ self._postings_WI
+            for q in range(found_QI.shape[0]):
+                cells = slice(found_QI.indptr[q], found_QI.indptr[q + 1])
+                keys = best_keys(rank_keys(found_QI.data[cells], found_QI.indices[cells]), k)
+                keys_QK[start + q, : len(keys)] = keys
+        return unpack(keys_QK)
+
+    def _weights(self, queries: Sequence[str]) -> csr_array:
+        """How often each query has each word, words in the order of the query.
+
+        That order decides how sums are rounded: it must not depend on other queries.
+        """
+        counts = [Counter(self._vocabulary.numbers_of(query, grow=False)) for query in queries]
+        values = [count for counter in counts for count in counter.values()]
+        words = [word for counter in counts for word in counter]
+        bounds = np.cumsum([0, *map(len, counts)])
+        shape = (len(queries), len(self._vocabulary))
+        return csr_array((np.array(values, np.float32), np.array(words, np.int32), bounds), shape)
+
+
+class _Vocabulary:
+    """Numbers of stemmed words, in the order in which they were first seen."""
+
+    def __init__(self) -> None:
+        self._stem = Stemmer.Stemmer("english")
+        self._number_of_stem: dict[str, int] = {}
+        self._number_of_word: dict[str, int] = {}
+        """Of every spelling that was seen, so that a word is stemmed once."""
+
+    def __len__(self) -> int:
+        return len(self._number_of_stem)
+
+    def numbers_of(self, text: str, *, grow: bool) -> list[int]:
+        """Numbers of the words of a text without stop words; unknown ones are added or left out."""
+        numbers = []
+        for word in WORD.findall(text.lower()):
+            number = self._number_of_word.get(word)
+            if number is None and word not in STOP_WORDS:
+                number = self._new(word, grow)
+            if number is not None:
+                numbers.append(number)
+        return numbers
+
+    def _new(self, word: str, grow: bool) -> int | None:
+        stem = self._stem.stemWord(word)
+        if not grow:
+            return self._number_of_stem.get(stem)
+        number = self._number_of_stem.setdefault(stem, len(self._number_of_stem))
+        self._number_of_word[word] = number
+        return number
