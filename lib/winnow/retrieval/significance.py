@@ -1,0 +1,149 @@
+"""Is one ranking better than another, or were the queries lucky?
+
+Both are measured on the same queries, so the differences by query are looked at: a randomisation
+test says how often chance alone gives a mean difference as large, a bootstrap interval how large it
+may be. Both are drawn from a seed and assume nothing about the distribution (Smucker, Allan and
+Carterette, CIKM 2007, compare such tests for retrieval).
+
+Suffixes: Q queries, S samples.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+__all__ = ["Comparison", "bootstrap_interval", "compare", "randomisation_test"]
+
+Values = NDArray[np.float64]
+
+SAMPLES = 10_000
+BLOCK_CELLS = 4 << 20
+"""Samples times queries that are drawn together."""
+SAME = 1e-12
+"""Means closer than this are equal: the order of a sum changes its last digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One measure of two rankings, a and b, on the same queries."""
+
+    mean_a: float
+    mean_b: float
+    difference: float
+    """Mean of b minus mean of a."""
+    low: float
+    """Lower end of the 95 % interval of the difference."""
+    high: float
+    """Upper end of it."""
+    p_value: float
+    """Chance of a difference at least as large, in either direction, if a and b are equal."""
+    queries: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(
+    a: pa.Table, b: pa.Table, measure: str, *, samples: int = SAMPLES, seed: int = 0
+) -> Comparison:
+    """Compare column `measure` of two `per_query` tables, whose rows may be in any order.
+
+    Raises:
+        ValueError: a table lacks the column, repeats a query or has other queries than the other.
+    """
+    values = [_by_query(table, measure, name) for name, table in (("a", a), ("b", b))]
+    only_a, only_b = values[0].keys() - values[1].keys(), values[1].keys() - values[0].keys()
+    if only_a or only_b:
+        raise ValueError(
+            "the two rankings must be of the same queries; "
+            f"only in a: {_some(only_a)}; only in b: {_some(only_b)}"
+        )
+    value_a_Q = np.array(list(values[0].values()), np.float64)
+    value_b_Q = np.array([values[1][query] for query in values[0]], np.float64)
+    difference_Q = value_b_Q - value_a_Q
+    low, high = bootstrap_interval(difference_Q, samples=samples, seed=seed)
+    return Comparison(
+        mean_a=float(value_a_Q.mean()),
+        mean_b=float(value_b_Q.mean()),
+        difference=float(difference_Q.mean()),
+        low=low,
+        high=high,
+        p_value=randomisation_test(difference_Q, samples=samples, seed=seed),
+        queries=len(difference_Q),
+    )
+
+
+def randomisation_test(difference_Q: Values, *, samples: int = SAMPLES, seed: int = 0) -> float:
+    """Two-sided p-value of the mean difference: the sign of each query's is flipped at random.
+
+    The observed signs count as one sample of their own, so the value is never 0 and 1 / (samples
+    + 1) is the smallest (Phipson and Smyth 2010).
+
+    Example:
+        >>> randomisation_test(np.zeros(5))
+        1.0
+    """
+    _check(difference_Q, samples)
+    observed = abs(difference_Q.mean())
+    rng = np.random.default_rng(seed)
+    extreme = 0
+    for count in _blocks(samples, len(difference_Q)):
+        sign_SQ = 1.0 - 2.0 * rng.integers(2, size=(count, len(difference_Q)), dtype=np.int8)
+        mean_S = sign_SQ @ difference_Q / len(difference_Q)
+        extreme += int((np.abs(mean_S) >= observed - SAME).sum())
+    return (extreme + 1) / (samples + 1)
+
+
+def bootstrap_interval(
+    difference_Q: Values, *, confidence: float = 0.95, samples: int = SAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean difference: queries are drawn again, with replacement."""
+    _check(difference_Q, samples)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    rng = np.random.default_rng(seed)
+    queries = len(difference_Q)
+    means = [
+        difference_Q[rng.integers(queries, size=(count, queries))].mean(axis=1)
+        for count in _blocks(samples, queries)
+    ]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _check(difference_Q: Values, samples: int) -> None:
+    if not len(difference_Q):
+        raise ValueError("there must be a query to compare, got none")
+    if not np.isfinite(difference_Q).all():
+        raise ValueError("the differences by query must be finite numbers")
+    if samples < 1:
+        raise ValueError(f"samples must be positive, got {samples}")
+
+
+def _blocks(samples: int, queries: int) -> list[int]:
+    """Sizes of the blocks in which that many samples are drawn."""
+    block = max(1, BLOCK_CELLS // queries)
+    return [min(block, samples - start) for start in range(0, samples, block)]
+
+
+def _by_query(table: pa.Table, measure: str, name: str) -> dict[str, float]:
+    if measure not in table.column_names:
+        known = ", ".join(column for column in table.column_names if column != "query")
+        raise ValueError(f"ranking {name} has no measure {measure!r}; it has {known}")
+    counts = pc.value_counts(table["query"]).to_pylist()
+    repeated = {count["values"] for count in counts if count["counts"] > 1}
+    if repeated:
+        raise ValueError(f"ranking {name} has queries more than once: {_some(repeated)}")
+    pairs = zip(table["query"].to_pylist(), table[measure].to_pylist(), strict=True)
+    return dict(pairs)
+
+
+def _some(ids: set[str]) -> str:
+    """The first few of a set of ids, and how many there are."""
+    shown = ", ".join(sorted(ids)[:5])
+    return "none" if not ids else f"{shown}, ... ({len(ids)})" if len(ids) > 5 else shown
