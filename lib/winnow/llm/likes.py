@@ -77,10 +77,17 @@ class Likes:
         """
         for at in np.random.default_rng(seed).permutation(len(self)):
             user_row, item_row = int(self.user_N[at]), int(self.item_N[at])
-            past = self.before(user_row, int(self.time_N[at]), length=length + 1)
-            past = [row for row in past if row != item_row and self.titles[row]][-length:]
+            past = self.past(user_row, item_row, int(self.time_N[at]), length=length)
             if len(past) >= fewest:
                 yield user_row, item_row, past
+
+    def past(self, user_row: int, item_row: int, time: int, *, length: int) -> list[int]:
+        """The last `length` items with a title that a user liked before `time`, oldest first.
+
+        `item_row`, what the user liked then, is not among them, even if it was liked before.
+        """
+        past = self.before(user_row, time, length=length + 1)
+        return [row for row in past if row != item_row and self.titles[row]][-length:]
 
     def in_words(self, rows: Sequence[int]) -> str:
         """What a person with these likes looks for, as a query."""
