@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from winnow.artifact import Artifact, open_artifact
 from winnow.data.raw import Rejected
+from winnow.data.text import folded
 
 __all__ = ["Collection", "Judgements", "text_digest"]
 
@@ -47,8 +48,7 @@ def text_digest(text: str) -> str:
         >>> text_digest("A  quiet\\nHarbour") == text_digest(" a quiet harbour ")
         True
     """
-    folded = " ".join(text.casefold().split())
-    return hashlib.sha256(folded.encode()).hexdigest()[:16]
+    return hashlib.sha256(folded(text).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
