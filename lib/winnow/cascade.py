@@ -149,14 +149,14 @@ class Rerank:
 
     def __init__(self, bundle: Bundle) -> None:
         self._config = bundle.cascade
-        self._vector_ID = ItemIndex.load(bundle.part("index")).vectors
+        self._index = ItemIndex.load(bundle.part("index"))
 
     def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
         return [self._spread(q, c) for q, c in zip(queries, found, strict=True)]
 
     def _spread(self, query: Query, ranked: Candidates) -> Candidates:
         head = slice(0, max(self._config.num_reranked, query.k))
-        vector_CD = self._vector_ID[ranked.item_C[head]]
+        vector_CD = self._index.vectors_of(ranked.item_C[head])
         proposed = mmr(ranked.score_C[head], vector_CD, query.k, trade_off=self._config.trade_off)
         return ranked.take(as_permutation(proposed, range(len(ranked.item_C))).order)
 

@@ -36,7 +36,7 @@ def tiny(dataset, tmp_path):
 def test_the_artifacts_are_what_the_results_say(tiny, tmp_path):
     result = train_retriever.run(tiny)
     index = replace(build_index.PRESETS["tiny"](), dataset=tiny.dataset, retriever=tiny.output)
-    built = build_index.run(replace(index, output=str(tmp_path / "index"), kind="hnsw"))
+    built = build_index.run(replace(index, output=str(tmp_path / "index"), index="hnsw"))
     dataset = Dataset.open(tiny.dataset)
     retriever = Retriever.load(open_artifact(tiny.output, kind="retriever").path)
     vectors = ItemIndex.load(open_artifact(tmp_path / "index", kind="index").path).vectors

@@ -1,11 +1,9 @@
 import math
 
 import numpy as np
-import pytest
 
-from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.towers.pairs import Pairs, last_of_users, seen_items
-from winnow.retrieval.towers.recall import index_recall, popularity_recall, recall, vector_recall
+from winnow.retrieval.towers.recall import popularity_recall, recall, vector_recall
 
 
 def pairs(*rows):
@@ -68,15 +66,3 @@ def test_validation_takes_the_last_pair_of_users_with_two():
     # user 1 has one pair; the pairs of user 2 are equally old, the later row counts as last
     assert last_of_users(log, 10, seed=0).tolist() == [2, 4]
     assert len(last_of_users(log, 1, seed=0)) == 1
-
-
-def test_a_flat_index_finds_all_that_exact_search_finds():
-    vectors = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    assert index_recall(ItemIndex.build(vectors, "flat"), vectors[:5], k=7) == 1.0
-
-
-def test_an_index_that_misses_is_seen():
-    vectors = np.eye(4, dtype=np.float32)
-    index = ItemIndex.build(vectors, "flat")
-    index.vectors = vectors[::-1].copy()  # the truth differs from what is searched
-    assert index_recall(index, vectors[:1], k=1) == pytest.approx(0.0)

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.data.history import Histories
-from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.towers.pairs import Pairs, seen_items
 
-__all__ = ["index_recall", "popularity_recall", "recall", "vector_recall"]
+__all__ = ["popularity_recall", "recall", "vector_recall"]
 
 CHUNK = 512
 """Questions scored at a time; memory is CHUNK * I * 4 bytes."""
@@ -30,14 +29,6 @@ def vector_recall(
 ) -> float:
     """Share of the asked pairs whose item is among the k of largest inner product."""
     return recall(lambda rows: user_QD[rows] @ item_ID.T, len(item_ID), asked, liked, k=k)
-
-
-def index_recall(index: ItemIndex, user_QD: Floats, *, k: int) -> float:
-    """Mean share of the exact k best items that the index finds; 1 for a flat index."""
-    _, found_QK = index.search(user_QD, k)
-    _, exact_QK = ItemIndex.build(index.vectors, "flat").search(user_QD, k)
-    hits = sum(len(np.intersect1d(f, e)) for f, e in zip(found_QK, exact_QK, strict=True))
-    return hits / exact_QK.size
 
 
 def popularity_recall(asked: Pairs, liked: Histories, *, items: int, k: int) -> float:

@@ -1,0 +1,49 @@
+"""Vector search through FAISS: the k rows of largest inner product, by id.
+
+    checks.py      what is refused, and in which words
+    exact.py       what is truly nearest, and the share of it that a search found
+    ids.py         which id stands at which position, and which are deleted
+    excluding.py   searches in which each query has rows it must not get
+    files.py       reading and writing, memory-mapped
+    kinds.py       the four FAISS indexes: trained, built in parts, merged, searched
+    item_index.py  `ItemIndex`: search, add, delete, filter, save, load
+    tuning.py      `auto`: the kind by size, the search effort by a recall target
+
+Unit vectors, where cosine is meant, are the caller's affair.
+"""
+
+from winnow.retrieval.index.checks import checked_vectors
+from winnow.retrieval.index.exact import exact_search, shares_found
+from winnow.retrieval.index.item_index import ItemIndex
+from winnow.retrieval.index.kinds import (
+    KINDS,
+    TUNED_K,
+    Effort,
+    IndexKind,
+    build_shard,
+    from_bytes,
+    merge,
+    to_bytes,
+    train_empty,
+)
+from winnow.retrieval.index.tuning import FLAT_LIMIT, Tuning, choose_kind, tune
+
+__all__ = [
+    "FLAT_LIMIT",
+    "KINDS",
+    "TUNED_K",
+    "Effort",
+    "IndexKind",
+    "ItemIndex",
+    "Tuning",
+    "build_shard",
+    "checked_vectors",
+    "choose_kind",
+    "exact_search",
+    "from_bytes",
+    "merge",
+    "shares_found",
+    "to_bytes",
+    "train_empty",
+    "tune",
+]

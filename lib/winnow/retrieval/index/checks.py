@@ -1,0 +1,63 @@
+"""What an index refuses: each bad input has one message, which names what was found.
+
+Suffixes: N vectors, Q queries, D vector width.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["checked_ids", "checked_queries", "checked_vectors"]
+
+CHUNK = 65_536
+"""Vectors looked at together; a table of flags for all would cost a quarter of their memory."""
+
+Floats = NDArray[np.float32]
+
+
+def checked_vectors(vectors_ND: Floats, dim: int | None = None) -> Floats:
+    """Contiguous float32, not empty, finite, and of the width `dim` if there is one to match."""
+    if vectors_ND.ndim != 2 or not vectors_ND.size:
+        raise ValueError(f"vectors must be [items, dim] and not empty, got {vectors_ND.shape}")
+    if dim is not None and vectors_ND.shape[1] != dim:
+        raise ValueError(
+            f"the index holds vectors of width {dim}, those to add have {vectors_ND.shape[1]}: "
+            "they come from another encoder"
+        )
+    return _finite(np.ascontiguousarray(vectors_ND, np.float32), "vector")
+
+
+def checked_queries(queries_QD: Floats, dim: int) -> Floats:
+    """Contiguous float32, finite, as wide as the index."""
+    if queries_QD.ndim != 2:
+        raise ValueError(f"queries must be [queries, dim], got {queries_QD.shape}")
+    if queries_QD.shape[1] != dim:
+        raise ValueError(
+            f"the index holds vectors of width {dim}, the queries have {queries_QD.shape[1]}: "
+            "they come from another encoder"
+        )
+    return _finite(np.ascontiguousarray(queries_QD, np.float32), "query")
+
+
+def checked_ids(
+    ids_N: NDArray[np.integer[Any]] | Sequence[int] | None, wanted: int
+) -> NDArray[np.int64]:
+    """As int64, one a vector; 0, 1, 2, ... if there are none. Whether they are new is not asked."""
+    if ids_N is None:
+        return np.arange(wanted, dtype=np.int64)
+    given = np.asarray(ids_N)
+    if given.ndim != 1 or len(given) != wanted:
+        raise ValueError(f"there must be one id a vector: {wanted} vectors, ids {given.shape}")
+    if given.dtype.kind not in "iu" or (given < 0).any():
+        raise ValueError(f"ids must be integers from 0 on, got {given[:3].tolist()} ...")
+    return given.astype(np.int64)
+
+
+def _finite(vectors_ND: Floats, name: str) -> Floats:
+    for start in range(0, len(vectors_ND), CHUNK):
+        bad = ~np.isfinite(vectors_ND[start : start + CHUNK]).all(axis=1)
+        if bad.any():
+            raise ValueError(f"{name} {start + int(bad.argmax())} holds NaN or infinity")
+    return vectors_ND

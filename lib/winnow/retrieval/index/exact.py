@@ -1,0 +1,82 @@
+"""Exact search: the truth that approximate indexes are measured by, and their help in need.
+
+Suffixes: I vectors, R chosen rows, Q queries, K results, D vector width.
+"""
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["exact_search", "inner_products", "shares_found"]
+
+CHUNK = 65_536
+"""Rows gathered at a time; 100 MB at a width of 384."""
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+def exact_search(
+    vectors_ID: Floats, queries_QD: Floats, k: int, rows_R: Rows | None = None
+) -> tuple[Floats, Rows]:
+    """The k rows of largest inner product, best first, of all rows or of the chosen ones.
+
+    `2 * I * D` flops a query. The vectors may be memory-mapped. Returns scores and rows, [Q, K]
+    with K = k, or all there are if that is less.
+    """
+    if rows_R is None:
+        return _nearest(queries_QD, vectors_ID, min(k, len(vectors_ID)))
+    scores_QK = np.empty((len(queries_QD), 0), np.float32)
+    found_QK = np.empty((len(queries_QD), 0), np.int64)
+    for start in range(0, len(rows_R), CHUNK):
+        chunk_R = rows_R[start : start + CHUNK]
+        scores, at = _nearest(queries_QD, vectors_ID[chunk_R], min(k, len(chunk_R)))
+        scores_QK = np.concatenate([scores_QK, scores], axis=1)
+        found_QK = np.concatenate([found_QK, chunk_R[at]], axis=1)
+        scores_QK, found_QK = best_first(scores_QK, found_QK, k)
+    return scores_QK, found_QK
+
+
+def _nearest(queries_QD: Floats, vectors_ID: Floats, k: int) -> tuple[Floats, Rows]:
+    scores, at = faiss.knn(queries_QD, vectors_ID, k, metric=faiss.METRIC_INNER_PRODUCT)
+    return scores, at
+
+
+def best_first(scores_QC: Floats, rows_QC: Rows, k: int) -> tuple[Floats, Rows]:
+    """The k best of each query's candidates; equal scores keep their order."""
+    if k < scores_QC.shape[1]:
+        kept = np.sort(np.argpartition(-scores_QC, k - 1, axis=1)[:, :k], axis=1)
+        scores_QC = np.take_along_axis(scores_QC, kept, 1)
+        rows_QC = np.take_along_axis(rows_QC, kept, 1)
+    order = np.argsort(-scores_QC, axis=1, kind="stable")
+    return np.take_along_axis(scores_QC, order, 1), np.take_along_axis(rows_QC, order, 1)
+
+
+def inner_products(queries_QD: Floats, vectors_ID: Floats, rows_QC: Rows) -> Floats:
+    """Inner product of each query with rows of its own, [Q, C]; -inf where a row is below 0.
+
+    FAISS reads the rows where they lie, on all cores: no copy, also of a memory-mapped array.
+    """
+    scores_QC = np.empty(rows_QC.shape, np.float32)
+    known_QC = np.ascontiguousarray(np.maximum(rows_QC, 0))
+    faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]
+        *map(faiss.swig_ptr, (scores_QC, queries_QD, vectors_ID, known_QC)),
+        vectors_ID.shape[1],
+        *rows_QC.shape,
+    )
+    scores_QC[rows_QC < 0] = -np.inf
+    return scores_QC
+
+
+def shares_found(found_QK: NDArray[Any], exact_QK: NDArray[Any]) -> NDArray[np.float64]:
+    """Recall of each query: the share of its exact results that are among the found ones.
+
+    By id: of two equal vectors at the edge of the k best, only the one that exact search
+    returned counts, so a table full of copies reads lower than it is.
+    """
+    hits_Q = [
+        np.isin(exact_K, found_K).sum() for found_K, exact_K in zip(found_QK, exact_QK, strict=True)
+    ]
+    return np.array(hits_Q, np.float64) / float(exact_QK.shape[1])

@@ -1,0 +1,53 @@
+"""Searches in which each query must not get some rows of its own.
+
+Suffixes: I positions, Q queries, K results, D vector width.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["search_excluding"]
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Nearest = Callable[[Floats, int, Mask | None], tuple[Floats, Rows]]
+"""Queries, k and the positions allowed to all (None: every one) to scores and positions."""
+
+
+def search_excluding(
+    nearest: Nearest,
+    queries_QD: Floats,
+    k: int,
+    allowed_I: Mask | None,
+    unwanted: Sequence[Rows],
+    positions: int,
+) -> tuple[Floats, Rows]:
+    """The k best of each query without its unwanted positions, which are among the allowed.
+
+    Args:
+        positions: of the index, I.
+    """
+    most = max(map(len, unwanted), default=0)
+    if not most:
+        return nearest(queries_QD, k, allowed_I)
+    if most <= k:
+        scores, at = nearest(queries_QD, k + most, allowed_I)
+        return _without(scores, at, unwanted, k)
+    # more results than that would cost more than searches one by one, each with its own filter
+    parts = []
+    for query_D, rows in zip(queries_QD, unwanted, strict=True):
+        own_I = np.ones(positions, np.bool_) if allowed_I is None else allowed_I.copy()
+        own_I[rows] = False
+        parts.append(nearest(query_D[None], k, own_I))
+    scores_QK, at_QK = zip(*parts, strict=True)
+    return np.concatenate(scores_QK), np.concatenate(at_QK)
+
+
+def _without(scores: Floats, at: Rows, unwanted: Sequence[Rows], k: int) -> tuple[Floats, Rows]:
+    """Over-fetching by the longest exclusion leaves at least k wanted results of each query."""
+    wanted = np.stack([~np.isin(found, rows) for found, rows in zip(at, unwanted, strict=True)])
+    first = np.argsort(~wanted, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, first, 1), np.take_along_axis(at, first, 1)

@@ -1,0 +1,46 @@
+"""The files of an index: mapped where FAISS can, and never overwritten in place."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.errors import ArtifactError
+from winnow.retrieval.index.kinds import IndexKind
+
+__all__ = ["read_faiss", "write_array", "write_faiss"]
+
+MAPPED = {
+    "flat": faiss.IO_FLAG_MMAP_IFC,
+    "hnsw": faiss.IO_FLAG_MMAP_IFC,
+    "ivf_flat": faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY,
+    "ivf_pq": 0,  # FAISS cannot map codes packed for registers; they are the small part
+}
+"""FAISS's flag for each kind that it can search without reading the file first."""
+
+
+def read_faiss(file: Path, kind: IndexKind, *, mapped: bool) -> Any:
+    try:
+        return faiss.read_index(str(file), MAPPED[kind] if mapped else 0)
+    except RuntimeError as error:  # all that FAISS raises
+        reason = str(error).strip().splitlines()[-1]
+        raise ArtifactError(f"{file} cannot be read ({reason}); build the index again") from error
+
+
+def write_faiss(index: Any, file: Path) -> None:
+    faiss.write_index(index, str(_hidden(file)))
+    os.replace(_hidden(file), file)
+
+
+def write_array(array: NDArray[Any], file: Path) -> None:
+    with _hidden(file).open("wb") as out:  # a name of its own would get another suffix
+        np.save(out, array)
+    os.replace(_hidden(file), file)
+
+
+def _hidden(file: Path) -> Path:
+    """Where a file is written first: the old one may be mapped, and writing there kills readers."""
+    return file.with_name(f".{file.name}")

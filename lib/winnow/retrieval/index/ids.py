@@ -1,0 +1,78 @@
+"""Which id stands at which position of an index.
+
+Suffixes: I positions, N ids of a call.
+
+FAISS numbers what it holds 0, 1, 2, ...; a graph cannot take one out, and a flat index would
+renumber all that follow. So no kind does: a deleted vector stays where it is, dead, is passed over
+by searches, and goes when the index is compacted.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["IdTable"]
+
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+class IdTable:
+    """Ids by position, and which are alive.
+
+    Example:
+        >>> table = IdTable(np.array([10, 20, 30]))
+        >>> table.remove(np.array([20]))
+        >>> table.positions(np.array([30, 20]))
+        array([ 2, -1])
+    """
+
+    def __init__(self, ids_I: Rows) -> None:
+        self.ids_I = np.empty(0, np.int64)
+        self.alive_I = np.empty(0, np.bool_)
+        self._sorted: tuple[Rows, Rows] | None = None
+        self.append(ids_I)
+
+    def __len__(self) -> int:
+        """Of the living."""
+        return int(np.count_nonzero(self.alive_I))
+
+    @property
+    def any_dead(self) -> bool:
+        return not self.alive_I.all()
+
+    def positions(self, ids_N: Rows) -> Rows:
+        """Where each id stands; -1 for one that is not there, or no longer."""
+        if self._sorted is None:
+            living = np.flatnonzero(self.alive_I)
+            order = np.argsort(self.ids_I[living], kind="stable")
+            self._sorted = self.ids_I[living][order], living[order]
+        sorted_I, position_I = self._sorted
+        if not len(sorted_I):
+            return np.full(len(ids_N), -1, np.int64)
+        at_N = np.minimum(np.searchsorted(sorted_I, ids_N), len(sorted_I) - 1)
+        return np.where(sorted_I[at_N] == ids_N, position_I[at_N], -1)
+
+    def check_new(self, ids_N: Rows) -> None:
+        """Raises ValueError for an id that is given twice or is already there."""
+        ordered = np.sort(ids_N)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            raise ValueError(f"id {twice[0]} is given twice")
+        known = ids_N[self.positions(ids_N) >= 0]
+        if len(known):
+            raise ValueError(f"id {known[0]} is already in the index; delete it first")
+
+    def append(self, ids_N: Rows) -> None:
+        """Give the next positions to these ids."""
+        self.check_new(ids_N)
+        self.ids_I = np.append(self.ids_I, ids_N)
+        self.alive_I = np.append(self.alive_I, np.ones(len(ids_N), np.bool_))
+        self._sorted = None
+
+    def remove(self, ids_N: Rows) -> None:
+        """Mark them dead; ValueError, and no change, if one is not there."""
+        at_N = self.positions(ids_N)
+        if (at_N < 0).any():
+            raise ValueError(f"id {ids_N[at_N < 0][0]} is not in the index, it cannot be deleted")
+        self.alive_I[at_N] = False
+        self._sorted = None
