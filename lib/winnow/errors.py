@@ -3,13 +3,14 @@
 WinnowError
 ├── ArtifactError    an artifact is missing, of another kind, or does not match its manifest
 ├── DataError        raw data cannot be read, or too much of it is bad
-└── GenerationError  the LLM engine did not produce what the job needs
+├── GenerationError  the LLM engine did not produce what the job needs
+└── RegressionError  a trained model is worse than the one that it started from
 
 A value that a caller passed wrongly is a plain `ValueError`. Each type takes one message, so
 it survives pickling between Ray processes.
 """
 
-__all__ = ["ArtifactError", "DataError", "GenerationError", "WinnowError"]
+__all__ = ["ArtifactError", "DataError", "GenerationError", "RegressionError", "WinnowError"]
 
 
 class WinnowError(Exception):
@@ -26,3 +27,7 @@ class DataError(WinnowError):
 
 class GenerationError(WinnowError):
     """The LLM engine did not produce what the job needs."""
+
+
+class RegressionError(WinnowError):
+    """A trained model is worse than the one that it started from."""

@@ -10,7 +10,7 @@ __all__ = ["WorkFolder"]
 
 
 class WorkFolder:
-    """Small texts by key. A text is whole or absent, whenever its writer is killed.
+    """Texts and bytes by key. Each is whole or absent, whenever its writer is killed.
 
     Example:
         >>> import tempfile
@@ -34,22 +34,27 @@ class WorkFolder:
         parent, _, name = output.rpartition("/")
         return cls(f"{parent}/.{name}.work")
 
-    def write(self, key: str, text: str) -> None:
+    def write(self, key: str, content: str | bytes) -> None:
         self._fs.create_dir(self._root, recursive=True)
         hidden = f"{self._root}/.{uuid.uuid4().hex}"
         with self._fs.open_output_stream(hidden) as out:
-            out.write(text.encode())
+            out.write(content.encode() if isinstance(content, str) else content)
         self._fs.move(hidden, self._path(key))
 
     def read(self, keys: Iterable[str]) -> dict[str, str]:
         """The texts of those keys that have one."""
+        return {key: self.read_bytes(key).decode() for key in self.finished(keys)}
+
+    def read_bytes(self, key: str) -> bytes:
+        """What was written under a key that is there."""
+        with self._fs.open_input_stream(self._path(key)) as file:
+            return bytes(file.read())
+
+    def finished(self, keys: Iterable[str]) -> set[str]:
+        """Which of the keys something was written under."""
         paths = {self._path(key): key for key in keys}
-        found = {}
-        for info in self._fs.get_file_info(list(paths)):
-            if info.type == fs.FileType.File:
-                with self._fs.open_input_stream(info.path) as file:
-                    found[paths[info.path]] = file.read().decode()
-        return found
+        infos = self._fs.get_file_info(list(paths))
+        return {paths[info.path] for info in infos if info.type == fs.FileType.File}
 
     def clear(self) -> None:
         """Remove the folder."""

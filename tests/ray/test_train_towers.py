@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import build_index, prepare, train_retriever
+from jobs import _towers, build_index, prepare, train_retriever
 from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
 from winnow.retrieval.index import ItemIndex
@@ -30,7 +30,9 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture
 def tiny(dataset, tmp_path):
-    return replace(train_retriever.tiny(), dataset=dataset, output=str(tmp_path / "retriever"))
+    return replace(
+        train_retriever.PRESETS["tiny"](), dataset=dataset, output=str(tmp_path / "retriever")
+    )
 
 
 def test_the_artifacts_are_what_the_results_say(tiny, tmp_path):
@@ -52,7 +54,7 @@ def test_the_artifacts_are_what_the_results_say(tiny, tmp_path):
 
 def test_a_second_run_does_not_train_again(tiny, monkeypatch):
     first = train_retriever.run(tiny)
-    monkeypatch.setattr(train_retriever, "fit", None)
+    monkeypatch.setattr(_towers, "fit", None)
     assert train_retriever.run(replace(tiny, num_workers=2)) == first
     with pytest.raises(TypeError):
         train_retriever.run(replace(tiny, train=replace(tiny.train, seed=1)))
@@ -67,7 +69,7 @@ def test_a_second_run_does_not_train_again(tiny, monkeypatch):
 )
 def test_bad_config_says_what_is_wrong(bad, message):
     with pytest.raises(ValueError, match=message):
-        replace(train_retriever.tiny(), **bad)
+        replace(train_retriever.PRESETS["tiny"](), **bad)
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from winnow.retrieval.towers.loss import gather_items, known_positives, sampled_softmax
+from winnow.retrieval.gather import gather_rows
+from winnow.retrieval.towers.loss import known_positives, sampled_softmax
 
 
 def loss_of(user, item, **changes):
@@ -76,7 +77,7 @@ def grouped(rank, port, user, item, results):
     user, item = user[rank * 3 :][:3].clone(), item[rank * 3 :][:3].clone().requires_grad_()
     loss = sampled_softmax(
         user,
-        gather_items(item),
+        gather_rows(item),
         log_q_C=torch.zeros(6),
         known_BC=torch.zeros(3, 6, dtype=torch.bool),
         temperature=0.5,

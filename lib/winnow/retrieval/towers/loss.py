@@ -9,13 +9,11 @@ RecSys 2019 (the logQ term); Li et al., "SyNeg", arXiv 2412.17250 (each instance
 with other negatives).
 """
 
-from typing import Any
-
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["gather_items", "known_positives", "sampled_softmax"]
+__all__ = ["known_positives", "sampled_softmax"]
 
 HIDDEN = -1e4
 """Logit of a column that does not count; finite, so that its gradient is 0 and not NaN."""
@@ -79,29 +77,3 @@ def known_positives(user_B: Tensor, history_BH: Tensor, user_C: Tensor, item_C: 
     at_BH = torch.searchsorted(items_V, history_BH).clamp(max=len(items_V) - 1)
     at_BH = torch.where(items_V[at_BH] == history_BH, at_BH, len(items_V))
     return liked_BV.scatter(1, at_BH, True)[:, item_at_C]
-
-
-def gather_items(item_BD: Tensor) -> Tensor:
-    """Item vectors of all processes [C, D], in rank order, differentiable; alone, the input.
-
-    The gradient of a vector is summed over the processes that used it as a column. With the mean
-    over processes that data parallel training takes, it is that of one big batch.
-    """
-    if not distributed.is_initialized() or distributed.get_world_size() == 1:
-        return item_BD
-    gathered: Tensor = _Gather.apply(item_BD)  # type: ignore[no-untyped-call]
-    return gathered
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, item_BD: Tensor) -> Tensor:
-        parts = [torch.empty_like(item_BD) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, item_BD.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total_CD = gradients[0].contiguous()
-        distributed.all_reduce(total_CD)
-        return total_CD.chunk(distributed.get_world_size())[distributed.get_rank()]

@@ -18,8 +18,9 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from winnow.data.schema import DatasetSchema
+from winnow.retrieval.gather import gather_rows, place
 from winnow.retrieval.towers.data import Step, TrainingData
-from winnow.retrieval.towers.loss import gather_items, known_positives, sampled_softmax
+from winnow.retrieval.towers.loss import known_positives, sampled_softmax
 from winnow.retrieval.towers.model import TwoTower, TwoTowerConfig
 from winnow.retrieval.towers.pairs import Pairs
 from winnow.retrieval.towers.recall import vector_recall
@@ -126,7 +127,7 @@ def train(
             process, a function that writes a checkpoint into an existing folder.
         resume: folder of the checkpoint to go on from.
     """
-    rank, world_size = _place()
+    rank, world_size = place()
     size = min(config.batch_size, len(data.train_N)) // world_size * world_size
     if not size:
         raise ValueError(f"{len(data.train_N)} training pairs are too few for {world_size} workers")
@@ -212,7 +213,7 @@ def _loss(config: TrainConfig, model: torch.nn.Module, data: TrainingData, step:
     user_B = step.user_C[step.offset : step.offset + len(user_BD)]
     return sampled_softmax(
         user_BD,
-        gather_items(item_BD),
+        gather_rows(item_BD),
         log_q_C=data.log_q_I[step.item_C],
         known_BC=known_positives(user_B, batch.history_BH, step.user_C, step.item_C),
         temperature=config.temperature,
@@ -238,12 +239,6 @@ def _validate(
     if not len(asked):
         return float(state.epoch)  # nothing to measure: the last epoch counts as the best
     return recall_of(retriever, data, asked, k=VALIDATION_K)
-
-
-def _place() -> tuple[int, int]:
-    if not distributed.is_initialized():
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
 
 
 def _from_first(value: Callable[[], float], rank: int) -> float:

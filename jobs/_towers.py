@@ -1,0 +1,87 @@
+"""Training of the two towers; `jobs.train_retriever` runs it."""
+
+import logging
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+
+from jobs._fit import Reporter, check_workers, discard, fit
+from jobs._ray import absolute
+from winnow.artifact import create_artifact, up_to_date
+from winnow.retrieval.towers.experiment import Experiment, RetrieverConfig
+from winnow.retrieval.towers.model import TwoTowerConfig
+from winnow.retrieval.towers.train import TrainConfig
+
+logger = logging.getLogger("winnow.train_retriever")
+
+PLACES = ("dataset", "generation", "output")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainTowersConfig(RetrieverConfig):
+    output: str = "runs/retriever"
+    """Where the retriever goes; a hidden folder beside it keeps the epochs until then."""
+    num_workers: int = 1
+    """Ray Train workers; 0 trains in this process, and then a killed run starts anew."""
+    cpus_per_worker: int = 2
+    """Torch threads of each worker, and CPUs reserved for it."""
+
+    def __post_init__(self) -> None:
+        check_workers(self)
+
+
+def tiny() -> TrainTowersConfig:
+    """About a second, in this process."""
+    return TrainTowersConfig(
+        model=TwoTowerConfig(dim=16, hidden=32, history=10, heads=2, vocab_size=500),
+        train=TrainConfig(epochs=2, batch_size=256, lr=1e-2),
+        num_workers=0,
+        cpus_per_worker=1,
+    )
+
+
+def simulate() -> TrainTowersConfig:
+    """The embedded demo data, whose tastes are few and soon learnt."""
+    return TrainTowersConfig(train=TrainConfig(epochs=2))
+
+
+PRESETS = {"tiny": tiny, "simulate": simulate, "movielens_1m": TrainTowersConfig}
+
+
+def train_loop(loop: dict[str, Any]) -> None:
+    """Runs on every worker; leaves the best epoch's weights in a checkpoint."""
+    config: TrainTowersConfig = loop["config"]
+    logging.getLogger("winnow").setLevel(logging.INFO)
+    torch.set_num_threads(config.cpus_per_worker)
+    last = ray.train.get_checkpoint()
+    with last.as_directory() if last else nullcontext() as resume:
+        experiment = Experiment.open(config, loop["tokenizer"])
+        experiment.train(Reporter(), Path(resume) if resume else None)
+
+
+def run(config: TrainTowersConfig) -> dict[str, Any]:
+    """Train and write the retriever; returns the figures that its manifest records."""
+    started = time.perf_counter()
+    config = replace(config, **{name: absolute(getattr(config, name)) for name in PLACES})
+    recorded, parents = config.recorded(), config.parents()
+    if made := up_to_date(config.output, "retriever", config=recorded, parents=parents):
+        logger.info("already there: %s", config.output)
+        return dict(made.metrics)
+    experiment = Experiment.open(config)
+    loop_config = {"config": config, "tokenizer": experiment.tokenizer.to_str()}
+    checkpoint = fit(train_loop, loop_config, config, name=config.run_name()).checkpoint
+    with (
+        checkpoint.as_directory() as folder,
+        create_artifact(config.output, "retriever", config=recorded, parents=parents) as draft,
+    ):
+        retriever, figures = experiment.best(Path(folder))
+        retriever.save(draft.path)
+        draft.metrics |= figures | {"seconds": time.perf_counter() - started}
+    discard(config, checkpoint)
+    logger.info("wrote %s recall@100=%.4f", config.output, figures["recall_at_100"])
+    return draft.metrics

@@ -1,0 +1,136 @@
+"""How an encoder directory says what to do with its text: the files of sentence-transformers.
+
+    modules.json                       the chain: Transformer, Pooling and, if so, Normalize
+    <pooling>/config.json              which pooling
+    sentence_bert_config.json          tokens that a text is cut to
+    config_sentence_transformers.json  words put before queries and documents
+
+A directory without `modules.json` is a plain Hugging Face encoder: mean pooling, unit length.
+Both the older and the newer spelling of the pooling file is read; the older one is written, which
+all versions know.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+__all__ = ["EncoderSettings", "Pooling"]
+
+Pooling = Literal["mean", "cls", "max", "lasttoken"]
+
+SPELLINGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "lasttoken",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+}
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""Names under which a directory may keep what is put before documents, in order of preference."""
+KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderSettings:
+    """What turns a text into one vector, beside the weights and the tokenizer."""
+
+    pooling: Pooling = "mean"
+    normalize: bool = True
+    """Vectors of unit length, so that their inner product is the cosine."""
+    max_tokens: int
+    """Tokens that a text is cut to, special ones included."""
+    query_prefix: str = ""
+    document_prefix: str = ""
+
+    @classmethod
+    def read(cls, folder: Path, *, most_tokens: int) -> "EncoderSettings":
+        """The settings of a directory; `most_tokens` is what its weights and tokenizer allow.
+
+        Raises:
+            ValueError: a module or a pooling that is not one of ours; the message names the file.
+        """
+        prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
+        document = next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), "")
+        words = {"query_prefix": prompts.get("query", ""), "document_prefix": document}
+        if not (folder / "modules.json").is_file():
+            return cls(max_tokens=most_tokens, **words)
+        modules = _modules(folder)
+        transformer = folder / modules["Transformer"]
+        longest = _read_json(transformer / "sentence_bert_config.json").get("max_seq_length")
+        return cls(
+            pooling=_pooling(folder / modules["Pooling"] / "config.json"),
+            normalize="Normalize" in modules,
+            max_tokens=min(longest or most_tokens, most_tokens),
+            **words,
+        )
+
+    def write(self, folder: Path, *, dim: int) -> None:
+        """The files of sentence-transformers, beside weights and tokenizer in `folder` itself."""
+        types = KNOWN_MODULES if self.normalize else KNOWN_MODULES[:2]
+        chain = [
+            {
+                "idx": at,
+                "name": str(at),
+                "path": "" if at == 0 else f"{at}_{name}",
+                "type": f"sentence_transformers.models.{name}",
+            }
+            for at, name in enumerate(types)
+        ]
+        for module in chain:
+            (folder / str(module["path"])).mkdir(exist_ok=True)
+        _write_json(folder / "modules.json", chain)
+        modes = {key: mode == self.pooling for key, mode in SPELLINGS.items()}
+        pooling = {"word_embedding_dimension": dim, **modes, "include_prompt": True}
+        _write_json(folder / "1_Pooling" / "config.json", pooling)
+        length = {"max_seq_length": self.max_tokens, "do_lower_case": False}
+        _write_json(folder / "sentence_bert_config.json", length)
+        words = {
+            "prompts": {"query": self.query_prefix, "document": self.document_prefix},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine" if self.normalize else "dot",
+        }
+        _write_json(folder / "config_sentence_transformers.json", words)
+
+
+def _modules(folder: Path) -> dict[str, str]:
+    """Path of each module of the chain, by the last part of its type."""
+    found = {}
+    for module in json.loads((folder / "modules.json").read_text()):
+        name = str(module["type"]).rpartition(".")[2]
+        if name not in KNOWN_MODULES:
+            raise ValueError(
+                f"{folder / 'modules.json'} has a module {name}; encoders of "
+                f"{', '.join(KNOWN_MODULES)} can be used"
+            )
+        found[name] = str(module["path"])
+    missing = [name for name in KNOWN_MODULES[:2] if name not in found]
+    if missing:
+        raise ValueError(f"{folder / 'modules.json'} has no module {missing[0]}")
+    return found
+
+
+def _pooling(path: Path) -> Pooling:
+    config = _read_json(path)
+    mode = config.get("pooling_mode")
+    if mode is None:
+        modes = [SPELLINGS[key] for key, on in config.items() if key in SPELLINGS and on]
+        mode = modes[0] if len(modes) == 1 else modes
+    if mode not in get_args(Pooling):
+        raise ValueError(f"{path}: pooling {mode} is not one of {', '.join(get_args(Pooling))}")
+    if config.get("include_prompt", True) is False:
+        raise ValueError(f"{path}: pooling without the prompt's tokens is not supported")
+    return mode  # type: ignore[no-any-return]
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    content: Mapping[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

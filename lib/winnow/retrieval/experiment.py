@@ -1,0 +1,228 @@
+"""One encoder experiment: what is read, what is trained and validated, what the result measures.
+
+Suffixes: P training pairs (query, positive), Q queries, N negatives of an instance, G = 1 + N.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.artifact import Artifact, open_artifact
+from winnow.config import canonical_json
+from winnow.data.collection import Collection, Judgements, text_digest
+from winnow.retrieval.encoder import TextEncoder, find_encoder
+from winnow.retrieval.evaluate import DEPTH, Measured, exact_search, measure
+from winnow.retrieval.instances import Instances, TrainingTexts
+from winnow.retrieval.mixing import MixConfig, Mixer
+from winnow.retrieval.negatives import NegativesTable
+from winnow.retrieval.pools import SOURCES, NegativePools, Pool
+from winnow.retrieval.together import encode_together
+from winnow.retrieval.train import EncoderTrainConfig, Report, train_encoder
+
+__all__ = ["EncoderConfig", "EncoderExperiment"]
+
+logger = logging.getLogger(__name__)
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    collection: str = "runs/collection"
+    """The collection artifact; every worker reads it."""
+    mined: str = ""
+    """A negatives artifact (`jobs.mine_negatives`); empty: the negatives of a batch alone."""
+    model: str = "all-MiniLM-L6-v2"
+    """The encoder to start from: a folder, a Hugging Face id, or a name of
+    `winnow.retrieval.encoder.PACKAGED`."""
+    query_prefix: str | None = None
+    """Put before every query; None: what the model's files say."""
+    document_prefix: str | None = None
+    max_tokens: int = 0
+    """Tokens a text is cut to; 0: what the model's files say."""
+    negatives: MixConfig = field(default_factory=MixConfig)
+    train: EncoderTrainConfig = field(default_factory=EncoderTrainConfig)
+    split: str = "train"
+    """The split that is trained on."""
+    valid_share: float = 0.1
+    """Share of the split's queries that pick the best weights instead of being trained on."""
+    valid_documents: int = 0
+    """Documents that validation searches, the relevant ones among them; 0: all."""
+    teacher: str = ""
+    """An encoder whose similarities are distilled, if `train.distil` is above 0."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.valid_share < 1:
+            raise ValueError(f"valid_share must be above 0 and below 1, got {self.valid_share}")
+        if bool(self.teacher) != bool(self.train.distil):
+            raise ValueError("set both teacher and train.distil, or neither")
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the result beside the artifacts that it is made from."""
+        names = EncoderConfig.__dataclass_fields__.keys() - {"collection", "mined"}
+        content = asdict(self)
+        return {name: content[name] for name in sorted(names)}
+
+    def parents(self) -> dict[str, Artifact]:
+        """The artifacts that the encoder is made from, opened."""
+        parents = {"collection": open_artifact(self.collection, kind="collection")}
+        if self.mined:
+            parents["negatives"] = open_artifact(self.mined, kind="negatives")
+        return parents
+
+    def run_name(self) -> str:
+        """Equal for equal inputs: a killed run is found by it, and no other."""
+        made_from = {role: parent.digest for role, parent in self.parents().items()}
+        text = canonical_json([self.recorded(), made_from])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def untuned(self) -> TextEncoder:
+        """The encoder to start from."""
+        encoder = TextEncoder.load(find_encoder(self.model))
+        changes = {"query_prefix": self.query_prefix, "document_prefix": self.document_prefix}
+        encoder.change_settings(**{k: v for k, v in changes.items() if v is not None})
+        if self.max_tokens:
+            encoder.change_settings(max_tokens=min(self.max_tokens, encoder.most_tokens))
+        return encoder
+
+
+class EncoderExperiment:
+    """A config with its data and its encoder; every process of a run opens its own."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        self.config = config
+        self.collection = Collection.open(config.collection)
+        self.encoder = config.untuned()
+        judged = self.collection.judged(config.split)
+        at_Q = np.random.default_rng(config.train.seed).permutation(len(judged))
+        held = max(int(len(judged) * config.valid_share), 1)
+        if held == len(judged):
+            raise ValueError(
+                f"split {config.split} has {len(judged)} queries with a relevant document; "
+                "training needs two, one of them to validate on"
+            )
+        self._valid = _part(judged, np.sort(at_Q[:held]))
+        self._trained = _part(judged, np.sort(at_Q[held:]))
+        self._build_texts(judged)
+
+    def train(self, report: Report, resume: Path | None) -> None:
+        """See `winnow.retrieval.train.train_encoder`."""
+        train_encoder(
+            self.config.train,
+            self.encoder,
+            self.texts,
+            self.instances,
+            validate=self._validator(),
+            report=report,
+            resume=resume,
+            own_only_from=self._first_written,
+        )
+
+    def measure(self, encoder: TextEncoder, split: str) -> Measured:
+        """The measures of an encoder on a split, over the whole collection."""
+        judged = self.collection.judged(split)
+        queries = encoder.encode_queries(self.collection.query_texts(judged.query_Q))
+        documents = encoder.encode_documents(self.collection.document_texts())
+        _, row_QK = exact_search(queries, documents, DEPTH)
+        return measure(row_QK, judged, self.collection)
+
+    def instances(self, epoch: int) -> Instances:
+        """The epoch's instances: the pairs in an order of their own, with negatives in turn."""
+        order_P = np.random.default_rng([self.config.train.seed, epoch]).permutation(
+            len(self._pair_query_P)
+        )
+        mix = self._mixer.epoch(epoch, self._query_rows[self._pair_query_P[order_P]])
+        pair_P = order_P[mix.place_I]
+        negative_PN = np.where(
+            mix.candidate_IN >= 0, np.searchsorted(self._used, mix.candidate_IN), -1
+        )
+        query_P, positive_P = self._pair_query_P[pair_P], self._pair_code_P[pair_P]
+        teacher_PG = self._teach(query_P, np.column_stack([positive_P, negative_PN]))
+        return Instances(query_P, positive_P, negative_PN, teacher_PG)
+
+    def _build_texts(self, judged: Judgements) -> None:
+        """Tokens of all that is trained on; what is a known positive of the whole split."""
+        collection, trained = self.collection, self._trained
+        if self.config.mined:
+            ids = collection.queries["id"], collection.documents["id"]
+            pools = NegativesTable.open(self.config.mined).pools(*ids)
+        else:
+            pools = _no_negatives(collection)
+        self._mixer = Mixer(pools, self.config.negatives)
+        candidates = [pool.candidate_N for pool in pools.by_source.values()]
+        self._used = np.unique(np.concatenate([judged.document_N, *candidates]))
+        self._first_written = int(np.searchsorted(self._used, pools.num_documents))
+        used_documents = self._used[: self._first_written]
+        written = [
+            pools.texts_M[at] for at in self._used[self._first_written :] - pools.num_documents
+        ]
+        texts = collection.document_texts(used_documents) + written
+        self._query_rows = trained.query_Q
+        queries = collection.query_texts(self._query_rows)
+        counts_Q = np.diff(trained.start_Q)
+        self._pair_query_P = np.repeat(np.arange(len(trained)), counts_Q)
+        self._pair_code_P = np.searchsorted(self._used, trained.document_N)
+        self.texts = TrainingTexts.of(
+            self.encoder.tokens(queries, "query"),
+            self.encoder.tokens(texts, "document"),
+            [text_digest(text) for text in texts],
+            self._pair_query_P,
+            self._pair_code_P,
+        )
+        self._teacher = None
+        if self.config.teacher:
+            teacher = TextEncoder.load(find_encoder(self.config.teacher), precision="auto")
+            self._teacher = teacher.encode_queries(queries), teacher.encode_documents(texts)
+
+    def _teach(self, query_P: Rows, code_PG: Rows) -> NDArray[np.float32] | None:
+        if self._teacher is None:
+            return None
+        query_QD, text_CD = self._teacher
+        score_PG = np.einsum("pd,pgd->pg", query_QD[query_P], text_CD[code_PG])
+        return np.where(code_PG >= 0, score_PG, np.nan).astype(np.float32)
+
+    def _validator(self) -> Any:
+        """A function that measures the encoder on the held-out queries of the split."""
+        collection, judged = self.collection, self._valid
+        rows = np.arange(collection.documents.num_rows)
+        most = self.config.valid_documents
+        if most and most < len(rows):
+            others = np.setdiff1d(rows, judged.document_N)
+            drawn = np.random.default_rng(self.config.train.seed).permutation(others)
+            relevant = np.unique(judged.document_N)
+            rows = np.sort(np.append(relevant, drawn[: max(most - len(relevant), 0)]))
+        query_tokens = self.encoder.tokens(collection.query_texts(judged.query_Q), "query")
+        document_tokens = self.encoder.tokens(collection.document_texts(rows), "document")
+
+        def validate(encoder: TextEncoder) -> Mapping[str, float]:
+            queries = encode_together(encoder, query_tokens)
+            documents = encode_together(encoder, document_tokens)
+            _, at_QK = exact_search(queries, documents, DEPTH)
+            return measure(rows[at_QK], judged, collection).means()
+
+        return validate
+
+
+def _no_negatives(collection: Collection) -> NegativePools:
+    queries, nothing = collection.queries.num_rows, np.empty(0, np.int64)
+    empty = Pool.build(nothing, nothing, nothing, queries)
+    by_source = dict.fromkeys(SOURCES, empty)
+    return NegativePools(queries, collection.documents.num_rows, [], by_source)
+
+
+def _part(judged: Judgements, at_Q: Rows) -> Judgements:
+    """The judgements of some of the queries."""
+    size_Q = np.diff(judged.start_Q)[at_Q]
+    at_N = np.concatenate([np.arange(judged.start_Q[q], judged.start_Q[q + 1]) for q in at_Q])
+    return Judgements(
+        query_Q=judged.query_Q[at_Q],
+        start_Q=np.cumsum([0, *size_Q], dtype=np.int64),
+        document_N=judged.document_N[at_N],
+        relevance_N=judged.relevance_N[at_N],
+    )
