@@ -1,0 +1,82 @@
+"""Kept negatives as row numbers: what training draws from.
+
+Suffixes: Q query rows of a collection, N candidates, M LLM-written texts.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SOURCES", "NegativePools", "Pool", "Source"]
+
+Source = Literal["bm25", "dense", "fused", "llm", "random"]
+SOURCES: tuple[Source, ...] = ("bm25", "dense", "fused", "llm", "random")
+
+Rows = NDArray[np.int64]
+Digests = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Kept candidates by query: those of query row q are `start_Q[q]` to `start_Q[q + 1]`.
+
+    Example:
+        >>> pool = Pool.build(np.array([1, 0, 1]), np.array([7, 8, 9]), np.array([5, 6, 5]), 3)
+        >>> pool.start_Q, pool.candidate_N  # 9 has the text of 7
+        (array([0, 1, 2, 2]), array([8, 7]))
+    """
+
+    start_Q: Rows
+    """One more entry than there are queries."""
+    candidate_N: Rows
+    """Document rows; from `NegativePools.num_documents` on, written texts."""
+    digest_N: Digests
+    """Equal for equal texts."""
+
+    @classmethod
+    def build(
+        cls, query_N: Rows, candidate_N: Rows, digest_N: NDArray[Any], num_queries: int
+    ) -> "Pool":
+        """Group by query, in the given order; of equal texts of a query, the first stays."""
+        order_N = np.lexsort((np.arange(len(query_N)), digest_N, query_N))
+        same_N = np.zeros(len(order_N), bool)
+        same_N[1:] = (np.diff(query_N[order_N]) == 0) & (
+            digest_N[order_N[1:]] == digest_N[order_N[:-1]]
+        )
+        first_N = np.sort(order_N[~same_N])
+        by_query_N = first_N[np.argsort(query_N[first_N], kind="stable")]
+        size_Q = np.bincount(query_N[by_query_N], minlength=num_queries)
+        start_Q = np.concatenate([[0], np.cumsum(size_Q)]).astype(np.int64)
+        return cls(start_Q, candidate_N[by_query_N], digest_N[by_query_N].astype(np.uint64))
+
+    @property
+    def size_Q(self) -> Rows:
+        return np.diff(self.start_Q)
+
+    @property
+    def query_N(self) -> Rows:
+        return np.repeat(np.arange(len(self.start_Q) - 1), self.size_Q)
+
+
+@dataclass(frozen=True, slots=True)
+class NegativePools:
+    """The kept rows of a negatives table, as row numbers: 24 bytes a candidate."""
+
+    num_queries: int
+    num_documents: int
+    texts_M: list[str]
+    """Candidate number `num_documents + m` is `texts_M[m]`."""
+    by_source: Mapping[Source, Pool]
+
+    def union(self, sources: Iterable[Source]) -> Pool:
+        """One pool of several sources; a text that more of them found is in it once."""
+        pools = [self.by_source[source] for source in sources]
+        return Pool.build(
+            np.concatenate([np.empty(0, np.int64), *(pool.query_N for pool in pools)]),
+            np.concatenate([np.empty(0, np.int64), *(pool.candidate_N for pool in pools)]),
+            np.concatenate([np.empty(0, np.uint64), *(pool.digest_N for pool in pools)]),
+            self.num_queries,
+        )

@@ -1,0 +1,66 @@
+"""Whether a candidate scores far enough below its query's positive to be called a negative.
+
+The margin is a share of the positive's absolute score, after NV-Retriever (Moreira et al., arXiv
+2407.15831). Its own form, 0.95 times the positive's score, lies above a negative score and lets
+false negatives pass.
+
+Suffixes: Q queries, P their positives, D documents, V vector width, N pairs.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.data.collection import Judgements
+
+__all__ = ["Anchor", "anchor_scores", "below_positive", "pair_scores"]
+
+PAIRS_TOGETHER = 16_384
+"""Vector pairs multiplied at once: 50 MB at 384 dimensions."""
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Anchor = Literal["lowest", "highest"]
+
+
+def below_positive(score_N: Floats, positive_N: Floats, margin: float) -> NDArray[np.bool_]:
+    """Whether each candidate scores enough below its positive, whatever the signs.
+
+    Example:
+        >>> below_positive(np.float32([0.9, -0.97, -1.2]), np.float32([1, -1, -1]), 0.05)
+        array([ True, False,  True])
+    """
+    below_N: NDArray[np.bool_] = score_N <= positive_N - margin * np.abs(positive_N)
+    return below_N
+
+
+def pair_scores(query_QV: Floats, document_DV: Floats, query_N: Rows, document_N: Rows) -> Floats:
+    """Inner product of each pair of a query's and a document's vector.
+
+    Raises:
+        ValueError: one is not finite; no filter could be trusted.
+    """
+    score_N = np.empty(len(query_N), np.float32)
+    for start in range(0, len(query_N), PAIRS_TOGETHER):
+        part = slice(start, start + PAIRS_TOGETHER)
+        score_N[part] = np.einsum(
+            "nv,nv->n", query_QV[query_N[part]], document_DV[document_N[part]]
+        )
+    wrong = np.flatnonzero(~np.isfinite(score_N))
+    if len(wrong):
+        raise ValueError(
+            f"query {query_N[wrong[0]]} and document row {document_N[wrong[0]]} score "
+            f"{score_N[wrong[0]]}; the encoder must give finite vectors"
+        )
+    return score_N
+
+
+def anchor_scores(
+    judged: Judgements, query_QV: Floats, document_DV: Floats, anchor: Anchor
+) -> Floats:
+    """Score of the positive of each query that its candidates are compared with, float32 [Q]."""
+    query_P = np.repeat(np.arange(len(judged)), np.diff(judged.start_Q))
+    score_P = pair_scores(query_QV, document_DV, query_P, judged.document_N)
+    reduce = np.minimum if anchor == "lowest" else np.maximum
+    return reduce.reduceat(score_P, judged.start_Q[:-1])
