@@ -11,45 +11,25 @@ The first command also writes what the second asks; the third adds the answers, 
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jobs.encode_corpus import EncodeCorpusConfig, corpus_vectors, read_vectors
 from winnow.artifact import create_artifact, open_artifact, up_to_date
 from winnow.config import job_main
 from winnow.data.collection import Collection
 from winnow.errors import ArtifactError
 from winnow.llm.request import model_digest
 from winnow.retrieval.encoder import TextEncoder, find_encoder
-from winnow.retrieval.llm_inputs import LlmInputsConfig
+from winnow.retrieval.llm_inputs import scifact_inputs
 from winnow.retrieval.mine import NegativesConfig, write_negatives
 from winnow.retrieval.mining import MiningConfig
 
 logger = logging.getLogger("winnow.mine_negatives")
 
-PLACES = ("collection", "model", "generation", "output")
-
-SCIFACT_DOMAINS = (
-    "Epidemiology",
-    "Public Health",
-    "Virology",
-    "Biostatistics",
-    "Healthcare Policy",
-    "Infectious Diseases",
-    "Bioinformatics",
-    "Medical Research",
-    "Pharmacology",
-)
-"""SyNeg's list for SciFact."""
-SCIFACT_READERS = (
-    "foundational (elementary and middle school)",
-    "intermediate (high school and undergraduate)",
-)
-SCIFACT_RULE = (
-    "The query is a claim. A document is relevant if it gives evidence on the claim, whether it "
-    "supports or refutes it: a text that contradicts the claim is relevant too. A document that "
-    "is not relevant shares entities and methods with the positive document but studies another "
-    "relation, population, outcome or variable, and permits no verdict on the claim."
-)
+PLACES = ("collection", "model", "vectors", "workers", "generation", "output")
+"""Fields that do not decide the rows, or that the parents stand for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +38,10 @@ class MineNegativesConfig(NegativesConfig):
     """The collection artifact whose queries need negatives."""
     model: str = "all-MiniLM-L6-v2"
     """The mining encoder: a folder, a packaged model or a Hugging Face id."""
+    vectors: str = "runs/vectors"
+    """Its vectors of the documents; made as `jobs.encode_corpus` does, if they are not there."""
+    workers: tuple[int, int] = (1, 1)
+    """Least and most workers that make them; (0, 0) makes them in this process."""
     generation: str = ""
     """A generation artifact that answered an earlier `llm_inputs.parquet`; empty for none."""
     output: str = "runs/negatives"
@@ -68,18 +52,19 @@ def scifact() -> MineNegativesConfig:
     """Scientific claims; a refuting abstract is as relevant as a supporting one."""
     return MineNegativesConfig(
         collection="runs/scifact/collection",
+        vectors="runs/scifact/vectors",
         output="runs/scifact/negatives",
-        prompts=LlmInputsConfig(
-            domain=SCIFACT_DOMAINS, difficulty=SCIFACT_READERS, relevance_rule=SCIFACT_RULE
-        ),
+        prompts=scifact_inputs(),
     )
 
 
 def tiny() -> MineNegativesConfig:
-    """The simulated log of tests, whose lists are short."""
+    """The simulated log of tests, whose lists are short; in this process."""
     return MineNegativesConfig(
         collection="runs/tiny/collection",
+        vectors="runs/tiny/vectors",
         output="runs/tiny/negatives",
+        workers=(0, 0),
         mining=MiningConfig(first_rank=2, last_rank=30, num_random=8, wanted=3),
     )
 
@@ -87,7 +72,9 @@ def tiny() -> MineNegativesConfig:
 def movielens_1m() -> MineNegativesConfig:
     """Histories in words that ask for films."""
     return MineNegativesConfig(
-        collection="runs/movielens_1m/collection", output="runs/movielens_1m/negatives"
+        collection="runs/movielens_1m/collection",
+        vectors="runs/movielens_1m/vectors",
+        output="runs/movielens_1m/negatives",
     )
 
 
@@ -97,32 +84,55 @@ PRESETS = {"scifact": scifact, "tiny": tiny, "movielens_1m": movielens_1m}
 def run(config: MineNegativesConfig) -> dict[str, Any]:
     """Encode, mine, filter and write; returns the counters that the manifest records."""
     started = time.perf_counter()
-    collection = Collection.open(config.collection)
-    assert collection.artifact is not None  # it was opened
-    parents = {"collection": collection.artifact}
-    generation = None
-    if config.generation:
-        generation = parents["generation"] = open_artifact(config.generation, kind="generation")
     try:
         folder = find_encoder(config.model)
     except ValueError as error:
         raise ArtifactError(str(error)) from error
-    digest = model_digest(folder)
+    vectors = corpus_vectors(
+        EncodeCorpusConfig(
+            collection=config.collection,
+            model=str(folder),
+            output=config.vectors,
+            workers=config.workers,
+        )
+    )
+    collection = Collection.open(config.collection)
+    assert collection.artifact is not None  # it was opened
+    parents = {"collection": collection.artifact, "vectors": vectors}
+    if config.generation:
+        parents["generation"] = open_artifact(config.generation, kind="generation")
     recorded = {key: value for key, value in asdict(config).items() if key not in PLACES}
-    recorded["model"] = digest
+    recorded["model"] = model_digest(folder)
     if made := up_to_date(config.output, "negatives", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    encoder = TextEncoder.load(folder, precision="auto")
     with create_artifact(config.output, "negatives", config=recorded, parents=parents) as draft:
         draft.metrics |= write_negatives(
-            draft.path, collection, encoder, config, generation=generation, encoder_digest=digest
+            draft.path,
+            collection,
+            TextEncoder.load(folder, precision="auto"),
+            read_vectors(vectors),
+            config,
+            generation=parents.get("generation"),
+            encoder_digest=recorded["model"],
         )
         draft.metrics["seconds"] = time.perf_counter() - started
-    for source, verdicts in draft.metrics["verdicts"].items():
-        logger.info("%s: %s", source, " ".join(f"{k}={n}" for k, n in verdicts.items()))
+    report(draft.metrics)
     logger.info("wrote %s rows=%d", config.output, draft.metrics["rows"])
     return draft.metrics
+
+
+def report(metrics: Mapping[str, Any]) -> None:
+    """What became of the candidates of each source, and whether an LLM's style shows."""
+    for source, verdicts in metrics["verdicts"].items():
+        counts = " ".join(f"{verdict}={number}" for verdict, number in verdicts.items())
+        logger.info("%s: %s short=%d", source, counts, metrics["short_queries"][source])
+    if "source_auc_before" in metrics:
+        logger.info(
+            "a probe tells written texts from mined ones: auc_before=%s auc_after=%s",
+            metrics["source_auc_before"],
+            metrics["source_auc_after"],
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -73,7 +73,7 @@ def folder(tmp_path_factory):
 
 
 def config_of(folder, **changes):
-    named = {name: str(folder / name) for name in ("collection", "output")}
+    named = {name: str(folder / name) for name in ("collection", "vectors", "output")}
     config = replace(mine_negatives.tiny(), model=str(folder / "encoder"), **named)
     # Untrained vectors hardly tell the positive apart: any margin would drop nearly all.
     return replace(config, mining=replace(config.mining, margin=0.0), **changes)
@@ -133,7 +133,7 @@ def test_answers_of_an_llm_join_and_are_mixed(folder):
     assert counts["kept"] > 0
     assert 0 <= metrics["source_auc_before"] <= 1
     table = NegativesTable.open(output)
-    assert set(table.artifact.manifest["parents"]) == {"collection", "generation"}
+    assert set(table.artifact.manifest["parents"]) == {"collection", "vectors", "generation"}
     collection = Collection.open(folder / "collection")
     pools = table.pools(collection.queries["id"], collection.documents["id"])
     query_rows = collection.judged("train").query_Q
@@ -146,7 +146,3 @@ def test_answers_of_an_llm_join_and_are_mixed(folder):
 def test_an_encoder_that_is_nowhere_is_one_clear_error(folder):
     with pytest.raises(ArtifactError, match="/nowhere is neither a folder here"):
         mine_negatives.run(replace(config_of(folder), model="/nowhere"))
-
-
-def test_scifact_tells_that_refuting_documents_are_relevant():
-    assert "supports or refutes it" in mine_negatives.scifact().prompts.relevance_rule

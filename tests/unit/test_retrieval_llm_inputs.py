@@ -8,7 +8,12 @@ from winnow.data.collection import Collection
 from winnow.errors import DataError
 from winnow.llm.inputs import TableSource
 from winnow.llm.registry import TASKS
-from winnow.retrieval.llm_inputs import LlmInputsConfig, check_leakage, llm_inputs
+from winnow.retrieval.llm_inputs import (
+    LlmInputsConfig,
+    check_leakage,
+    llm_inputs,
+    scifact_inputs,
+)
 from winnow.retrieval.mining_ground import mineable
 
 
@@ -136,3 +141,8 @@ def test_a_table_that_gives_the_evaluation_away_is_refused(change, reason):
 def test_a_config_that_cannot_be(config, message):
     with pytest.raises(ValueError, match=message):
         LlmInputsConfig(**config)
+
+
+def test_scifact_tells_that_refuting_documents_are_relevant():
+    table, _ = llm_inputs(TWO, mineable(TWO, "train")[0], scifact_inputs(), split="train")
+    assert "supports or refutes it" in table["relevance_rule"][0].as_py()

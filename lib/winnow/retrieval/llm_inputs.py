@@ -18,7 +18,13 @@ from winnow.llm.hard_negatives import ATTRIBUTES, RULE_COLUMN, draw_attributes
 from winnow.llm.likes import clip
 from winnow.retrieval.negatives import Skip
 
-__all__ = ["LLM_INPUTS_FILE", "LlmInputsConfig", "check_leakage", "llm_inputs"]
+__all__ = [
+    "LLM_INPUTS_FILE",
+    "LlmInputsConfig",
+    "check_leakage",
+    "llm_inputs",
+    "scifact_inputs",
+]
 
 LLM_INPUTS_FILE = "llm_inputs.parquet"
 
@@ -31,6 +37,29 @@ LLM_INPUTS_SCHEMA = pa.schema(
         ("draw", pa.int32()),
         *((name, pa.string()) for name in ATTRIBUTES),
     ]
+)
+
+SCIFACT_DOMAINS = (
+    "Epidemiology",
+    "Public Health",
+    "Virology",
+    "Biostatistics",
+    "Healthcare Policy",
+    "Infectious Diseases",
+    "Bioinformatics",
+    "Medical Research",
+    "Pharmacology",
+)
+"""SyNeg's list for SciFact."""
+SCIFACT_READERS = (
+    "foundational (elementary and middle school)",
+    "intermediate (high school and undergraduate)",
+)
+SCIFACT_RULE = (
+    "The query is a claim. A document is relevant if it gives evidence on the claim, whether it "
+    "supports or refutes it: a text that contradicts the claim is relevant too. A document that "
+    "is not relevant shares entities and methods with the positive document but studies another "
+    "relation, population, outcome or variable, and permits no verdict on the claim."
 )
 
 
@@ -62,6 +91,13 @@ class LlmInputsConfig:
         for name in ATTRIBUTES:
             if not getattr(self, name):
                 raise ValueError(f"LlmInputsConfig.{name} must name at least one value, got none")
+
+
+def scifact_inputs() -> LlmInputsConfig:
+    """For claims on scientific papers."""
+    return LlmInputsConfig(
+        domain=SCIFACT_DOMAINS, difficulty=SCIFACT_READERS, relevance_rule=SCIFACT_RULE
+    )
 
 
 def llm_inputs(

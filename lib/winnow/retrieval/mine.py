@@ -1,4 +1,4 @@
-"""From a collection, an encoder and maybe a generation to the files of the negatives artifact."""
+"""From a collection, its vectors and maybe a generation to the files of the negatives artifact."""
 
 import logging
 import math
@@ -59,6 +59,7 @@ def write_negatives(
     folder: Path,
     collection: Collection,
     encoder: QueryDocumentEncoder,
+    document_DV: Floats,
     config: NegativesConfig,
     *,
     generation: Artifact | None = None,
@@ -68,6 +69,7 @@ def write_negatives(
 
     Args:
         folder: of the artifact's draft.
+        document_DV: the encoder's vectors of all documents; they may be memory-mapped.
         generation: answers to an earlier `llm_inputs.parquet` of this collection.
         encoder_digest: recorded with every mined row.
     """
@@ -80,7 +82,7 @@ def write_negatives(
         collection,
         judged,
         encoder.encode_queries(collection.query_texts(judged.query_Q)),
-        encoder.encode_documents(collection.document_texts()),
+        document_DV,
         anchor=config.mining.anchor,
     )
     miner = Miner(ground, config.mining, {"encoder": encoder_digest})
