@@ -11,12 +11,12 @@ Suffixes: Q query rows, I instances, N negatives of an instance, C candidates of
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.retrieval.pools import NegativePools, Pool, Source
+from winnow.retrieval.pools import NegativePools, Pool, Source, hashed
 
 __all__ = ["Mix", "MixConfig", "Mixer", "Mode"]
 
@@ -107,7 +107,7 @@ class Mixer:
         # Systematic rounding: over the queries the mean is exact in every epoch, and the number
         # written until a turn is known without counting, which is where the next turn begins.
         expected_I = self._expected_written(query_I)
-        shift_I = _unit(_hashed(query_I, self._config.seed))
+        shift_I = _unit(hashed(query_I, self._config.seed))
         done_I = np.floor(turn_I * expected_I + shift_I).astype(np.int64)
         written_I = np.floor((turn_I + 1) * expected_I + shift_I).astype(np.int64) - done_I
         retrieved_I = np.minimum(most - written_I, self._retrieved.size_Q[query_I])
@@ -154,8 +154,11 @@ class _Turns:
         self.size_Q = pool.size_Q
         self._start_Q = pool.start_Q
         # The text, not the place in the pool, decides: another rank window leaves the order alone.
-        drawn_C = _hashed(pool.digest_N ^ _hashed(pool.query_N, seed), seed)
-        self._candidate_C = pool.candidate_N[np.lexsort((drawn_C, pool.query_N))]
+        drawn_C = hashed(pool.digest_N ^ hashed(pool.query_N, seed), seed)
+        # The query in the upper bits: sorting by one key is several times faster than by two.
+        bits = len(self.size_Q).bit_length()
+        query_C = pool.query_N.astype(np.uint64) << np.uint64(64 - bits)
+        self._candidate_C = pool.candidate_N[np.argsort(query_C | (drawn_C >> np.uint64(bits)))]
 
     def take(self, query_I: Rows, done_I: Rows, number_I: Rows, most: int) -> Rows:
         """[I, N]: the next `number_I` candidates after `done_I`, and from the start again."""
@@ -199,14 +202,6 @@ def _mix(place_I: Rows, written_IN: Rows, retrieved_IN: Rows, most: int) -> Mix:
         "absent": absent_I.sum(),
     }
     return Mix(place_I, candidate_IN, {name: int(number) for name, number in audit.items()})
-
-
-def _hashed(value_N: NDArray[Any], seed: int) -> NDArray[np.uint64]:
-    """64 random-looking bits for each number: the finaliser of SplitMix64 (Steele et al., 2014)."""
-    mixed_N = value_N.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed_N = (mixed_N ^ (mixed_N >> np.uint64(shift))) * np.uint64(factor)
-    return mixed_N ^ (mixed_N >> np.uint64(31))
 
 
 def _unit(hash_N: NDArray[np.uint64]) -> Floats:
