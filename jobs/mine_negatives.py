@@ -2,7 +2,8 @@
 
     python -m jobs.mine_negatives --config scifact
     python -m jobs.generate --config hard_negatives --set num_prompts.hard_negatives=0 \
-        input=runs/scifact/negatives/llm_inputs.parquet output=runs/scifact/generation
+        model=<folder or id> input=runs/scifact/negatives/llm_inputs.parquet \
+        output=runs/scifact/generation
     python -m jobs.mine_negatives --config scifact --set generation=runs/scifact/generation \
         output=runs/scifact/negatives_llm
 
@@ -126,7 +127,8 @@ def report(metrics: Mapping[str, Any]) -> None:
     """What became of the candidates of each source, and whether an LLM's style shows."""
     for source, verdicts in metrics["verdicts"].items():
         counts = " ".join(f"{verdict}={number}" for verdict, number in verdicts.items())
-        logger.info("%s: %s short=%d", source, counts, metrics["short_queries"][source])
+        short, none = metrics["short_queries"][source], metrics["queries_without"][source]
+        logger.info("%s: %s queries_short=%d queries_without=%d", source, counts, short, none)
     if "source_auc_before" in metrics:
         logger.info(
             "a probe tells written texts from mined ones: auc_before=%s auc_after=%s",

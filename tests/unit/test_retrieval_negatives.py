@@ -58,6 +58,7 @@ def test_dropped_rows_stay_and_are_counted(tmp_path):
         "verdicts": {"bm25": {"kept": 3, "positive": 1}, "dense": {"duplicate": 1}},
         # q0 has two of bm25; q1 has one, q2 none, and dense none of any
         "short_queries": {"bm25": 2, "dense": 3},
+        "queries_without": {"bm25": 1, "dense": 3},
         "skipped": {"gone": 2},
     }
     lines = (found.artifact.path / "skipped.jsonl").read_text().splitlines()

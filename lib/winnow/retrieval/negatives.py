@@ -194,10 +194,12 @@ def _metrics(
     for (source, verdict), number in sorted(counts.items()):
         verdicts.setdefault(source, {})[verdict] = number
     enough = Counter(source for (source, _), number in kept.items() if number >= wanted)
+    some = Counter(source for source, _ in kept)
     return {
         "queries": queries,
         "rows": sum(counts.values()),
         "verdicts": verdicts,
         "short_queries": {source: queries - enough[source] for source in verdicts},
+        "queries_without": {source: queries - some[source] for source in verdicts},
         "skipped": dict(Counter(skip.reason for skip in skips)),
     }
