@@ -280,6 +280,7 @@ def test_anchors_of_many_queries():
         ({"margin": 1.0}, r"margin must be in \[0, 1\), got 1.0"),
         ({"num_random": -1}, "num_random must be >= 0, got -1"),
         ({"chunk_queries": 0}, "chunk_queries must be >= 1, got 0"),
+        ({"wanted": 0}, "wanted must be >= 1, got 0"),
         ({"sources": ("llm",)}, "sources must name lists other than llm, got"),
         ({"sources": ()}, r"sources must name lists other than llm, got \(\)"),
     ],

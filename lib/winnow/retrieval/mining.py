@@ -66,8 +66,9 @@ class MiningConfig:
             raise ValueError(f"MiningConfig.margin must be in [0, 1), got {self.margin}")
         if self.num_random < 0:
             raise ValueError(f"MiningConfig.num_random must be >= 0, got {self.num_random}")
-        if self.chunk_queries < 1:
-            raise ValueError(f"MiningConfig.chunk_queries must be >= 1, got {self.chunk_queries}")
+        for name in ("wanted", "chunk_queries"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"MiningConfig.{name} must be >= 1, got {getattr(self, name)}")
         if not self.sources or "llm" in self.sources:
             raise ValueError(
                 f"MiningConfig.sources must name lists other than llm, got {self.sources}; "

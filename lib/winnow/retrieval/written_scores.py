@@ -69,11 +69,7 @@ def written_table(
     Raises:
         ValueError: there are not as many vectors as texts.
     """
-    with_text_N = np.array([draft.text is not None for draft in drafts], bool)
-    if len(text_MV) != with_text_N.sum():
-        raise ValueError(f"{with_text_N.sum()} texts need as many vectors, got {len(text_MV)}")
-    vector_NV = np.zeros((len(drafts), ground.query_QV.shape[1]), np.float32)
-    vector_NV[with_text_N] = text_MV
+    vector_NV, with_text_N = _by_draft(drafts, text_MV, ground)
     query_ids = pa.array([draft.query for draft in drafts], pa.string())
     places = pc.index_in(query_ids, value_set=ground.query_ids)
     query_N = places.fill_null(UNKNOWN).to_numpy().astype(np.int64)
@@ -106,6 +102,18 @@ def written_table(
         "provenance": pa.array(_provenances(drafts, near_N, row_N, ground), pa.string()),
     }
     return pa.table(columns, schema=NEGATIVES_SCHEMA)
+
+
+def _by_draft(
+    drafts: Sequence[Draft], text_MV: Floats, ground: MiningGround
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """A vector for each draft, of zeros where it has no text, and whether it has one."""
+    with_text_N = np.array([draft.text is not None for draft in drafts], bool)
+    if len(text_MV) != with_text_N.sum():
+        raise ValueError(f"{with_text_N.sum()} texts need as many vectors, got {len(text_MV)}")
+    vector_NV = np.zeros((len(drafts), ground.query_QV.shape[1]), np.float32)
+    vector_NV[with_text_N] = text_MV
+    return vector_NV, with_text_N
 
 
 def _scores(
