@@ -246,6 +246,17 @@ def test_tuning_reaches_the_recall_on_queries_that_it_has_not_seen(kind):
         assert shares_found(index.search(fresh, 10)[1], index.exact(fresh, 10)).mean() < 0.9
 
 
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
+def test_tuning_is_not_flattered_by_the_exact_search_that_completes(kind):
+    index = ItemIndex.build(unit_vectors(3000, dim=16), kind)  # about 39 vectors a list
+    tuning = tune(index, unit_vectors(200, dim=16, seed=1), recall=0.5, k=100)
+    found = index.uncompleted(unit_vectors(100, dim=16, seed=2), 100)
+    assert (found >= 0).mean() > 0.95
+    index.effort = NARROW
+    assert tuning.effort.width > 3
+    assert (index.uncompleted(unit_vectors(100, dim=16, seed=2), 100) >= 0).mean() < 0.8
+
+
 def test_the_least_width_that_reaches_is_found_in_few_steps():
     for least in (1, 2, 3, 63, 64, 65, 1000):
         asked = []

@@ -52,6 +52,21 @@ class IdTable:
         at_N = np.minimum(np.searchsorted(sorted_I, ids_N), len(sorted_I) - 1)
         return np.where(sorted_I[at_N] == ids_N, position_I[at_N], -1)
 
+    def allowed(self, within_N: Rows | None = None) -> Mask | None:
+        """By position, which of these ids, or of all, are alive; None where that is every one."""
+        if within_N is None:
+            return self.alive_I if self.any_dead else None
+        allowed_I = np.zeros(len(self.ids_I), np.bool_)
+        at_N = self.positions(within_N)
+        allowed_I[at_N[at_N >= 0]] = True
+        return allowed_I
+
+    def found_among(self, ids_N: Rows, allowed_I: Mask | None) -> Rows:
+        """Positions of those ids that are there and allowed, each once."""
+        at_N = np.unique(self.positions(ids_N))
+        at_N = at_N[at_N >= 0]
+        return at_N if allowed_I is None else at_N[allowed_I[at_N]]
+
     def check_new(self, ids_N: Rows) -> None:
         """Raises ValueError for an id that is given twice or is already there."""
         ordered = np.sort(ids_N)

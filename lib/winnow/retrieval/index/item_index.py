@@ -141,8 +141,8 @@ class ItemIndex:
         if exclude is not None and len(exclude) != len(queries_QD):
             raise ValueError(f"{len(exclude)} exclusions for {len(queries_QD)} queries")
         queries_QD = checked_queries(queries_QD, self.dim)
-        allowed_I = self._allowed(within)
-        unwanted = [self._positions_among(ids, allowed_I) for ids in exclude or []]
+        allowed_I = self._ids.allowed(None if within is None else np.asarray(within, np.int64))
+        unwanted = [self._ids.found_among(np.asarray(ids), allowed_I) for ids in exclude or []]
         most = max(map(len, unwanted), default=0)
         k = min(k, (len(self) if allowed_I is None else int(allowed_I.sum())) - most)
         if k < 1 or not len(queries_QD):
@@ -152,25 +152,21 @@ class ItemIndex:
         )
         return scores_QK, self._ids.ids_I[at_QK]
 
+    def uncompleted(self, queries_QD: Floats, k: int) -> Rows:
+        """The ids that the approximate search finds by itself, [Q, K]; -1 where it finds no more.
+
+        What tuning must judge by: an index that looks at next to nothing is completed by exact
+        search, so its results are perfect, and it is slower than no index.
+        """
+        queries_QD = checked_queries(queries_QD, self.dim)
+        _, at_QK = self._approximate(queries_QD, min(k, len(self)), self._ids.allowed())
+        return np.where(at_QK < 0, -1, self._ids.ids_I[at_QK])
+
     def exact(self, queries_QD: Floats, k: int) -> Rows:
         """The ids that a perfect search returns, [Q, K], best first."""
         rows = np.flatnonzero(self._ids.alive_I) if self._ids.any_dead else None
         _, at_QK = exact_search(self.vectors, checked_queries(queries_QD, self.dim), k, rows)
         return self._ids.ids_I[at_QK]
-
-    def _allowed(self, within: Ids | Sequence[int] | None) -> NDArray[np.bool_] | None:
-        """By position, what may be returned; None for everything."""
-        if within is None:
-            return self._ids.alive_I if self._ids.any_dead else None
-        allowed_I = np.zeros(len(self._ids.ids_I), np.bool_)
-        at = self._ids.positions(np.asarray(within, np.int64))
-        allowed_I[at[at >= 0]] = True
-        return allowed_I
-
-    def _positions_among(self, ids: Ids, allowed_I: NDArray[np.bool_] | None) -> Rows:
-        at = np.unique(self._ids.positions(np.asarray(ids, np.int64)))
-        at = at[at >= 0]
-        return at if allowed_I is None else at[allowed_I[at]]
 
     def _nearest(
         self, queries_QD: Floats, k: int, allowed_I: NDArray[np.bool_] | None
@@ -178,13 +174,16 @@ class ItemIndex:
         rows = None if allowed_I is None else np.flatnonzero(allowed_I)
         if rows is not None and len(rows) <= EXACT_WITHIN and self.kind != "flat":
             return exact_search(self.vectors, queries_QD, k, rows)
-        scores_QK, at_QK = nearest(
-            self._faiss, self.kind, self.vectors, queries_QD, k, self.effort, allowed_I
-        )
+        scores_QK, at_QK = self._approximate(queries_QD, k, allowed_I)
         short = np.flatnonzero((at_QK < 0).any(axis=1))
         if len(short):
             scores_QK[short], at_QK[short] = exact_search(self.vectors, queries_QD[short], k, rows)
         return scores_QK, at_QK
+
+    def _approximate(
+        self, queries_QD: Floats, k: int, allowed_I: NDArray[np.bool_] | None
+    ) -> tuple[Floats, Rows]:
+        return nearest(self._faiss, self.kind, self.vectors, queries_QD, k, self.effort, allowed_I)
 
     def add(self, vectors_ND: Floats, ids_N: Ids | Sequence[int]) -> None:
         """Add vectors under new ids. Copies all vectors, so add many at a time."""
