@@ -1,0 +1,149 @@
+"""Searches per second at a recall, beside exact search in the same run, on text-like vectors.
+
+    python -m jobs.bench_index --set vectors=runs/encoded.npy
+
+`vectors` is a float32 array [N, D] of really encoded texts, unit rows. A mixture with their
+clusters and covariance is fitted on them; documents and queries are drawn from it, independently,
+and how alike drawn and encoded vectors are is logged. The baseline is FAISS's `IndexFlatIP`, all
+queries in one call, same threads. Recall is that of queries that had no part in tuning.
+"""
+
+import logging
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.config import job_main
+from winnow.errors import DataError
+from winnow.retrieval.index import TUNED_K, ItemIndex, choose_kind, shares_found, tune
+from winnow.retrieval.synthetic import TextLike, likeness
+
+logger = logging.getLogger("winnow.bench_index")
+
+Floats = NDArray[np.float32]
+Search = Callable[[Floats], Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchIndexConfig:
+    vectors: str = "runs/encoded.npy"
+    """Encoded texts to resemble; empty: noise in clusters, on which the figures mean nothing."""
+    sizes: tuple[int, ...] = (200_000, 1_000_000)
+    """Documents of each index."""
+    index: Literal["auto", "flat", "ivf_flat", "ivf_pq", "hnsw"] = "auto"
+    """`auto` takes what `jobs.build_index` would."""
+    recall: float = 0.95
+    """Of the exact best 100, to be found by the least effort that does."""
+    queries: int = 1000
+    """That are timed, and as many others to tune on."""
+    repeats: int = 3
+    """Timings of each side, in turn; medians are reported."""
+    clusters: int = 0
+    """Of the mixture; 0: as many as come nearest to the encoded texts. Fewer make search harder."""
+    threads: int = 0
+    """Of both sides; 0: all cores."""
+
+
+def tiny() -> BenchIndexConfig:
+    """A second; the figures mean nothing."""
+    return BenchIndexConfig(vectors="", sizes=(3000,), index="ivf_pq", queries=100, repeats=1)
+
+
+PRESETS = {"tiny": tiny, "text": BenchIndexConfig}
+
+
+def run(config: BenchIndexConfig) -> dict[str, Any]:
+    """The figures of each size, by size."""
+    faiss.omp_set_num_threads(config.threads or os.cpu_count() or 1)
+    source_ND = source_vectors(config.vectors)
+    mixture = TextLike.fit(source_ND, clusters=config.clusters)
+    logger.info("encoded rows=%d %s", len(source_ND), likeness(source_ND))
+    alike = likeness(mixture.draw(len(source_ND), seed=9))
+    logger.info("drawn as many, clusters=%d %s", mixture.clusters, alike)
+    return {str(size): figures(mixture, size, config) for size in config.sizes}
+
+
+def source_vectors(path: str) -> Floats:
+    """The encoded texts, or a stand-in for tests."""
+    if not path:
+        random = np.random.default_rng(0)
+        noise = random.normal(size=(1000, 32)) + 2 * np.repeat(random.normal(size=(20, 32)), 50, 0)
+        return (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
+    if not Path(path).is_file():
+        raise DataError(f"vectors={path} is missing: it must be an .npy of encoded texts, [N, D]")
+    vectors_ND: Floats = np.load(path)
+    length_N = np.linalg.norm(vectors_ND, axis=-1)
+    if vectors_ND.ndim != 2 or vectors_ND.dtype != np.float32 or abs(length_N - 1).max() > 0.01:
+        raise DataError(f"vectors={path} must be float32 [N, D] with rows of length 1")
+    return vectors_ND
+
+
+def figures(mixture: TextLike, size: int, config: BenchIndexConfig) -> dict[str, Any]:
+    documents_ID = mixture.draw(size, seed=1)
+    tuned_QD, fresh_QD = mixture.draw(config.queries, seed=2), mixture.draw(config.queries, seed=3)
+    logger.info("documents=%d %s", size, likeness(documents_ID, sample=500))
+    kind = choose_kind(size) if config.index == "auto" else config.index
+    index, build_s = timed(ItemIndex.build, documents_ID, kind)
+    tuning, tune_s = timed(tune, index, tuned_QD, recall=config.recall)
+    logger.info(
+        "documents=%d kind=%s build_s=%.1f tune_s=%.1f %s", size, kind, build_s, tune_s, tuning
+    )
+    exact = faiss.IndexFlatIP(documents_ID.shape[1])
+    exact.add(documents_ID)
+    sides: dict[str, Search] = {
+        "exact": lambda queries_QD: exact.search(queries_QD, TUNED_K),
+        "ours": lambda queries_QD: index.search(queries_QD, TUNED_K),
+    }
+    qps = rates(sides, fresh_QD, config.repeats)
+    found, truth = sides["ours"](fresh_QD)[1], sides["exact"](fresh_QD)[1]
+    result = {
+        "ratio": round(qps["ours"] / qps["exact"], 2),
+        f"recall_at_{TUNED_K}": round(float(shares_found(found, truth).mean()), 4),
+        "kind": kind,
+        "parameter": index.effort.named(kind),
+        "qps": round(qps["ours"], 1),
+        "exact_qps": round(qps["exact"], 1),
+        "p50_ms": p50_ms(sides["ours"], fresh_QD[:200]),
+        "exact_p50_ms": p50_ms(sides["exact"], fresh_QD[:20]),
+        "build_s": round(build_s, 1),
+        "tune_s": round(tune_s, 1),
+    }
+    logger.info("documents=%d %s", size, result)
+    return result
+
+
+def rates(sides: dict[str, Search], queries_QD: Floats, repeats: int) -> dict[str, float]:
+    """Queries/s of each side, all in one call, timed in turn: what else runs here slows both."""
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, search in sides.items():
+            spent[name].append(timed(search, queries_QD)[1])
+    return {name: len(queries_QD) / statistics.median(times) for name, times in spent.items()}
+
+
+def p50_ms(search: Search, queries_QD: Floats) -> float:
+    """Median milliseconds of one query at a time."""
+    spent = [timed(search, query_D[None])[1] for query_D in queries_QD]
+    return round(1000 * statistics.median(spent), 2)
+
+
+def timed(work: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[Any, float]:
+    """What the work returns, and the seconds it took."""
+    started = time.perf_counter()
+    return work(*arguments, **named), time.perf_counter() - started
+
+
+def main(argv: list[str] | None = None) -> None:
+    job_main(run, PRESETS, __doc__, argv, default="text")
+
+
+if __name__ == "__main__":
+    main()
