@@ -17,6 +17,7 @@ def vectors():
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq", "flat"])
 def test_two_workers_build_what_one_process_builds(kind, vectors, ray_cluster):
     ids = np.arange(5000, 6200)

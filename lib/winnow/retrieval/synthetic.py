@@ -10,7 +10,10 @@ along which directions each spreads, and how the rest is correlated. A drawn vec
     centre of a cluster + spread along the cluster's R main directions + correlated rest,
 
 scaled to length 1. `likeness` puts numbers on how near it comes. Left out: the fine structure
-inside a cluster, such as passages of one text that repeat each other.
+inside a cluster, such as passages of one text that repeat each other. What that is worth, measured
+on 17,678 passages and claims of SciFact and as many drawn vectors: for a recall@100 of .95 an IVF
+index reads 69 of 427 lists of the texts and 40 to 47 of the drawn (64, 256, 1024 clusters); a
+graph walks with 58 candidates through the texts and 61 to 65 through the drawn.
 """
 
 from collections.abc import Iterator
