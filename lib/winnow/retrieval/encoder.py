@@ -179,7 +179,7 @@ def find_encoder(name: str) -> Path:
 def has_fast_bfloat16() -> bool:
     """Whether products of bfloat16 matrices are faster than those of float32 here."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

@@ -114,7 +114,7 @@ def _modules(folder: Path) -> dict[str, str]:
 
 def _pooling(path: Path) -> Pooling:
     config = _read_json(path)
-    mode = config.get("pooling_mode")
+    mode: Any = config.get("pooling_mode")
     if mode is None:
         modes = [SPELLINGS[key] for key, on in config.items() if key in SPELLINGS and on]
         mode = modes[0] if len(modes) == 1 else modes

@@ -176,4 +176,5 @@ def _counts(
 
 def _filled(codes: NDArray[np.integer[Any]], width: int) -> Rows:
     """The codes, and the first of them again up to `width`."""
-    return np.concatenate([codes, np.full(width - len(codes), codes[0])]).astype(np.int64)
+    filled: Rows = np.concatenate([codes, np.full(width - len(codes), codes[0])]).astype(np.int64)
+    return filled

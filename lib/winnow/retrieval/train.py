@@ -227,7 +227,7 @@ def _optimize(
     query = CachedVectors(encoder, texts.query_tokens, step.query_B, **cache)
     loss_B = _loss(config, query.vectors, gather_rows(text.vectors), step)
     state.optimizer.zero_grad()
-    (loss_B.sum() / step.size).backward()
+    (loss_B.sum() / step.size).backward()  # type: ignore[no-untyped-call]
     query.backward()
     text.backward()
     sum_gradients(encoder.model)
