@@ -87,7 +87,6 @@ def run(config: TrainEncoderConfig) -> dict[str, Any]:
     checkpoint = fit(
         train_loop, {"config": config}, config, name=config.run_name(), use_gpu=config.use_gpu
     ).checkpoint
-    torch.set_num_threads(config.cpus_per_worker)
     experiment = EncoderExperiment(config)
     with (
         checkpoint.as_directory() as folder,

@@ -83,7 +83,8 @@ class ShardEncoder:
     """One encoder and the collection it reads; Ray Data makes and calls it."""
 
     def __init__(self, config: EncodeCorpusConfig) -> None:
-        torch.set_num_threads(config.cpus_per_worker)
+        if config.workers[1]:  # a process of its own; in the caller's this is not ours to say
+            torch.set_num_threads(config.cpus_per_worker)
         self._collection = Collection.open(config.collection)
         self._encoder = TextEncoder.load(find_encoder(config.model), precision=config.precision)
         if config.use_gpu:

@@ -1,0 +1,184 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from winnow.artifact import create_artifact
+from winnow.data.collection import Collection
+from winnow.retrieval.encoder import TextEncoder
+from winnow.retrieval.experiment import EncoderConfig, EncoderExperiment
+from winnow.retrieval.instances import Instances, TrainingTexts, number_of_steps, steps
+from winnow.retrieval.mixing import MixConfig
+from winnow.retrieval.tiny_encoder import make_tiny_encoder
+from winnow.retrieval.token_lists import TokenLists
+from winnow.retrieval.train import MEASURE, EncoderTrainConfig, read_checkpoint
+
+TOPICS = ["moon", "rain", "tide", "harbour", "night", "hill", "road", "bread", "glass", "wool"]
+OTHER_WORDS = dict(
+    zip(TOPICS, ["la", "re", "mi", "fa", "so", "ti", "do", "ka", "ne", "zu"], strict=True)
+)
+
+
+def small_collection():
+    """Forty documents, each about the two topics of a query, in other words."""
+    documents = [(a, b) for a in TOPICS for b in TOPICS if a < b][:40]
+    ids = [str(at) for at in range(len(documents))]
+    texts = [f"{OTHER_WORDS[b]} and {OTHER_WORDS[a]}" for a, b in documents]
+    queries = {"id": ids, "text": [f"{a} {b}" for a, b in documents]}
+    split = ["train" if at % 4 else "test" for at in range(len(ids))]
+    qrels = {"split": split, "query": ids, "document": ids, "relevance": [1] * len(ids)}
+    return Collection.of({"id": ids, "title": [""] * len(ids), "text": texts}, queries, qrels)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("collection")
+    collection = small_collection()
+    with create_artifact(folder / "collection", "collection", config={}) as draft:
+        collection.save(draft.path)
+    make_tiny_encoder(folder / "model", collection.document_texts() + TOPICS)
+    return EncoderConfig(
+        collection=str(folder / "collection"),
+        model=str(folder / "model"),
+        negatives=MixConfig(mode="none"),
+        train=EncoderTrainConfig(
+            epochs=4, batch_size=8, lr=5e-3, temperature=0.1, precision="float32", patience=9
+        ),
+        valid_share=0.2,
+    )
+
+
+def train(config, tmp_path, *, resume=None, stop_after=None):
+    """All reported metrics; checkpoints lie in folders named after their number."""
+    metrics = []
+
+    def report(measured, save):
+        metrics.append(measured)
+        folder = tmp_path / str(len(metrics))
+        folder.mkdir(parents=True)
+        save(folder)
+        if stop_after == len(metrics):
+            raise InterruptedError
+
+    experiment = EncoderExperiment(config)
+    try:
+        experiment.train(report, resume)
+    except InterruptedError:
+        return metrics, None
+    return metrics, read_checkpoint(folder_of(tmp_path, len(metrics)))
+
+
+def folder_of(tmp_path, number):
+    return tmp_path / str(number)
+
+
+def test_training_learns_and_keeps_the_best_weights(config, tmp_path):
+    metrics, last = train(config, tmp_path)
+    assert metrics[0]["epoch"] == 0  # the encoder as it was
+    assert len(metrics) == 5
+    assert last["losses"][-1] < last["losses"][0]
+    best = max(measured[MEASURE] for measured in metrics)
+    assert last["best"] == best > metrics[0][MEASURE]
+    experiment = EncoderExperiment(config)
+    experiment.encoder.model.load_state_dict(last["best_weights"])
+    experiment.encoder.save(tmp_path)
+    again = TextEncoder.load(tmp_path)
+    assert experiment.measure(again, "test").means()["queries"] == 10
+
+
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(config, tmp_path):
+    dropout = replace(config, train=replace(config.train, dropout=0.2, check_steps=2))
+    _, whole = train(dropout, tmp_path / "whole")
+    train(dropout, tmp_path / "killed", stop_after=4)
+    resumed = folder_of(tmp_path / "killed", 4)
+    assert read_checkpoint(resumed)["step"] > 0  # in the middle of an epoch
+    _, parts = train(dropout, tmp_path / "again", resume=resumed)
+    assert parts["losses"] == whole["losses"]
+    for name, weight in whole["model"].items():
+        assert torch.equal(parts["model"][name], weight), name
+
+
+def test_patience_ends_training(config, tmp_path):
+    still = replace(config, train=replace(config.train, lr=1e-12, patience=1, epochs=9))
+    metrics, _ = train(still, tmp_path)
+    assert len(metrics) == 2  # the encoder as it was, and one check that is no better
+
+
+def texts_of(ids, digests, known):
+    tokens = TokenLists.of([[1]] * len(ids))
+    query, code = (np.array(side, np.int64) for side in zip(*known, strict=True))
+    return TrainingTexts.of(tokens, tokens, digests, query, code)
+
+
+def test_copies_are_one_column_and_known_positives_are_no_negatives():
+    # texts 1 and 3 are copies; query 0 likes 0 and 1, query 1 likes 2
+    texts = texts_of(range(5), ["a", "b", "c", "b", "e"], [(0, 0), (0, 1), (1, 2)])
+    instances = Instances(np.array([0, 1]), np.array([0, 2]), np.array([[3, 4], [3, -1]]))
+    (step,) = steps(instances, texts, batch_size=2, rank=0, processes=1, in_batch=True)
+    assert len(step.code_U) == 4  # a, b, c, e
+    names = np.array(list("abcbe"))[step.code_U].tolist()
+    counted = [{n for n, c in zip(names, row, strict=True) if c} for row in step.counts_BU]
+    assert counted == [{"c", "e"}, {"a", "b", "e"}]
+    assert [names[at] for at in step.target_B] == ["a", "c"]
+
+
+def test_only_own_negatives_count_where_others_are_not_wanted():
+    texts = texts_of(range(5), list("abcde"), [(0, 0), (1, 1)])
+    instances = Instances(np.array([0, 1]), np.array([0, 1]), np.array([[2], [4]]))
+
+    def counted(**how):
+        (step,) = steps(instances, texts, batch_size=2, rank=0, processes=1, **how)
+        return [set(step.code_U[row].tolist()) for row in step.counts_BU]
+
+    assert counted(in_batch=True) == [{1, 2, 4}, {0, 2, 4}]
+    assert counted(in_batch=False) == [{2}, {4}]
+    assert counted(in_batch=True, own_only_from=4) == [{1, 2}, {0, 2, 4}]
+
+
+def test_any_number_of_processes_sees_the_same_global_batch():
+    draw = np.random.default_rng(0)
+    texts = texts_of(range(30), [str(at % 25) for at in range(30)], [(at, at) for at in range(12)])
+    instances = Instances(np.arange(12), np.arange(12), draw.integers(0, 30, (12, 3)))
+
+    def columns(processes):
+        found = []
+        for rank in range(processes):
+            how = {"batch_size": 6, "rank": rank, "processes": processes, "in_batch": True}
+            for step in steps(instances, texts, **how):
+                group = texts.group_C[step.code_U]
+                assert (np.diff(group) > 0).all()
+                own = step.own_code_T
+                assert set(own) <= set(np.append(instances.positive_P, instances.negative_PN))
+                for b, query in enumerate(step.query_B):
+                    found.append((query, tuple(group), tuple(step.counts_BU[b]), step.target_B[b]))
+        return sorted(found)
+
+    assert columns(1) == columns(2) == columns(3)
+    assert number_of_steps(12, 5, 3) == 2
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"epochs": 0}, "epochs must be positive, got 0"),
+        ({"temperature": 0.0}, "temperature must be positive"),
+        ({"dropout": 1.5}, r"dropout must be in \[0, 1\], got 1.5"),
+    ],
+)
+def test_settings_that_make_no_sense(bad, said):
+    with pytest.raises(ValueError, match=said):
+        EncoderTrainConfig(**bad)
+
+
+def test_experiments_that_make_no_sense(config):
+    with pytest.raises(ValueError, match="valid_share must be above 0 and below 1"):
+        replace(config, valid_share=1.0)
+    with pytest.raises(ValueError, match=r"both teacher and train\.distil"):
+        replace(config, teacher="x")
+
+
+def test_a_teacher_is_distilled(config, tmp_path):
+    taught = replace(config, teacher=config.model, train=replace(config.train, distil=1.0))
+    _, last = train(taught, tmp_path)
+    assert last["losses"][-1] == pytest.approx(0, abs=1e-6)  # no negatives: nothing to compare
