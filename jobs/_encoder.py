@@ -22,6 +22,8 @@ from winnow.retrieval.train import MEASURE, read_checkpoint
 logger = logging.getLogger("winnow.train_retriever")
 
 PLACES = ("collection", "mined", "output")
+LOSSES_KEPT = 100
+"""Points of the loss curve that the manifest records, about."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +104,7 @@ def run(config: TrainEncoderConfig) -> dict[str, Any]:
             "valid": trained["best"],
             "epochs": trained["epoch"],
             "steps": len(trained["losses"]),
-            "loss": trained["losses"][-1],
+            "losses": trained["losses"][:: max(len(trained["losses"]) // LOSSES_KEPT, 1)],
             "seconds": time.perf_counter() - started,
         }
     discard(config, checkpoint)
