@@ -83,7 +83,7 @@ class Step:
     code_U: Rows
     """Text code of each column."""
     own_code_T: Rows
-    """Texts that this process encodes, padded with its first one to every process' number."""
+    """Texts that this process encodes, filled up to the number of every other process."""
     gathered_U: Rows
     """Where each column is among the texts of all processes in rank order."""
     target_B: Rows
@@ -109,38 +109,36 @@ def steps(
     """The steps of an epoch from number `first` on; the global batches are the same for any number
     of processes.
 
-    The last batch holds what is left, in equal shares; fewer instances than processes are left
-    out.
+    The last batch holds what is left; a process may have no instance of it.
 
     Args:
         in_batch: whether other instances' candidates are negatives too.
         own_only_from: texts with this code or a higher one are negatives of their own instance
             alone (LLM-written texts are off topic for every other query).
     """
-    for number in range(first, number_of_steps(len(instances), batch_size, processes)):
+    for number in range(first, number_of_steps(len(instances), batch_size)):
         start = number * batch_size
-        share = min(batch_size, len(instances) - start) // processes
-        size = share * processes
-        candidate_AG = np.column_stack([instances.positive_P, instances.negative_PN])
-        candidate_AG = candidate_AG[start : start + size]
-        own_R = [np.unique(part[part >= 0]) for part in np.split(candidate_AG, processes)]
+        at_A = np.arange(start, min(start + batch_size, len(instances)))
+        candidate_AG = np.column_stack([instances.positive_P[at_A], instances.negative_PN[at_A]])
+        bounds = np.linspace(0, len(at_A), processes + 1).astype(int)
+        parts = np.split(candidate_AG, bounds[1:-1])
+        own_R = [np.unique(part[part >= 0]) for part in parts]
         width = max(map(len, own_R))
-        gathered = np.concatenate([_filled(codes, width) for codes in own_R])
+        gathered = np.concatenate([_filled(codes, width, candidate_AG[0, 0]) for codes in own_R])
         # Copies of a text are one column: its first.
         group, gathered_U = np.unique(texts.group_C[gathered], return_index=True)
         code_U = gathered[gathered_U]
-        mine = slice(start + rank * share, start + (rank + 1) * share)
-        query_B = instances.query_P[mine]
-        candidate_BG = candidate_AG[rank * share : (rank + 1) * share]
+        mine = at_A[bounds[rank] : bounds[rank + 1]]
+        query_B, candidate_BG = instances.query_P[mine], parts[rank]
         column_BG = np.searchsorted(group, texts.group_C[candidate_BG])
         column_BG = np.where(candidate_BG >= 0, column_BG, NONE)
         counts_BU = _counts(column_BG, code_U, in_batch, own_only_from)
         counts_BU &= ~texts.is_known(query_B, code_U)
         yield Step(
-            size=size,
+            size=len(at_A),
             query_B=query_B,
             code_U=code_U,
-            own_code_T=_filled(own_R[rank], width),
+            own_code_T=_filled(own_R[rank], width, candidate_AG[0, 0]),
             gathered_U=gathered_U,
             target_B=column_BG[:, 0],
             column_BG=column_BG,
@@ -149,15 +147,9 @@ def steps(
         )
 
 
-def number_of_steps(instances: int, batch_size: int, processes: int) -> int:
-    """Optimizer steps of an epoch of so many instances.
-
-    Example:
-        >>> number_of_steps(9, 4, 1), number_of_steps(9, 4, 2)
-        (3, 2)
-    """
-    whole, rest = divmod(instances, batch_size)
-    return whole + (rest >= processes)
+def number_of_steps(instances: int, batch_size: int) -> int:
+    """Optimizer steps of an epoch of so many instances; the last one may hold fewer."""
+    return -(-instances // batch_size)
 
 
 def _counts(
@@ -174,7 +166,7 @@ def _counts(
     return own_BU | (code_U < own_only_from)
 
 
-def _filled(codes: NDArray[np.integer[Any]], width: int) -> Rows:
-    """The codes, and the first of them again up to `width`."""
-    filled: Rows = np.concatenate([codes, np.full(width - len(codes), codes[0])]).astype(np.int64)
+def _filled(codes: NDArray[np.integer[Any]], width: int, spare: int) -> Rows:
+    """The codes, and the spare one up to `width`: all processes gather equally many."""
+    filled: Rows = np.concatenate([codes, np.full(width - len(codes), spare)]).astype(np.int64)
     return filled

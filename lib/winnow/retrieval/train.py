@@ -188,7 +188,7 @@ def _go_on(
     started, losses = time.perf_counter(), []
     rank, processes = place()
     instances = epoch_instances(state.epoch)
-    total = number_of_steps(len(instances), config.batch_size, processes)
+    total = number_of_steps(len(instances), config.batch_size)
     for step in steps(
         instances,
         texts,
