@@ -9,7 +9,7 @@ from winnow.data.text import copy_similarity
         ("A quiet harbour", "a  QUIET\nharbour ", 1.0),
         ("abcdefghij", "abcdefghix", 5 / 7),  # one letter is one gram of six, at the end
         ("abc", "abc", 1.0),
-        ("abc", "abd", 0.0),  # shorter than a gram
+        ("abc", "abz", 0.0),  # shorter than a gram
         ("", "", 1.0),
         ("", "abc", 0.0),
     ],
