@@ -20,7 +20,6 @@ from jobs.encode_corpus import EncodeCorpusConfig, corpus_vectors, read_vectors
 from winnow.artifact import create_artifact, open_artifact, up_to_date
 from winnow.config import job_main
 from winnow.data.collection import Collection
-from winnow.errors import ArtifactError
 from winnow.llm.request import model_digest
 from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.retrieval.llm_inputs import scifact_inputs
@@ -85,10 +84,7 @@ PRESETS = {"scifact": scifact, "tiny": tiny, "movielens_1m": movielens_1m}
 def run(config: MineNegativesConfig) -> dict[str, Any]:
     """Encode, mine, filter and write; returns the counters that the manifest records."""
     started = time.perf_counter()
-    try:
-        folder = find_encoder(config.model)
-    except ValueError as error:
-        raise ArtifactError(str(error)) from error
+    folder = find_encoder(config.model)
     vectors = corpus_vectors(
         EncodeCorpusConfig(
             collection=config.collection,

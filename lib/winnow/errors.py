@@ -3,6 +3,7 @@
 WinnowError
 ├── ArtifactError    an artifact is missing, of another kind, or does not match its manifest
 ├── DataError        raw data cannot be read, or too much of it is bad
+├── EncoderError     a text encoder is missing or cannot be used
 ├── GenerationError  the LLM engine did not produce what the job needs
 └── RegressionError  a trained model is worse than the one that it started from
 
@@ -10,7 +11,14 @@ A value that a caller passed wrongly is a plain `ValueError`. Each type takes on
 it survives pickling between Ray processes.
 """
 
-__all__ = ["ArtifactError", "DataError", "GenerationError", "RegressionError", "WinnowError"]
+__all__ = [
+    "ArtifactError",
+    "DataError",
+    "EncoderError",
+    "GenerationError",
+    "RegressionError",
+    "WinnowError",
+]
 
 
 class WinnowError(Exception):
@@ -23,6 +31,10 @@ class ArtifactError(WinnowError):
 
 class DataError(WinnowError):
     """Raw data cannot be read, or more of it is bad than is allowed."""
+
+
+class EncoderError(WinnowError):
+    """A text encoder is missing, or its files say what this cannot do."""
 
 
 class GenerationError(WinnowError):

@@ -7,7 +7,7 @@ import pytest
 from winnow.artifact import create_artifact
 from winnow.data.collection import Collection, text_digest
 from winnow.data.raw import Rejected
-from winnow.errors import ArtifactError
+from winnow.errors import ArtifactError, DataError
 
 DOCUMENTS = {
     "id": ["d0", "d1", "d2", "d3"],
@@ -61,7 +61,7 @@ def test_a_split_in_which_nothing_is_relevant_has_no_queries():
 
 def test_the_splits_are_named():
     assert collection().splits() == ["test", "train"]
-    with pytest.raises(ValueError, match="no split 'dev'; there are test, train"):
+    with pytest.raises(DataError, match="no split 'dev'; there are test, train"):
         collection().judged("dev")
 
 

@@ -6,6 +6,7 @@ import pytest
 from jobs import evaluate_retriever
 from winnow.artifact import create_artifact, open_artifact
 from winnow.data.collection import Collection
+from winnow.errors import DataError
 from winnow.retrieval.tiny_encoder import make_tiny_encoder
 
 TEXTS = ["the moon pulls the sea", "rain on the hills", "tides at night", "a quiet harbour"]
@@ -41,5 +42,5 @@ def test_an_encoder_is_measured_beside_bm25_and_both_fused(config, tmp_path):
 
 
 def test_a_split_that_is_not_there(config):
-    with pytest.raises(ValueError, match="no split 'dev'; there are test"):
+    with pytest.raises(DataError, match="no split 'dev'; there are test"):
         evaluate_retriever.run(replace(config, split="dev"))

@@ -12,7 +12,7 @@ import pytest
 from jobs import mine_negatives
 from winnow.artifact import create_artifact
 from winnow.data.collection import Collection
-from winnow.errors import ArtifactError
+from winnow.errors import EncoderError
 from winnow.llm.generation import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.inputs import TableSource
 from winnow.llm.registry import TASKS
@@ -144,5 +144,5 @@ def test_answers_of_an_llm_join_and_are_mixed(folder):
 
 
 def test_an_encoder_that_is_nowhere_is_one_clear_error(folder):
-    with pytest.raises(ArtifactError, match="/nowhere is neither a folder here"):
+    with pytest.raises(EncoderError, match="/nowhere is neither a folder here"):
         mine_negatives.run(replace(config_of(folder), model="/nowhere"))

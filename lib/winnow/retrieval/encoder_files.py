@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from winnow.errors import EncoderError
+
 __all__ = ["EncoderSettings", "Pooling"]
 
 Pooling = Literal["mean", "cls", "max", "lasttoken"]
@@ -50,7 +52,7 @@ class EncoderSettings:
         """The settings of a directory; `most_tokens` is what its weights and tokenizer allow.
 
         Raises:
-            ValueError: a module or a pooling that is not one of ours; the message names the file.
+            EncoderError: a module or a pooling that is not one of ours; the message names the file.
         """
         prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
         document = next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), "")
@@ -101,14 +103,14 @@ def _modules(folder: Path) -> dict[str, str]:
     for module in json.loads((folder / "modules.json").read_text()):
         name = str(module["type"]).rpartition(".")[2]
         if name not in KNOWN_MODULES:
-            raise ValueError(
+            raise EncoderError(
                 f"{folder / 'modules.json'} has a module {name}; encoders of "
                 f"{', '.join(KNOWN_MODULES)} can be used"
             )
         found[name] = str(module["path"])
     missing = [name for name in KNOWN_MODULES[:2] if name not in found]
     if missing:
-        raise ValueError(f"{folder / 'modules.json'} has no module {missing[0]}")
+        raise EncoderError(f"{folder / 'modules.json'} has no module {missing[0]}")
     return found
 
 
@@ -119,9 +121,9 @@ def _pooling(path: Path) -> Pooling:
         modes = [SPELLINGS[key] for key, on in config.items() if key in SPELLINGS and on]
         mode = modes[0] if len(modes) == 1 else modes
     if mode not in get_args(Pooling):
-        raise ValueError(f"{path}: pooling {mode} is not one of {', '.join(get_args(Pooling))}")
+        raise EncoderError(f"{path}: pooling {mode} is not one of {', '.join(get_args(Pooling))}")
     if config.get("include_prompt", True) is False:
-        raise ValueError(f"{path}: pooling without the prompt's tokens is not supported")
+        raise EncoderError(f"{path}: pooling without the prompt's tokens is not supported")
     return mode  # type: ignore[no-any-return]
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from winnow.artifact import Artifact, open_artifact
 from winnow.config import canonical_json
 from winnow.data.collection import Collection, Judgements, text_digest
+from winnow.errors import DataError
+from winnow.llm.request import model_digest
 from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.retrieval.evaluate import DEPTH, Measured, exact_search, measure
 from winnow.retrieval.instances import Instances, TrainingTexts
@@ -67,6 +69,9 @@ class EncoderConfig:
         """What decides the result beside the artifacts that it is made from."""
         names = EncoderConfig.__dataclass_fields__.keys() - {"collection", "mined"}
         content = asdict(self)
+        # By content: another encoder may come to lie where this one did.
+        for name in ("model", "teacher"):
+            content[name] = model_digest(find_encoder(content[name])) if content[name] else ""
         return {name: content[name] for name in sorted(names)}
 
     def parents(self) -> dict[str, Artifact]:
@@ -103,7 +108,7 @@ class EncoderExperiment:
         at_Q = np.random.default_rng(config.train.seed).permutation(len(judged))
         held = max(int(len(judged) * config.valid_share), 1)
         if held == len(judged):
-            raise ValueError(
+            raise DataError(
                 f"split {config.split} has {len(judged)} queries with a relevant document; "
                 "training needs two, one of them to validate on"
             )

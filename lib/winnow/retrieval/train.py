@@ -52,7 +52,8 @@ class EncoderTrainConfig:
     epochs: int = 10
     """Most passes over the instances; the learning rate falls to 0 over all of them."""
     batch_size: int = 64
-    """Queries of an optimizer step over all processes, each with an equal share."""
+    """Queries of an optimizer step over all processes, each with an equal share, if that
+    goes."""
     lr: float = 2e-5
     warmup: float = 0.1
     """Share of all steps over which the learning rate rises."""
@@ -68,8 +69,7 @@ class EncoderTrainConfig:
     dropout: float = 0.0
     """Of all of the encoder's dropout layers."""
     distil: float = 0.0
-    """Weight of the scorer's opinion (the scores in the negatives table) beside the labels; 0 to
-    1."""
+    """Weight of the teacher's opinion beside the labels, 0 to 1."""
     teacher_temperature: float = 0.02
     precision: Precision = "auto"
     """Of the matrix products; weights are float32. `auto` is bfloat16 where that is fast."""
