@@ -5,7 +5,8 @@ WinnowError
 ├── DataError        raw data cannot be read, or too much of it is bad
 ├── EncoderError     a text encoder is missing or cannot be used
 ├── GenerationError  the LLM engine did not produce what the job needs
-└── RegressionError  a trained model is worse than the one that it started from
+├── RegressionError  a trained model is worse than the one that it started from
+└── StoreError       the store of live events cannot be reached or refuses
 
 A value that a caller passed wrongly is a plain `ValueError`. Each type takes one message, so
 it survives pickling between Ray processes.
@@ -17,6 +18,7 @@ __all__ = [
     "EncoderError",
     "GenerationError",
     "RegressionError",
+    "StoreError",
     "WinnowError",
 ]
 
@@ -43,3 +45,7 @@ class GenerationError(WinnowError):
 
 class RegressionError(WinnowError):
     """A trained model is worse than the one that it started from."""
+
+
+class StoreError(WinnowError):
+    """The store of live events cannot be reached or refuses; trying again later may work."""

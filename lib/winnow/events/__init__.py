@@ -1,0 +1,6 @@
+"""The online store behind `POST /events`: live events by user, in one file or in Redis."""
+
+from winnow.events.sqlite import SqliteEvents
+from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event, EventStore
+
+__all__ = ["FORGET_S", "KEEP", "REMEMBER_S", "Event", "EventStore", "SqliteEvents"]

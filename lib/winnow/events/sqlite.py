@@ -1,0 +1,147 @@
+"""The embedded store: one file that all replicas on a machine share.
+
+It is durable and read in tens of microseconds. It does not grow for ever: each append removes a
+little more than it adds of what is too old, so the file is as large as a day's events and KEEP
+events of every user of the last 30 days.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from winnow.errors import StoreError
+from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
+
+__all__ = ["SqliteEvents"]
+
+BUSY_S = 5.0
+"""How long a writer waits for the writers of other processes; readers wait for nobody."""
+
+SWEEP = 100
+"""Rows that an append looks at, beyond as many as it brings, to find some that are too old."""
+
+TABLE = """
+create table if not exists events (
+    sequence integer primary key,
+    event_id text not null unique,
+    user_id text not null,
+    item_id text not null,
+    kind text not null
+)"""
+# with all that a read wants, so that it takes one walk and not a look-up for each event
+INDEX = (
+    "create index if not exists whole_by_user"
+    " on events (user_id, sequence, event_id, item_id, kind)"
+)
+
+INSERT = (
+    "insert or ignore into events (event_id, user_id, item_id, kind, at) values (?, ?, ?, ?, ?)"
+)
+RECENT = (
+    "select event_id, item_id, kind from events where user_id = ? order by sequence desc limit ?"
+)
+# from the oldest on, as far as the limit: a user with a million events costs no more than others
+PRUNE = (
+    "delete from events where at < ? and sequence in"
+    " (select sequence from events where user_id = ? order by sequence limit ?)"
+    " and sequence <="
+    " (select sequence from events where user_id = ? order by sequence desc limit 1 offset ?)"
+)
+SWEEP_OLD = (
+    "delete from events where at < ? and sequence in"
+    " (select sequence from events order by sequence limit ?)"
+)
+
+
+class SqliteEvents:
+    """Events in one SQLite file; safe for many threads and processes of one machine.
+
+    Example:
+        >>> store = SqliteEvents(":memory:")
+        >>> store.append([Event("e1", "u1", "i9", "like"), Event("e1", "u1", "i9", "like")])
+        1
+        >>> [event.item_id for event in store.recent("u1")]
+        ['i9']
+    """
+
+    def __init__(self, path: str | Path, *, keep: int = KEEP) -> None:
+        """`keep`: how many events of a user `recent` returns.
+
+        Raises:
+            StoreError: the file cannot be made, or is no SQLite file.
+        """
+        self._path = str(path)
+        self._keep = keep
+        with self._errors():
+            if self._path != ":memory:":
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._writer = self._connect()
+            self._write_lock = self._read_lock = threading.Lock()
+            self._reader = self._writer
+            self._prepare()
+            if self._path != ":memory:":  # readers wait neither for a write nor behind its lock
+                self._reader, self._read_lock = self._connect(), threading.Lock()
+
+    def append(self, events: Sequence[Event]) -> int:
+        now = int(time.time())
+        with self._transaction() as db:
+            before = db.total_changes
+            db.executemany(INSERT, [(*event, now) for event in events])
+            new = db.total_changes - before
+            budget = SWEEP + 2 * len(events)
+            for user in {event.user_id for event in events}:
+                db.execute(PRUNE, (now - REMEMBER_S, user, budget, user, self._keep))
+            db.execute(SWEEP_OLD, (now - FORGET_S, budget))
+        return new
+
+    def recent(self, user_id: str) -> list[Event]:
+        with self._errors(), self._read_lock:
+            rows = self._reader.execute(RECENT, (user_id, self._keep)).fetchall()
+        return [Event(event_id, user_id, item, kind) for event_id, item, kind in reversed(rows)]
+
+    def ping(self) -> None:
+        with self._errors(), self._read_lock:
+            self._reader.execute("select 1 from events limit 1").fetchone()
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            self._path, timeout=BUSY_S, check_same_thread=False, isolation_level=None
+        )
+        db.execute("pragma synchronous = normal")  # what is written outlives a killed process
+        return db
+
+    def _prepare(self) -> None:
+        self._writer.execute("pragma journal_mode = wal")  # readers do not wait for a writer
+        with self._transaction() as db:
+            db.execute(TABLE)
+            db.execute(INDEX)
+            columns = {row[1] for row in db.execute("pragma table_info(events)")}
+            if "at" not in columns:  # a new file, or one from before events were ever removed
+                born = int(time.time())
+                db.execute(f"alter table events add column at integer not null default {born}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is done inside, or nothing; waits for other writers at the start only."""
+        with self._errors(), self._write_lock:
+            self._writer.execute("begin immediate")
+            try:
+                yield self._writer
+            except BaseException:
+                self._writer.execute("rollback")
+                raise
+            self._writer.execute("commit")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the event store {self._path} does not work: {error}") from error
