@@ -33,7 +33,7 @@ def local() -> BundleConfig:
 
 def tiny() -> BundleConfig:
     """A handful of candidates a stage, for catalogues of a hundred items."""
-    small = CascadeConfig(num_recalled=40, num_popular=10, num_reranked=20, max_k=20)
+    small = CascadeConfig(num_candidates=40, num_popular=10, num_reranked=20, max_k=20)
     return BundleConfig(cascade=small)
 
 

@@ -81,8 +81,8 @@ class FusedGraph:
 
     async def run(self, query: Query) -> tuple[Candidates, dict[str, float]]:
         loop = asyncio.get_running_loop()
-        (found,), spent_ms = await loop.run_in_executor(self._compute, self._cascade, [query])
-        return found, spent_ms
+        (outcome,) = await loop.run_in_executor(self._compute, self._cascade, [query])
+        return outcome.found, outcome.timings_ms
 
 
 class SplitGraph:

@@ -49,8 +49,8 @@ NUM_POPULAR = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CascadeConfig:
-    num_recalled: int = 200
-    """Candidates from the two-tower index."""
+    num_candidates: int = 200
+    """Candidates in all that go to rank."""
     num_popular: int = 50
     """Candidates from the scenario's most popular items, added behind the others."""
     num_reranked: int = 50
@@ -61,12 +61,12 @@ class CascadeConfig:
     """Most items a request may ask for."""
 
     def __post_init__(self) -> None:
-        if min(self.num_recalled, self.num_popular, self.num_reranked, self.max_k) < 1:
+        if min(self.num_candidates, self.num_popular, self.num_reranked, self.max_k) < 1:
             raise ValueError("CascadeConfig sizes must be positive")
-        if self.num_recalled < self.max_k:
+        if self.num_candidates < self.max_k:
             raise ValueError(
-                f"CascadeConfig.num_recalled must be at least max_k ({self.max_k}), "
-                f"got {self.num_recalled}"
+                f"CascadeConfig.num_candidates must be at least max_k ({self.max_k}), "
+                f"got {self.num_candidates}"
             )
         if not 0 <= self.trade_off <= 1:
             raise ValueError(f"CascadeConfig.trade_off must be in [0, 1], got {self.trade_off}")

@@ -56,17 +56,19 @@ def test_every_stage_keeps_the_candidates(bundle, desk):
 def test_a_batch_answers_like_single_requests(bundle, desk):
     cascade = Cascade(bundle)
     queries = [ask(desk, user_id=f"u{n}", scenario=str(n % 3)) for n in range(8)]
-    together, spent_ms = cascade(queries)
-    assert set(spent_ms) == {"recall", "rank", "rerank"}
-    for query, found in zip(queries, together, strict=True):
-        (alone,), _ = cascade([query])
+    for query, outcome in zip(queries, cascade(queries), strict=True):
+        assert set(outcome.timings_ms) == {"recall", "rank", "rerank"}
+        assert set(outcome.proposed) == {"recall", "rank"}
+        assert outcome.degraded == []
+        found, alone = outcome.found, cascade([query])[0].found
         assert found.item_C.tolist() == alone.item_C.tolist()
         np.testing.assert_allclose(found.score_C, alone.score_C, atol=1e-6)
 
 
 def test_recommended_items_carry_their_provenance(bundle, desk):
     query = ask(desk, k=20)
-    (found,), _ = Cascade(bundle)([query])
+    (outcome,) = Cascade(bundle)([query])
+    found = outcome.found
     answer = desk.answer(query, found)
     assert answer.bundle == bundle.version
     assert len(answer.items) == 20
@@ -127,11 +129,13 @@ def test_a_user_who_saw_everything_gets_nothing(bundle, desk, events):
     store = SqliteEvents(":memory:", keep=1000)
     store.append([Event(i, "greedy", i, "view") for i in ids[:-1]])
     query = ask(Desk(bundle, store), user_id="greedy")
-    (found,), _ = Cascade(bundle)([query])
+    (outcome,) = Cascade(bundle)([query])
+    found = outcome.found
     assert found.item_C.tolist() == [len(ids) - 1]
     store.append([Event(ids[-1], "greedy", ids[-1], "view")])
     query = ask(Desk(bundle, store), user_id="greedy")
-    (found,), _ = Cascade(bundle)([query])
+    (outcome,) = Cascade(bundle)([query])
+    found = outcome.found
     assert found.item_C.tolist() == []
 
 
@@ -186,8 +190,8 @@ def test_the_bundle_names_its_parents(tiny_run, bundle):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_recalled": 0}, "must be positive"),
-        ({"num_recalled": 50, "max_k": 100}, "at least max_k"),
+        ({"num_candidates": 0}, "must be positive"),
+        ({"num_candidates": 50, "max_k": 100}, "at least max_k"),
         ({"trade_off": 1.5}, r"in \[0, 1\]"),
     ],
 )

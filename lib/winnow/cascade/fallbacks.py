@@ -1,0 +1,48 @@
+"""What stands in for a stage that is late, failing or overloaded.
+
+Suffixes: C candidates of one query, I items.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from winnow.bundle import Bundle
+from winnow.cascade.popular import Popular
+from winnow.desk import CHANNELS, Candidates, Query
+
+__all__ = ["Fallbacks"]
+
+POPULAR = CHANNELS.index("popular")
+
+
+class Fallbacks:
+    """One answer a stage from tables alone: microseconds, and nothing that could fail."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._popular = Popular(bundle)
+        self._num_candidates = bundle.cascade.num_candidates
+
+    def recall(self, query: Query) -> Candidates:
+        """The scenario's most popular items that the user has not seen."""
+        item_C = self._popular.unseen(query.scenario, query.seen, self._num_candidates)
+        return Candidates.recalled(item_C, np.full(len(item_C), POPULAR, np.int8))
+
+    def rank(self, query: Query, found: Candidates) -> Candidates:
+        """The order of recall, without scores."""
+        return replace(found, score_C=np.full(len(found.item_C), np.nan, np.float32))
+
+    def rerank(self, query: Query, found: Candidates) -> Candidates:
+        """The order of rank."""
+        return found
+
+    def instead_of(self, stage: str, query: Query, found: Candidates | None) -> Candidates:
+        """The fallback of the stage with that name; recall's needs no candidates."""
+        if found is None:
+            return self.recall(query)
+        others: dict[str, Callable[[Query, Candidates], Candidates]] = {
+            "rank": self.rank,
+            "rerank": self.rerank,
+        }
+        return others[stage](query, found)

@@ -1,0 +1,91 @@
+"""The second stage: every candidate of every query scored in one forward pass.
+
+Suffixes: B queries of a batch, C candidates of one query, N candidates of the whole batch,
+F sparse fields, E dense fields, I items, T history steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.bundle import Bundle
+from winnow.data.batches import HistoryBatch, encode_history
+from winnow.data.dataset import stack_columns
+from winnow.data.schema import Kind
+from winnow.desk import Candidates, Query, check_bundle
+from winnow.ranking.ranker import Ranker
+
+__all__ = ["Rank"]
+
+
+class Rank:
+    """Scores all candidates of all queries in one forward pass and sorts them."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._version = bundle.version
+        self._ranker = Ranker.load(bundle.part("ranker"))
+        self._sparse = _ItemFields(bundle, "sparse", np.int32)
+        self._dense = _ItemFields(bundle, "dense", np.float32)
+        of_items = bundle.schema.select("sparse", ["item"])
+        self._item_sparse_IF = stack_columns(bundle.items, of_items, np.int32)
+
+    def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
+        check_bundle(queries, self._version)
+        sizes = [len(c.item_C) for c in found]
+        item_N = np.concatenate([c.item_C for c in found])
+        sparse_NF = self._sparse.join([q.user_sparse_U for q in queries], sizes, item_N)
+        dense_NE = self._dense.join([q.user_dense_E for q in queries], sizes, item_N)
+        scenario_N = np.repeat([q.scenario for q in queries], sizes)
+        history = self._history(queries, sizes) if self._ranker.history else None
+        score_N = self._ranker.score(sparse_NF, dense_NE, scenario_N, history)
+        ranked, start = [], 0
+        for size, recalled in zip(sizes, found, strict=True):
+            ranked.append(self._sorted(recalled, score_N[start : start + size]))
+            start += size
+        return ranked
+
+    def _history(self, queries: Sequence[Query], sizes: Sequence[int]) -> HistoryBatch:
+        """The latest likes of each query's user, repeated for its candidates."""
+        item_BT = np.full((len(queries), self._ranker.history), -1, np.int32)
+        scenario_BT = item_BT.copy()
+        for row, query in enumerate(queries):
+            latest = query.history[-self._ranker.history :]
+            start = self._ranker.history - len(latest)
+            item_BT[row, start:] = latest
+            scenario_BT[row, start:] = query.history_scenario[-self._ranker.history :]
+        return encode_history(
+            np.repeat(item_BT, sizes, axis=0),
+            np.repeat(scenario_BT, sizes, axis=0),
+            self._item_sparse_IF,
+        )
+
+    def _sorted(self, recalled: Candidates, score_C: NDArray[np.float32]) -> Candidates:
+        order_C = np.argsort(-score_C, kind="stable")  # ties keep the order of recall
+        in_order = replace(recalled, score_C=score_C).take(order_C)
+        return replace(in_order, rank_C=np.arange(len(score_C), dtype=np.int32))
+
+
+class _ItemFields:
+    """Encoded item fields of one kind by item row, to be joined with those of users."""
+
+    def __init__(self, bundle: Bundle, kind: Kind, dtype: type[np.generic]) -> None:
+        order = bundle.schema.select(kind)
+        user_names = bundle.schema.select(kind, ["user"])
+        item_names = bundle.schema.select(kind, ["item"])
+        self._columns = len(order)
+        self._user_at = [order.index(name) for name in user_names]
+        self._item_at = [order.index(name) for name in item_names]
+        self._item_IF = stack_columns(bundle.items, item_names, dtype)
+
+    def join(
+        self, users: Sequence[NDArray[Any]], sizes: Sequence[int], item_N: NDArray[np.int32]
+    ) -> NDArray[Any]:
+        """[N, fields] in schema order: user b's fields on each of its `sizes[b]` candidates."""
+        # context fields, which neither has, stay unknown
+        joined_NF = np.zeros((len(item_N), self._columns), self._item_IF.dtype)
+        joined_NF[:, self._user_at] = np.repeat(np.stack(users), sizes, axis=0)
+        joined_NF[:, self._item_at] = self._item_IF[item_N]
+        return joined_NF
