@@ -1,55 +1,310 @@
+"""What every event store owes, asked of each of them, and what only one of them does."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from winnow.events import Event, SqliteEvents
+from tests.redis_server import RedisServer
+from winnow.errors import StoreError
+from winnow.events import (
+    FORGET_S,
+    KEEP,
+    REMEMBER_S,
+    Event,
+    RedisEvents,
+    SqliteEvents,
+    open_events,
+    sqlite,
+)
+
+WRITER = """
+import sys
+from winnow.events import Event, open_events
+store = open_events(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(store.append([Event(f"e{n}", f"u{n % 5}", "i", "like")]) for n in range(100)))
+"""
+
+
+def likes(user, *items):
+    return [Event(f"{user} likes {item}", user, item, "like") for item in items]
+
+
+def items_of(store, user):
+    return [event.item_id for event in store.recent(user)]
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory):
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request, tmp_path):
+    """Address of an empty store."""
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path}/sub/events.sqlite"
+    server = request.getfixturevalue("redis_server")
+    server.ask("FLUSHALL")
+    return server.url
 
 
 @pytest.fixture
-def store(tmp_path):
-    return SqliteEvents(tmp_path / "sub" / "events.sqlite", keep=3)
+def open_store(url):
+    """Opens the same store again, as another replica does; with `keep`, where it matters."""
+    opened = []
+
+    def open_it(**options):
+        if url.startswith("redis"):
+            opened.append(RedisEvents(url, **options))
+        else:
+            opened.append(SqliteEvents(url.removeprefix("sqlite:"), **options))
+        return opened[-1]
+
+    yield open_it
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store):
+    return open_store(keep=3)
 
 
 def test_events_come_back_oldest_first(store):
     store.append([Event("a", "u", "i1", "like"), Event("b", "u", "i2", "view")])
     store.append([Event("c", "u", "i1", "like")])
-    assert [(e.event_id, e.item_id, e.kind) for e in store.recent("u")] == [
-        ("a", "i1", "like"),
-        ("b", "i2", "view"),
-        ("c", "i1", "like"),
+    assert store.recent("u") == [
+        Event("a", "u", "i1", "like"),
+        Event("b", "u", "i2", "view"),
+        Event("c", "u", "i1", "like"),
     ]
 
 
 def test_the_same_event_id_counts_once(store):
     assert store.append([Event("a", "u", "i1", "like")]) == 1
     assert store.append([Event("a", "u", "i1", "like"), Event("b", "u", "i2", "like")]) == 1
-    assert len(store.recent("u")) == 2
+    assert store.append([Event("c", "u", "i3", "like"), Event("c", "u", "i3", "like")]) == 1
+    assert items_of(store, "u") == ["i1", "i2", "i3"]
 
 
 def test_users_do_not_see_each_other(store):
-    store.append([Event("a", "u", "i1", "like"), Event("b", "v", "i2", "like")])
-    assert [e.item_id for e in store.recent("v")] == ["i2"]
+    store.append([*likes("u", "i1"), *likes("v", "i2"), *likes("u:v", "i3"), *likes("U", "i4")])
+    assert [items_of(store, user) for user in ("u", "v", "u:v", "U")] == [
+        ["i1"],
+        ["i2"],
+        ["i3"],
+        ["i4"],
+    ]
+
+
+def test_a_user_whom_nobody_knows_has_no_events(store):
     assert store.recent("nobody") == []
+    assert store.append([]) == 0
+    store.ping()
 
 
-def test_only_the_latest_are_kept_in_mind(store):
-    store.append([Event(str(n), "u", f"i{n}", "like") for n in range(5)])
-    assert [e.item_id for e in store.recent("u")] == ["i2", "i3", "i4"]
+def test_only_the_latest_are_read(store):
+    store.append(likes("u", "i0", "i1", "i2", "i3", "i4"))
+    assert items_of(store, "u") == ["i2", "i3", "i4"]
 
 
-def test_another_store_on_the_same_file_sees_the_event(store, tmp_path):
-    store.append([Event("a", "u", "i1", "like")])
-    other = SqliteEvents(tmp_path / "sub" / "events.sqlite")
-    assert [e.item_id for e in other.recent("u")] == ["i1"]
+def test_an_event_that_fell_out_of_sight_still_counts_once(store):
+    events = likes("u", "i0", "i1", "i2", "i3", "i4")
+    store.append(events)
+    assert store.append(events[:1]) == 0
+    assert items_of(store, "u") == ["i2", "i3", "i4"]
 
 
-def test_writers_of_many_threads_lose_nothing(store, tmp_path):
-    second = SqliteEvents(tmp_path / "sub" / "events.sqlite", keep=1000)
+def test_another_replica_sees_the_event(store, open_store):
+    store.append(likes("u", "i1"))
+    assert items_of(open_store(), "u") == ["i1"]
+
+
+def test_a_thousand_events_at_once(open_store):
+    store = open_store()
+    events = [Event(f"e{n}", f"u{n % 7}", f"i{n}", "view") for n in range(1000)]
+    assert store.append(events) == 1000
+    assert store.append(events) == 0
+    for user in range(7):
+        assert store.recent(f"u{user}") == [e for e in events if e.user_id == f"u{user}"][-KEEP:]
+
+
+@pytest.mark.parametrize("name", ["żółw 🐢", "a\0b", '"],["', "two words", "line\r\nfeed", "%s:*"])
+def test_any_text_is_an_id(store, name):
+    events = [Event(name, name, name, "like")]
+    assert store.append(events) == 1
+    assert store.append(events) == 0
+    assert store.recent(name) == events
+    assert store.recent(name[:-1]) == []
+
+
+def test_half_a_surrogate_pair_is_no_text(store):
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        store.append([*likes("u", "i1"), Event("e", "u", "\ud83d", "like")])
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        store.recent("\ud83d")
+    assert store.recent("u") == []  # all or none
+
+
+def test_threads_lose_nothing(open_store):
+    stores = open_store(keep=1000), open_store(keep=1000)
 
     def write(writer):
-        target = (store, second)[writer % 2]
-        return sum(target.append([Event(f"{writer}-{n}", "u", "i", "like")]) for n in range(50))
+        batches = [[Event(f"{writer}-{n}", "u", "i", "like")] for n in range(50)]
+        return sum(stores[writer % 2].append(batch) for batch in batches)
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(write, range(4))) == 200
-    assert len(second.recent("u")) == 200
+    assert len(stores[1].recent("u")) == 200
+
+
+def test_processes_that_open_a_new_store_together_count_an_event_once(url):
+    command = [sys.executable, "-c", WRITER, url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 3
+    stored = [int(writer.communicate("go\n")[0]) for writer in writers]
+    assert sum(stored) == 100
+    store = open_events(url)
+    assert sorted(e.event_id for n in range(5) for e in store.recent(f"u{n}")) == sorted(
+        f"e{n}" for n in range(100)
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time as the SQLite store reads it, to be moved on."""
+    now = [time.time()]
+    monkeypatch.setattr(sqlite.time, "time", lambda: now[0])
+    return now
+
+
+def count_rows(path):
+    with sqlite3.connect(path) as db:
+        return db.execute("select count(*) from events").fetchone()[0]
+
+
+def test_the_file_forgets_what_nobody_reads(tmp_path, clock):
+    store = SqliteEvents(tmp_path / "events", keep=3)
+    store.append(likes("u", *(f"i{n}" for n in range(50))))
+    assert count_rows(tmp_path / "events") == 50  # their ids must be known for a day
+    clock[0] += REMEMBER_S + 1
+    store.append(likes("u", "new"))
+    assert items_of(store, "u") == ["i48", "i49", "new"]
+    assert count_rows(tmp_path / "events") == 3
+
+
+def test_the_file_forgets_users_who_stay_away(tmp_path, clock):
+    store = SqliteEvents(tmp_path / "events")
+    store.append(likes("away", *(f"i{n}" for n in range(50))))
+    clock[0] += FORGET_S + 1
+    store.append(likes("here", "i1"))
+    assert store.recent("away") == []
+    assert count_rows(tmp_path / "events") == 1
+
+
+def test_the_file_stays_as_large_as_a_day(tmp_path, clock):
+    store = SqliteEvents(tmp_path / "events", keep=3)
+    sizes = []
+    for day in range(40):
+        for batch in range(5):
+            store.append(likes(f"u{batch}", *(f"{day}-{n}" for n in range(20))))
+        clock[0] += REMEMBER_S + 1
+        sizes.append(count_rows(tmp_path / "events"))
+    assert sizes[0] == 100
+    assert max(sizes) <= 100 + 5 * 3
+    store.close()
+    assert (tmp_path / "events").stat().st_size < 100_000
+
+
+def test_a_reader_waits_for_no_writer(tmp_path):
+    store = SqliteEvents(tmp_path / "events")
+    store.append(likes("u", "i1"))
+    other = sqlite3.connect(tmp_path / "events", isolation_level=None)
+    other.execute("begin immediate")
+    waiting = threading.Thread(target=store.append, args=(likes("u", "i2"),))
+    waiting.start()
+    time.sleep(0.1)
+    assert items_of(store, "u") == ["i1"]
+    assert waiting.is_alive()  # so it was read while a write of this very store was waiting
+    other.execute("rollback")
+    waiting.join()
+    assert items_of(store, "u") == ["i1", "i2"]
+
+
+def test_a_file_of_an_older_winnow_is_read_on(tmp_path):
+    with sqlite3.connect(tmp_path / "events") as db:
+        db.execute(sqlite.TABLE)
+        db.execute("insert into events values (1, 'a', 'u', 'i1', 'like')")
+    store = SqliteEvents(tmp_path / "events")
+    assert store.append([Event("a", "u", "i1", "like"), Event("b", "u", "i2", "like")]) == 1
+    assert items_of(store, "u") == ["i1", "i2"]
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "events").write_text("not a database" * 100)
+    with pytest.raises(StoreError, match=r"store .*/events does not work: file is not a database"):
+        SqliteEvents(tmp_path / "events")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"store .*/file/events does not work: .*File exists"):
+        SqliteEvents(tmp_path / "file" / "events")
+
+
+@pytest.mark.parametrize("form", ["{}", "sqlite:{}", "SQLITE:{}"])
+def test_a_path_opens_a_file(tmp_path, form):
+    path = tmp_path / "a folder" / "events.sqlite"
+    store = open_events(form.format(path))
+    assert isinstance(store, SqliteEvents)
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis://:secret@h", "rediss://h:1/2"])
+def test_a_redis_address_connects_to_nothing_yet(url):
+    assert isinstance(open_events(url), RedisEvents)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "address of the event store is empty; want a path, sqlite:<path>, redis://"),
+        ("sqlite:", "address of the event store is empty"),
+        ("sqlite:///data/events", "at most one slash in front, got 'sqlite:///data/events'"),
+        ("mysql://host/db", "no event store is called 'mysql'; want a path"),
+        ("redis://", "names no host; want redis://host:port/database"),
+        ("redis:host", "names no host"),
+        ("redis://host:many", "has a port that is no number"),
+        ("redis://host:70000", "has a port that is no number"),
+        ("redis://host/users", "ends in a database that is no number"),
+        ("rediss://host/0?ssl_cert_reqs=none", "has options behind the database"),
+    ],
+)
+def test_an_address_of_nothing_is_refused(url, message):
+    with pytest.raises(ValueError, match=message):
+        open_events(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:se/cret@host", "redis://u:cret@host:x", "redis://:cret@"]
+)
+def test_no_message_repeats_a_password(url):
+    with pytest.raises(ValueError, match="event store") as error:
+        open_events(url)
+    assert "cret" not in str(error.value)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ValueError, match=r'pip install "winnow\[redis\]"'):
+        open_events("redis://127.0.0.1:1/0")

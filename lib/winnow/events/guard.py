@@ -1,0 +1,155 @@
+"""Serving goes on without its store: what a replica still knows of its users, and a breaker."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from winnow.errors import StoreError
+from winnow.events.store import KEEP, Event, EventStore
+
+__all__ = ["GuardedEvents"]
+
+logger = logging.getLogger(__name__)
+
+FAILURES = 3
+"""In a row, until the store is left alone: one slow answer is no dead store."""
+
+PAUSE_S = 1.0
+"""Between two probes of a dead store, and so the longest time until its return is noticed."""
+
+MAX_USERS = 2000
+"""Users whose events are remembered; a full one takes some 25 KB."""
+
+Answer = TypeVar("Answer")
+
+
+class GuardedEvents:
+    """A store whose failure costs a request its user's latest events, and not its answer.
+
+    `recent` raises no StoreError: it answers with what this replica last read or wrote of the
+    user. `append` raises one, at once while the store is known to be dead, and then nothing was
+    acknowledged. After PAUSE_S one call is let through to see whether the store is back.
+
+    Example:
+        >>> from winnow.events.sqlite import SqliteEvents
+        >>> store = GuardedEvents(SqliteEvents(":memory:"))
+        >>> store.append([Event("e1", "u1", "i9", "like")])
+        1
+        >>> store.errors, store.stale, store.is_up
+        (0, 0, True)
+    """
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self._breaker = Breaker()
+        self._known: OrderedDict[str, tuple[Event, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+        self.errors = 0
+        """Calls that the store failed; those that it was spared do not count. For metrics."""
+        self.stale = 0
+        """Reads that were answered from memory. For metrics."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the store is asked at all."""
+        return self._breaker.is_closed
+
+    def append(self, events: Sequence[Event]) -> int:
+        new = self._ask(lambda: self._store.append(events))
+        with self._lock:
+            for event in events:
+                known = self._known.get(event.user_id, ())
+                if all(event.event_id != other.event_id for other in known):
+                    self._learn(event.user_id, (*known, event)[-KEEP:])
+        return new
+
+    def recent(self, user_id: str) -> list[Event]:
+        try:
+            events = self._ask(lambda: self._store.recent(user_id))
+        except StoreError:
+            with self._lock:
+                self.stale += 1
+                return list(self._known.get(user_id, ()))
+        with self._lock:
+            self._learn(user_id, tuple(events))
+        return events
+
+    def ping(self) -> None:
+        self._ask(self._store.ping)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
+        if not self._breaker.lets_through():
+            raise StoreError("the event store does not work; it is asked again every second")
+        try:
+            answer = call()
+        except StoreError as error:
+            self._breaker.failed(error)
+            with self._lock:
+                self.errors += 1
+            raise
+        except BaseException:  # the caller's fault says nothing of the store
+            self._breaker.give_up()
+            raise
+        self._breaker.succeeded()
+        return answer
+
+    def _learn(self, user_id: str, events: tuple[Event, ...]) -> None:
+        """Nothing is known of a user without events: most users have none."""
+        if not events:
+            self._known.pop(user_id, None)
+            return
+        self._known[user_id] = events
+        self._known.move_to_end(user_id)
+        if len(self._known) > MAX_USERS:
+            self._known.popitem(last=False)
+
+
+class Breaker:
+    """Open after FAILURES in a row; then one call each PAUSE_S tries, and a success closes it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._probe_at = 0.0
+        self._probing = False
+
+    @property
+    def is_closed(self) -> bool:
+        return self._failures < FAILURES
+
+    def lets_through(self) -> bool:
+        """Who gets True must report how it went: it may be the only one to try."""
+        if self.is_closed:
+            return True
+        with self._lock:
+            if self._probing or time.monotonic() < self._probe_at:
+                return False
+            self._probing = True
+            return True
+
+    def succeeded(self) -> None:
+        if not self._failures:
+            return
+        with self._lock:
+            if self._failures >= FAILURES:
+                logger.info("the event store works again")
+            self._failures, self._probing = 0, False
+
+    def failed(self, error: StoreError) -> None:
+        with self._lock:
+            self._failures += 1
+            self._probing = False
+            self._probe_at = time.monotonic() + PAUSE_S
+            if self._failures == FAILURES:
+                logger.warning("%s; histories are as last known", error)
+
+    def give_up(self) -> None:
+        """Leave the next call to try."""
+        with self._lock:
+            self._probing = False

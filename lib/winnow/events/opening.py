@@ -1,0 +1,42 @@
+"""From the address in a configuration to the store that it names."""
+
+import re
+
+from winnow.events.redis import RedisEvents
+from winnow.events.sqlite import SqliteEvents
+from winnow.events.store import EventStore
+
+__all__ = ["open_events"]
+
+WANTED = "want a path, sqlite:<path>, redis://host:port/database or rediss:// for TLS"
+
+
+def open_events(url: str) -> EventStore:
+    """The store at a path, at `sqlite:<path>`, or at `redis://host:port/database`.
+
+    A file is made if it is not there; a Redis server is not asked before the first call.
+
+    Raises:
+        ValueError: the address names no store, or a package for it is missing.
+        StoreError: the file cannot be opened.
+
+    Example:
+        >>> type(open_events("sqlite::memory:")).__name__
+        'SqliteEvents'
+    """
+    scheme, rest = _split(url)
+    if scheme in ("redis", "rediss"):
+        return RedisEvents(url)
+    if scheme not in ("", "sqlite"):
+        raise ValueError(f"no event store is called {scheme!r}; {WANTED}")
+    if not rest:
+        raise ValueError(f"the address of the event store is empty; {WANTED}")
+    if scheme and rest.startswith("//"):
+        raise ValueError(f"write sqlite:<path> with at most one slash in front, got {url!r}")
+    return SqliteEvents(rest)
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Scheme, or nothing for a plain path, and what stands behind it."""
+    match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):(.*)", url, re.DOTALL)
+    return (match[1].lower(), match[2]) if match else ("", url)

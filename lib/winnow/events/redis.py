@@ -1,0 +1,142 @@
+"""The store for several nodes: a Redis server that all replicas share.
+
+Durable is what the server makes durable: with `appendonly yes` an acknowledged event outlives a
+killed server, with `appendfsync always` a machine without power too. One server, or one with
+replicas behind one address, but not Redis Cluster: a batch is one script over keys of many users.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from urllib.parse import urlsplit
+
+from winnow.errors import StoreError
+from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
+
+__all__ = ["RedisEvents"]
+
+PREFIX = "winnow:"
+"""Of every key, so that the database may hold other things too."""
+
+TIMEOUT_S = 0.2
+"""For connecting and for each answer: a server that hangs costs a request no more than this."""
+
+MAX_CONNECTIONS = 16
+"""Of a replica; a thread that finds all in use waits TIMEOUT_S for one."""
+
+APPEND = """
+local new = 0
+for n = 1, #ARGV - 3 do
+    local id, user = KEYS[2 * n - 1], KEYS[2 * n]
+    if redis.call('set', id, '', 'NX', 'EX', ARGV[#ARGV - 2]) then
+        redis.call('rpush', user, ARGV[n])
+        redis.call('ltrim', user, -ARGV[#ARGV - 1], -1)
+        redis.call('expire', user, ARGV[#ARGV])
+        new = new + 1
+    end
+end
+return new
+"""
+"""Keys: the id and the user of each event. Arguments: each event, then how long its id is known,
+how many events of a user are kept, and how long. Redis runs a script as one step, and its
+append-only file holds all of it or nothing."""
+
+
+class RedisEvents:
+    """Events in Redis: a list for each user, and a key that expires for each event id.
+
+    Making one connects to nothing; each call connects by itself, again where it must. A call
+    blocks, for a few TIMEOUT_S if the server hangs, so keep it off an event loop.
+    """
+
+    def __init__(self, url: str, *, keep: int = KEEP) -> None:
+        """`url`: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS.
+
+        TLS trusts the system's authorities, or those of the file that SSL_CERT_FILE names.
+        `keep`: how many events of a user are kept.
+        """
+        redis = _require_redis()
+        self._name = _checked(url)
+        self._keep = keep
+        self._failures = redis.RedisError
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=TIMEOUT_S,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            # a connection that the server closed is opened again, once; one that hangs is not
+            retry=redis.retry.Retry(
+                redis.backoff.NoBackoff(), 1, supported_errors=(redis.ConnectionError,)
+            ),
+        )
+        self._client = redis.Redis(connection_pool=pool)
+        self._append = self._client.register_script(APPEND)
+
+    def append(self, events: Sequence[Event]) -> int:
+        keys: list[str] = []
+        for event in events:
+            keys += (f"{PREFIX}event:{event.event_id}", _key_of(event.user_id))
+        bodies = [_body_of(event) for event in events]
+        with self._errors():
+            return int(self._append(keys, [*bodies, REMEMBER_S, self._keep, FORGET_S]))
+
+    def recent(self, user_id: str) -> list[Event]:
+        with self._errors():
+            bodies = self._client.lrange(_key_of(user_id), -self._keep, -1)
+        rows = json.loads(b"[%s]" % b",".join(bodies))
+        return [Event(event_id, user_id, item, kind) for event_id, item, kind in rows]
+
+    def ping(self) -> None:
+        with self._errors():
+            self._client.ping()
+
+    def close(self) -> None:
+        self._client.connection_pool.disconnect()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._failures as error:
+            raise StoreError(f"the event store {self._name} does not work: {error}") from error
+
+
+def _key_of(user_id: str) -> str:
+    return f"{PREFIX}user:{user_id}"
+
+
+def _body_of(event: Event) -> str:
+    return json.dumps([event.event_id, event.item_id, event.kind], ensure_ascii=False)
+
+
+def _checked(url: str) -> str:
+    """The address without its password; raises ValueError for one that could be misread.
+
+    No message repeats a part of the address: what looks like a port may be half a password.
+    """
+    wrong = "the address of the event store {}; want redis://host:port/database"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 6379
+    except ValueError:
+        raise ValueError(wrong.format("has a port that is no number below 65536")) from None
+    database = parts.path.strip("/") or "0"
+    if not host:
+        raise ValueError(wrong.format("names no host"))
+    if not (database.isascii() and database.isdecimal()):
+        raise ValueError(wrong.format("ends in a database that is no number"))
+    if parts.query or parts.fragment:
+        raise ValueError(wrong.format("has options behind the database"))
+    return f"{parts.scheme}://{host}:{port}/{database}"
+
+
+def _require_redis() -> ModuleType:
+    try:
+        import redis
+    except ImportError as error:
+        raise ValueError(
+            'events in Redis need the package redis: pip install "winnow[redis]"'
+        ) from error
+    return redis
