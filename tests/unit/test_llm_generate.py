@@ -457,9 +457,10 @@ def test_a_wrong_model_is_refused_before_the_engine_starts(config, tmp_path, mod
         run(wrong, Refuses())
 
 
-def test_the_tiny_model_needs_a_dataset(config, tmp_path):
-    table = replace(about(config, write_jsonl(tmp_path, [good(0)])), model=("tiny",))
-    with pytest.raises(GenerationError, match="model=tiny learns from a dataset"):
+def test_the_tiny_model_needs_texts_to_learn_from(config, tmp_path):
+    row = {**good(0), "positive": ""}
+    table = replace(about(config, write_jsonl(tmp_path, [row])), model=("tiny",))
+    with pytest.raises(GenerationError, match="model=tiny learns from the texts of its input"):
         run(table, Refuses())
 
 

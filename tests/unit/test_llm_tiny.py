@@ -9,8 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs import prepare
+from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
+from winnow.errors import GenerationError
 from winnow.llm.engine import EngineConfig, WorkersConfig
+from winnow.llm.inputs import DatasetSource, TableSource
+from winnow.llm.models import make_tiny
 from winnow.llm.prompt import Tokenizer
 from winnow.llm.registry import TASKS
 from winnow.llm.request import SamplingConfig
@@ -33,8 +37,20 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    train_tiny(dataset, TEXT_TASKS, SMALL, folder)
+    train_tiny(DatasetSource(dataset), TEXT_TASKS, SMALL, folder)
     return folder
+
+
+def write_table(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return TableSource(str(path))
+
+
+CLAIMS = [
+    {"query": f"the {one} moves the {other}", "positive": f"How a {one} moves any {other}. Always."}
+    for one in ("zephyr", "quokka")
+    for other in ("sextant", "bassoon")
+]
 
 
 def test_it_is_a_hugging_face_folder(folder):
@@ -69,7 +85,7 @@ def test_prompt_ends_where_the_answer_begins(folder, dataset):
 def test_training_lowers_the_loss(dataset, tmp_path):
     def loss(steps):
         config = replace(SMALL, steps=steps)
-        return train_tiny(dataset, TEXT_TASKS, config, tmp_path / str(steps))["loss"]
+        return train_tiny(DatasetSource(dataset), TEXT_TASKS, config, tmp_path / str(steps))["loss"]
 
     untrained = torch.log(torch.tensor(600.0)).item()  # a uniform guess over the vocabulary
     assert loss(1) == pytest.approx(untrained, abs=0.3)
@@ -77,10 +93,44 @@ def test_training_lowers_the_loss(dataset, tmp_path):
 
 
 def test_a_seed_repeats_the_weights(folder, dataset, tmp_path):
-    train_tiny(dataset, TEXT_TASKS, SMALL, tmp_path)
+    train_tiny(DatasetSource(dataset), TEXT_TASKS, SMALL, tmp_path)
     one, two = (load_file(path / "model.safetensors") for path in (folder, tmp_path))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert (folder / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
+
+
+def test_a_table_is_learned_from_by_its_own_words(tmp_path):
+    bad = [{"query": "no positive"}, {"query": "half a character \ud800", "positive": 7}]
+    source = write_table(tmp_path / "in.jsonl", [*bad, *CLAIMS, CLAIMS[0]])
+    texts = source.texts([TASKS["hard_negatives"]])
+    assert texts == [
+        "no positive", "half a character ?", *(text for row in CLAIMS for text in row.values())
+    ]  # fmt: skip
+    found = train_tiny(source, [TASKS["hard_negatives"]], SMALL, tmp_path / "model")
+    words = AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab()
+    assert {"Ġzephyr", "Ġbassoon"} <= words.keys()  # a token each, so its texts were learned
+    assert "violated" in " ".join(words)  # and the answers' form
+    assert found["steps"] == SMALL.steps
+
+
+def test_the_model_of_a_table_is_made_anew_for_another_table(tmp_path):
+    def made(rows):
+        source = write_table(tmp_path / "in.jsonl", rows)
+        output = str(tmp_path / "generation")
+        return make_tiny(source, [TASKS["hard_negatives"]], SMALL, output)
+
+    first, _ = made(CLAIMS)
+    recorded = open_artifact(tmp_path / "language_model").manifest["config"]
+    assert recorded["input"] == TableSource(str(tmp_path / "in.jsonl")).recorded["input"]
+    assert made(CLAIMS)[0] == first
+    assert made(CLAIMS[:3])[0].digest != first.digest
+
+
+def test_a_table_without_texts_is_one_clear_error(tmp_path):
+    source = write_table(tmp_path / "in.jsonl", [{"title": "a", "text": "b"}])
+    with pytest.raises(GenerationError, match="at least 2 different ones, and there are 0; name"):
+        make_tiny(source, [TASKS["hard_negatives"]], SMALL, str(tmp_path / "generation"))
+    assert not (tmp_path / "language_model").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ such as ids, are kept with the answers.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from winnow.errors import GenerationError
 from winnow.llm.task import Inputs, Task
 
 __all__ = ["DatasetSource", "Misfit", "Source", "TableSource", "open_source"]
+
+TEXT_ROWS = 20_000
+"""Rows of a table whose texts are looked at: more than a model trained for seconds can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,10 @@ class DatasetSource:
 
     def inputs(self, task: Task, limit: int, seed: int) -> Iterator[Inputs | Misfit]:
         return task.requests(self.dataset, limit, seed)
+
+    def texts(self, tasks: Sequence[Task]) -> list[str]:
+        """The texts of the catalogue, whatever the tasks."""
+        return [text for text in self.dataset.items["text"].to_pylist() if text]
 
 
 class TableSource:
@@ -73,6 +81,17 @@ class TableSource:
                 yield task.from_row(row, seed)
             except ValueError as error:
                 yield Misfit(row, str(error))
+
+    def texts(self, tasks: Sequence[Task]) -> list[str]:
+        """Distinct texts of the columns that the tasks name, in the order of the table."""
+        names = dict.fromkeys(name for task in tasks for name in task.columns)
+        found: dict[str, None] = {}
+        for row in islice(self._rows(), TEXT_ROWS):
+            if not isinstance(row, Misfit):
+                plain = _plain(row)
+                values = (plain.get(name) for name in names)
+                found |= {text: None for text in values if isinstance(text, str) and text.strip()}
+        return list(found)
 
     def _rows(self) -> Iterator[dict[str, Any] | Misfit]:
         for path in self._files:

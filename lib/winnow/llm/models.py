@@ -7,7 +7,7 @@ from pathlib import Path
 
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
 from winnow.errors import GenerationError
-from winnow.llm.inputs import DatasetSource, Source
+from winnow.llm.inputs import Source
 from winnow.llm.prompt import Tokenizer
 from winnow.llm.request import model_digest
 from winnow.llm.task import TextTask
@@ -57,17 +57,20 @@ def check_loadable(source: str) -> Tokenizer:
 def make_tiny(
     source: Source, tasks: Sequence[TextTask], config: TinyConfig, output: str
 ) -> tuple[LanguageModel, Artifact]:
-    """Train the tiny model, unless it is there, into `language_model` beside `output`."""
-    if not isinstance(source, DatasetSource):
-        raise GenerationError(f"model={TINY} learns from a dataset; name another for a table")
+    """Train the tiny model, unless it is there, into `language_model` beside `output`.
+
+    Raises:
+        GenerationError: the source has too few texts to learn from.
+    """
     uri = f"{output.rpartition('/')[0]}/language_model"
-    recorded = {**asdict(config), "templates": [task.template.id for task in tasks]}
+    templates = [task.template.id for task in tasks]
+    recorded = {**asdict(config), "templates": templates, **source.recorded}
     made = up_to_date(uri, "language_model", config=recorded, parents=source.parents)
     if made is None:
         logger.info("training the tiny model, at most %.0f s", config.seconds)
         with create_artifact(
             uri, "language_model", config=recorded, parents=source.parents
         ) as draft:
-            draft.metrics |= train_tiny(source.dataset, tasks, config, draft.path)
+            draft.metrics |= train_tiny(source, tasks, config, draft.path)
         made = open_artifact(uri)
     return LanguageModel(str(made.path), model_digest(made.path)), made

@@ -1,7 +1,7 @@
-"""A tiny Llama and its byte-level BPE tokenizer, trained in seconds on one catalogue.
+"""A tiny Llama and its byte-level BPE tokenizer, trained in seconds on one catalogue or table.
 
-It lets the whole path run where no model can be fetched. It learns to continue the catalogue's
-texts and to fill the answer format of the tasks; it understands nothing, so its answers show
+It lets the whole path run where no model can be fetched. It learns to continue the texts of the
+source and to fill the answer format of the tasks; it understands nothing, so its answers show
 that the path works and say nothing about quality.
 
 Shape suffixes: W windows of a step, T tokens of a window.
@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from winnow.data.dataset import Dataset
+from winnow.errors import GenerationError
+from winnow.llm.inputs import Misfit, Source
 from winnow.llm.task import TextTask
 
 __all__ = ["TinyConfig", "train_tiny"]
@@ -36,6 +37,8 @@ CHAT_TEMPLATE = (
 )
 """Roles are plain text: a control token inside a string would be dropped from the answer, and
 leave it shorter than the grammar had counted."""
+FEWEST_TEXTS = 2
+"""An answer is made of so many texts of the source."""
 MAX_POSITIONS = 8192
 """Room for the longest answer a schema allows, far beyond what training sees."""
 
@@ -79,16 +82,24 @@ class TinyConfig:
 
 
 def train_tiny(
-    dataset: Dataset, tasks: Sequence[TextTask], config: TinyConfig, folder: Path
+    source: Source, tasks: Sequence[TextTask], config: TinyConfig, folder: Path
 ) -> dict[str, Any]:
-    """Train on the catalogue and the tasks' answer format and save in Hugging Face format.
+    """Train on the source's texts and the tasks' answer format and save in Hugging Face format.
 
     Returns:
         parameters, tokens of the training text, steps taken and the last loss.
+
+    Raises:
+        GenerationError: the source has too few texts to make an answer of.
     """
     began = time.monotonic()
-    texts = [text for text in dataset.items["text"].to_pylist() if text]
-    chats = list(_chats(dataset, tasks, texts, config))
+    texts = source.texts(tasks)
+    if len(texts) < FEWEST_TEXTS:
+        raise GenerationError(
+            f"model=tiny learns from the texts of its input, at least {FEWEST_TEXTS} different "
+            f"ones, and there are {len(texts)}; name another model"
+        )
+    chats = list(_chats(source, tasks, texts, config))
     tokenizer = _train_tokenizer([*texts, *chats], config.vocabulary)
     documents = [*chats, *(f"{text}{END}" for text in texts)]
     random.Random(config.seed).shuffle(documents)
@@ -113,13 +124,14 @@ def train_tiny(
 
 
 def _chats(
-    dataset: Dataset, tasks: Sequence[TextTask], texts: Sequence[str], config: TinyConfig
+    source: Source, tasks: Sequence[TextTask], texts: Sequence[str], config: TinyConfig
 ) -> Iterator[str]:
-    """Conversations in the chat template's form, answers made of the catalogue's words."""
+    """Conversations in the chat template's form, answers made of the source's words."""
     plain = [text.replace('"', "'").replace("\\", "/") for text in texts]
     draw = random.Random(config.seed)
     for task in tasks:
-        questions = task.requests(dataset, config.chats + config.answers, config.seed + 1)
+        found = source.inputs(task, config.chats + config.answers, config.seed + 1)
+        questions = (inputs for inputs in found if not isinstance(inputs, Misfit))
         for i, inputs in enumerate(questions):
             messages = task.template.render(task.data(inputs)) if i < config.chats else []
             answer = json.dumps(task.example(inputs, plain, draw), ensure_ascii=False)
