@@ -44,7 +44,8 @@ class GuardedEvents:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
-        self._breaker = Breaker()
+        # apart, because a full disk refuses what is written and can still be read
+        self._reading, self._writing = Breaker("read"), Breaker("written to")
         self._known: OrderedDict[str, tuple[Event, ...]] = OrderedDict()
         self._lock = threading.Lock()
         self.errors = 0
@@ -54,11 +55,11 @@ class GuardedEvents:
 
     @property
     def is_up(self) -> bool:
-        """Whether the store is asked at all."""
-        return self._breaker.is_closed
+        """Whether the store is both read and written to, as far as is known."""
+        return self._reading.is_closed and self._writing.is_closed
 
     def append(self, events: Sequence[Event]) -> int:
-        new = self._ask(lambda: self._store.append(events))
+        new = self._ask(self._writing, lambda: self._store.append(events))
         with self._lock:
             for event in events:
                 known = self._known.get(event.user_id, ())
@@ -68,7 +69,7 @@ class GuardedEvents:
 
     def recent(self, user_id: str) -> list[Event]:
         try:
-            events = self._ask(lambda: self._store.recent(user_id))
+            events = self._ask(self._reading, lambda: self._store.recent(user_id))
         except StoreError:
             with self._lock:
                 self.stale += 1
@@ -78,25 +79,25 @@ class GuardedEvents:
         return events
 
     def ping(self) -> None:
-        self._ask(self._store.ping)
+        self._ask(self._reading, self._store.ping)
 
     def close(self) -> None:
         self._store.close()
 
-    def _ask(self, call: Callable[[], Answer]) -> Answer:
-        if not self._breaker.lets_through():
-            raise StoreError("the event store does not work; it is asked again every second")
+    def _ask(self, breaker: "Breaker", call: Callable[[], Answer]) -> Answer:
+        if not breaker.lets_through():
+            raise StoreError("the event store does not work now; try again in a second or two")
         try:
             answer = call()
         except StoreError as error:
-            self._breaker.failed(error)
+            breaker.failed(error)
             with self._lock:
                 self.errors += 1
             raise
         except BaseException:  # the caller's fault says nothing of the store
-            self._breaker.give_up()
+            breaker.give_up()
             raise
-        self._breaker.succeeded()
+        breaker.succeeded()
         return answer
 
     def _learn(self, user_id: str, events: tuple[Event, ...]) -> None:
@@ -113,7 +114,8 @@ class GuardedEvents:
 class Breaker:
     """Open after FAILURES in a row; then one call each PAUSE_S tries, and a success closes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, use: str) -> None:
+        self._use = use
         self._lock = threading.Lock()
         self._failures = 0
         self._probe_at = 0.0
@@ -138,7 +140,7 @@ class Breaker:
             return
         with self._lock:
             if self._failures >= FAILURES:
-                logger.info("the event store works again")
+                logger.info("the event store can be %s again", self._use)
             self._failures, self._probing = 0, False
 
     def failed(self, error: StoreError) -> None:
@@ -147,7 +149,7 @@ class Breaker:
             self._probing = False
             self._probe_at = time.monotonic() + PAUSE_S
             if self._failures == FAILURES:
-                logger.warning("%s; histories are as last known", error)
+                logger.warning("the event store cannot be %s: %s", self._use, error)
 
     def give_up(self) -> None:
         """Leave the next call to try."""
