@@ -1,11 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from winnow.artifact import create_artifact
 from winnow.data.collection import Collection
+from winnow.errors import DataError
 from winnow.retrieval.encoder import TextEncoder
 from winnow.retrieval.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.instances import Instances, TrainingTexts, number_of_steps, steps
@@ -177,6 +179,44 @@ def test_experiments_that_make_no_sense(config):
         replace(config, valid_share=1.0)
     with pytest.raises(ValueError, match=r"both teacher and train\.distil"):
         replace(config, teacher="x")
+
+
+def asking_test_queries(config, folder, places):
+    """A collection whose training queries at the given places have the text of a test query."""
+    collection = Collection.open(config.collection)
+    texts = collection.query_texts()
+    for at in places:
+        texts[at] = f" {texts[0].upper()} " if at % 2 else texts[4]  # the test asks 0 and 4
+    queries = collection.queries.set_column(1, "text", pa.array(texts))
+    with create_artifact(folder, "collection", config={}) as draft:
+        replace(collection, queries=queries).save(draft.path)
+    return replace(config, collection=str(folder))
+
+
+def trained_queries(experiment):
+    """Token ids of the queries that are trained on."""
+    tokens = experiment.texts.query_tokens
+    parts = np.split(tokens.token_T, tokens.start_N[1:-1])
+    return {tuple(part.tolist()) for part in parts}
+
+
+def test_queries_that_the_test_asks_too_are_not_trained_on(config, tmp_path, caplog):
+    caplog.set_level("INFO", logger="winnow")
+    whole = EncoderExperiment(config)
+    assert "left_out" not in caplog.text  # nothing to leave out, nothing said
+    places = [at for at in range(40) if at % 4][:20]
+    asked = EncoderExperiment(asking_test_queries(config, tmp_path / "asked", places))
+    assert "split=train queries=30 left_out=20: they have the text of a query of" in caplog.text
+    assert len(trained_queries(whole)) == 24  # and 6 that pick the best weights
+    assert len(trained_queries(asked)) == 8  # and 2
+    assert trained_queries(asked) <= {
+        tuple(whole.encoder.tokens([text], "query").token_T.tolist())
+        for text in whole.collection.query_texts(range(21, 40))
+    }
+    assert len(asked.collection.judged("test")) == 10  # what is measured stays
+    every = asking_test_queries(config, tmp_path / "every", [at for at in range(40) if at % 4])
+    with pytest.raises(DataError, match=r"split train has 0 queries .* training needs two"):
+        EncoderExperiment(every)
 
 
 def test_a_teacher_is_distilled(config, tmp_path):

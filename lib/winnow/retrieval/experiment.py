@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact, open_artifact
@@ -104,13 +105,13 @@ class EncoderExperiment:
         self.config = config
         self.collection = Collection.open(config.collection)
         self.encoder = config.untuned()
-        judged = self.collection.judged(config.split)
+        judged = _unseen_elsewhere(self.collection, config.split)
         at_Q = np.random.default_rng(config.train.seed).permutation(len(judged))
         held = max(int(len(judged) * config.valid_share), 1)
-        if held == len(judged):
+        if held >= len(judged):
             raise DataError(
-                f"split {config.split} has {len(judged)} queries with a relevant document; "
-                "training needs two, one of them to validate on"
+                f"split {config.split} has {len(judged)} queries with a relevant document and a "
+                "text of their own; training needs two, one of them to validate on"
             )
         self._valid = _part(judged, np.sort(at_Q[:held]))
         self._trained = _part(judged, np.sort(at_Q[held:]))
@@ -214,6 +215,26 @@ class EncoderExperiment:
         return validate
 
 
+def _unseen_elsewhere(collection: Collection, split: str) -> Judgements:
+    """The judgements of a split, without queries that have the text of one of another split.
+
+    Trained on, such a query would give away what the other split is there to measure.
+    """
+    judged = collection.judged(split)
+    others = collection.qrels.filter((pc.field("split") != split) & (pc.field("relevance") > 0))
+    asked = pc.is_in(collection.queries["id"], value_set=pc.unique(others["query"]))
+    elsewhere = {text_digest(text) for text in collection.queries["text"].filter(asked).to_pylist()}
+    texts = collection.query_texts(judged.query_Q)
+    own_Q = np.array([text_digest(text) not in elsewhere for text in texts], bool)
+    if not own_Q.all():
+        left_out = len(own_Q) - int(own_Q.sum())
+        logger.info(
+            "split=%s queries=%d left_out=%d: they have the text of a query of another split",
+            split, len(own_Q), left_out,
+        )  # fmt: skip
+    return _part(judged, np.flatnonzero(own_Q))
+
+
 def _no_negatives(collection: Collection) -> NegativePools:
     queries, nothing = collection.queries.num_rows, np.empty(0, np.int64)
     empty = Pool.build(nothing, nothing, nothing, queries)
@@ -224,7 +245,8 @@ def _no_negatives(collection: Collection) -> NegativePools:
 def _part(judged: Judgements, at_Q: Rows) -> Judgements:
     """The judgements of some of the queries."""
     size_Q = np.diff(judged.start_Q)[at_Q]
-    at_N = np.concatenate([np.arange(judged.start_Q[q], judged.start_Q[q + 1]) for q in at_Q])
+    bounds = zip(judged.start_Q[at_Q], judged.start_Q[at_Q + 1], strict=True)
+    at_N = np.concatenate([np.empty(0, np.int64), *(np.arange(*bound) for bound in bounds)])
     return Judgements(
         query_Q=judged.query_Q[at_Q],
         start_Q=np.cumsum([0, *size_Q], dtype=np.int64),
