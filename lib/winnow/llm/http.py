@@ -117,6 +117,22 @@ class CircuitBreaker:
                 return
             await asyncio.sleep(min(max(self._probe_at - now, 0.05), 1.0))
 
+    def ready(self) -> bool:
+        """Whether a request may be sent now, for callers that cannot wait; never gives up.
+
+        Of a caller that gets True, `succeeded`, `failed` or `released` must follow.
+        """
+        if self._failures < self._most:
+            return True
+        if self._probing or time.monotonic() < self._probe_at:
+            return False
+        self._probing = True
+        return True
+
+    def released(self) -> None:
+        """A request ended without saying anything about the server."""
+        self._probing = False
+
     def succeeded(self) -> None:
         if self._failures >= self._most:
             logger.info("the endpoint answers again")
@@ -172,7 +188,7 @@ class HttpEngine:
         for attempt in range(self._config.tries):
             await self._breaker.wait()
             await self._limit.wait()
-            status, headers, body, reason = await self._attempt(request)
+            status, headers, body, reason = await self.attempt(request)
             if status == 200:
                 self._breaker.succeeded()
                 return body, ""
@@ -192,8 +208,14 @@ class HttpEngine:
             "run the job again when it works, answered rows are kept"
         )
 
-    async def _attempt(self, request: Request) -> tuple[int, Mapping[str, str], Any, str]:
-        """Status (0 if there was no proper answer), headers, completion, what went wrong."""
+    async def attempt(
+        self, request: Request
+    ) -> tuple[int, Mapping[str, str], Completion | None, str]:
+        """Send once, whatever limits and breaker say.
+
+        Returns:
+            status (0 if there was no proper answer), headers, completion, what went wrong.
+        """
         import aiohttp
 
         if self._session is None:
