@@ -8,10 +8,16 @@ import logging
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from winnow.artifact import create_artifact, open_artifact, up_to_date
-from winnow.bundle import PARTS, CascadeConfig, check_parts, write_bundle
+from winnow.bundle import PARTS, CascadeConfig, check_cascade, check_parts, write_bundle
+from winnow.bundle.text import lsa_vectors
 from winnow.config import job_main
 from winnow.data.dataset import Dataset
+from winnow.llm.request import model_digest
+from winnow.retrieval.encoder import TextEncoder, find_encoder
 
 logger = logging.getLogger("winnow.build_bundle")
 
@@ -22,6 +28,9 @@ class BundleConfig:
     retriever: str = "runs/retriever"
     index: str = "runs/index"
     ranker: str = "runs/ranker"
+    encoder: str = ""
+    """What makes vectors of the item texts: a folder, a Hugging Face id or a name of
+    `winnow.retrieval.encoder.PACKAGED`; if empty, latent semantic analysis of the texts."""
     output: str = "runs/bundle"
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
 
@@ -33,7 +42,15 @@ def local() -> BundleConfig:
 
 def tiny() -> BundleConfig:
     """A handful of candidates a stage, for catalogues of a hundred items."""
-    small = CascadeConfig(num_candidates=40, num_popular=10, num_reranked=20, max_k=20)
+    small = CascadeConfig(
+        num_candidates=50,
+        num_two_tower=20,
+        num_text=10,
+        num_recent=10,
+        num_popular=10,
+        num_reranked=20,
+        max_k=20,
+    )
     return BundleConfig(cascade=small)
 
 
@@ -45,17 +62,31 @@ def run(config: BundleConfig) -> dict[str, Any]:
     dataset = Dataset.open(config.dataset)
     parts = {name: open_artifact(getattr(config, name), kind=name) for name in PARTS}
     check_parts(dataset.artifact, parts)
-    recorded = {"cascade": asdict(config.cascade)}
+    check_cascade(config.cascade, dataset)
+    encoder = model_digest(find_encoder(config.encoder)) if config.encoder else "lsa"
+    recorded = {"cascade": asdict(config.cascade), "encoder": encoder}
     parents = {"dataset": dataset.artifact, **parts}
     made = up_to_date(config.output, "bundle", config=recorded, parents=parents)
     if made:
         logger.info("already there: %s", config.output)
     else:
+        text_ID = text_vectors(dataset, config.encoder)
         with create_artifact(config.output, "bundle", config=recorded, parents=parents) as draft:
-            draft.metrics |= write_bundle(dataset, parts, config.cascade, draft.path)
+            draft.metrics |= write_bundle(dataset, parts, config.cascade, text_ID, draft.path)
         made = open_artifact(config.output, kind="bundle")
         logger.info("wrote %s", config.output)
     return {"bundle": made.digest[:12], **made.metrics}
+
+
+def text_vectors(dataset: Dataset, encoder: str) -> NDArray[np.float32] | None:
+    """Unit vectors of the item texts; None if they say nothing that could be searched."""
+    texts = dataset.items["text"].to_pylist()
+    if encoder:
+        return TextEncoder.load(find_encoder(encoder)).encode_documents(texts)
+    vectors_ID = lsa_vectors(texts)
+    if vectors_ID is None:
+        logger.warning("no two item texts share a word: recall goes without its text channel")
+    return vectors_ID
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from jobs import build_bundle, train_ranker
 from winnow.artifact import open_artifact
-from winnow.bundle import Bundle, CascadeConfig
+from winnow.bundle import Bundle
 from winnow.cascade import Cascade, Rank, Recall, Rerank
 from winnow.data.dataset import Dataset
-from winnow.desk import Desk, RecommendRequest, RequestError
+from winnow.desk import CHANNELS, Desk, RecommendRequest, RequestError
 from winnow.errors import ArtifactError
 from winnow.events import Event, SqliteEvents
 from winnow.ranking.models.mscan import MScanConfig
@@ -43,7 +43,7 @@ def test_every_stage_keeps_the_candidates(bundle, desk):
     ranked = Rank(bundle)(queries, recalled)
     reranked = Rerank(bundle)(queries, ranked)
     for query, first, second, third in zip(queries, recalled, ranked, reranked, strict=True):
-        assert len(first.item_C) == 50  # 40 neighbours and 10 popular items in the tiny preset
+        assert len(first.item_C) == 50  # what the tiny preset lets through to rank
         assert len(set(first.item_C.tolist())) == 50
         assert not set(first.item_C.tolist()) & set(query.seen.tolist())
         assert sorted(second.item_C.tolist()) == sorted(first.item_C.tolist())
@@ -77,7 +77,8 @@ def test_recommended_items_carry_their_provenance(bundle, desk):
         moved_before = item.recall_position != item.rank_position
         expected = "rerank" if moved_last else "rank" if moved_before else "recall"
         assert item.placed_by == expected
-        assert item.channel == ("popular" if item.recall_position > 40 else "two_tower")
+        assert item.channel == CHANNELS[found.channel_C[place - 1]]
+        assert item.score == pytest.approx(found.score_C[place - 1], abs=1e-6)
 
 
 def test_live_events_join_the_history_once_each_kind(bundle, desk, events):
@@ -185,19 +186,6 @@ def test_parts_of_another_dataset_are_refused(tiny_run, tmp_path):
 def test_the_bundle_names_its_parents(tiny_run, bundle):
     ranker = open_artifact(tiny_run / "ranker", kind="ranker")
     assert bundle.artifact.manifest["parents"]["ranker"] == ranker.digest
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_candidates": 0}, "must be positive"),
-        ({"num_candidates": 50, "max_k": 100}, "at least max_k"),
-        ({"trade_off": 1.5}, r"in \[0, 1\]"),
-    ],
-)
-def test_impossible_stage_sizes_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        CascadeConfig(**changes)
 
 
 def test_a_ranker_that_reads_histories_gets_them(tiny_run, tmp_path):

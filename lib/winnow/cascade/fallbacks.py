@@ -10,6 +10,7 @@ import numpy as np
 
 from winnow.bundle import Bundle
 from winnow.cascade.popular import Popular
+from winnow.cascade.rerank import Rules
 from winnow.desk import CHANNELS, Candidates, Query
 
 __all__ = ["Fallbacks"]
@@ -22,6 +23,7 @@ class Fallbacks:
 
     def __init__(self, bundle: Bundle) -> None:
         self._popular = Popular(bundle)
+        self._rules = Rules(bundle)
         self._num_candidates = bundle.cascade.num_candidates
 
     def recall(self, query: Query) -> Candidates:
@@ -34,8 +36,8 @@ class Fallbacks:
         return replace(found, score_C=np.full(len(found.item_C), np.nan, np.float32))
 
     def rerank(self, query: Query, found: Candidates) -> Candidates:
-        """The order of rank."""
-        return found
+        """The order of rank, within the rules."""
+        return self._rules.apply(query, found)
 
     def instead_of(self, stage: str, query: Query, found: Candidates | None) -> Candidates:
         """The fallback of the stage with that name; recall's needs no candidates."""

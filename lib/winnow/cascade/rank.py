@@ -5,7 +5,6 @@ F sparse fields, E dense fields, I items, T history steps.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,17 +34,18 @@ class Rank:
     def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
         check_bundle(queries, self._version)
         sizes = [len(c.item_C) for c in found]
+        if not any(sizes):
+            return list(found)
         item_N = np.concatenate([c.item_C for c in found])
         sparse_NF = self._sparse.join([q.user_sparse_U for q in queries], sizes, item_N)
         dense_NE = self._dense.join([q.user_dense_E for q in queries], sizes, item_N)
-        scenario_N = np.repeat([q.scenario for q in queries], sizes)
+        scenario_N = np.repeat(np.array([q.scenario for q in queries], np.int64), sizes)
         history = self._history(queries, sizes) if self._ranker.history else None
         score_N = self._ranker.score(sparse_NF, dense_NE, scenario_N, history)
-        ranked, start = [], 0
-        for size, recalled in zip(sizes, found, strict=True):
-            ranked.append(self._sorted(recalled, score_N[start : start + size]))
-            start += size
-        return ranked
+        ends = np.cumsum(sizes)[:-1]
+        return [
+            _sorted(c, score_C) for c, score_C in zip(found, np.split(score_N, ends), strict=True)
+        ]
 
     def _history(self, queries: Sequence[Query], sizes: Sequence[int]) -> HistoryBatch:
         """The latest likes of each query's user, repeated for its candidates."""
@@ -62,10 +62,16 @@ class Rank:
             self._item_sparse_IF,
         )
 
-    def _sorted(self, recalled: Candidates, score_C: NDArray[np.float32]) -> Candidates:
-        order_C = np.argsort(-score_C, kind="stable")  # ties keep the order of recall
-        in_order = replace(recalled, score_C=score_C).take(order_C)
-        return replace(in_order, rank_C=np.arange(len(score_C), dtype=np.int32))
+
+def _sorted(recalled: Candidates, score_C: NDArray[np.float32]) -> Candidates:
+    order_C = np.argsort(-score_C, kind="stable")  # ties keep the order of recall
+    return Candidates(
+        recalled.item_C[order_C],
+        recalled.channel_C[order_C],
+        recalled.recall_C[order_C],
+        np.arange(len(order_C), dtype=np.int32),
+        score_C[order_C],
+    )
 
 
 class _ItemFields:

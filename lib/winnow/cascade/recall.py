@@ -1,6 +1,18 @@
 """The first stage: from the whole catalogue to a few hundred candidates.
 
-Suffixes: B queries of a batch, C candidates of one query, H history length, D vector width.
+Four channels look for what the user may want, each from another side; what they leave free is
+filled with the next nearest of the first, so that rank gets as many as it can take:
+
+    two_tower   nearest to the user's vector
+    text        nearest in words to the latest likes; the items' vectors are in the bundle, so no
+                text is encoded online
+    recent      nearest to each of the last few likes, a table lookup
+    popular     what most people liked in the scenario
+
+A channel that has nothing to go by, such as `recent` of a new user, finds nothing.
+
+Suffixes: B queries of a batch, C items found, H history length, I items, M neighbours of an item,
+D vector width.
 """
 
 from collections.abc import Sequence
@@ -9,50 +21,106 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
+from winnow.cascade.popular import Popular
 from winnow.desk import CHANNELS, Candidates, Query, check_bundle
 from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.towers.retriever import Retriever
 
 __all__ = ["Recall"]
 
-CHANNEL_IDS = np.arange(len(CHANNELS), dtype=np.int8)
+Ints = NDArray[np.int32]
+Rows = NDArray[np.integer]
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+TEXT_LIKES = 10
+"""Latest likes whose words are averaged; more would blur into the catalogue's mean."""
+RECENT_LIKES = 5
+"""Latest likes whose neighbours are taken."""
+OVER_FETCH = 500
+"""Most hidden items that a search is asked for on top of what is wanted."""
+OWNERS = np.arange(len(CHANNELS), dtype=np.int8)
+OWNERS_AND_FILL = np.append(OWNERS, OWNERS[0])
 
 
 class Recall:
-    """Two-tower neighbours of the user, then popular items of the scenario; nothing seen."""
+    """Items from all channels, each owned by the first that found it; nothing seen or blocked."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._version = bundle.version
         self._config = bundle.cascade
         self._retriever = Retriever.load(bundle.part("retriever"))
         self._index = ItemIndex.load(bundle.part("index"))
-        self._popular = bundle.popular
+        self._text = ItemIndex.load(bundle.part("text")) if bundle.has_text else None
+        self._neighbours_IM = bundle.neighbours_IM
+        self._popular = Popular(bundle)
 
     def __call__(self, queries: Sequence[Query], found: Sequence[object]) -> list[Candidates]:
         """`found` is ignored: recall starts the graph."""
         check_bundle(queries, self._version)
+        if not queries:
+            return []
+        vector_BD = self._user_vectors(queries)
+        # one search a query: what one user has seen must not change what another is offered
+        return [self._merged(q, vector_D) for q, vector_D in zip(queries, vector_BD, strict=True)]
+
+    def _user_vectors(self, queries: Sequence[Query]) -> Floats:
         length = self._retriever.history_length
         history_BH = np.full((len(queries), length), -1, np.int32)
         for row, query in enumerate(queries):
             latest = query.history[-length:]
             history_BH[row, length - len(latest) :] = latest
-        vector_BD = self._retriever.encode_users(
+        return self._retriever.encode_users(
             history_BH,
             np.stack([q.user_sparse_U for q in queries]),
             np.stack([q.user_dense_E for q in queries]),
             np.array([q.scenario for q in queries]),
         )
-        return [self._found(q, vector_D) for q, vector_D in zip(queries, vector_BD, strict=True)]
 
-    def _found(self, query: Query, vector_D: NDArray[np.float32]) -> Candidates:
-        # one search a query: what one user has seen must not change what another is offered
-        _, rows = self._index.search(
-            vector_D[None], self._config.num_candidates, exclude=[query.seen]
-        )
-        near_C = rows[0]
-        popular = self._popular[query.scenario]
-        popular = popular[~np.isin(popular, np.append(query.seen, near_C))]
-        popular = popular[: self._config.num_popular]
-        item_C = np.append(near_C, popular).astype(np.int32)
-        channel_C = np.repeat(CHANNEL_IDS[[0, 3]], [len(near_C), len(popular)])
+    def _merged(self, query: Query, vector_D: Floats) -> Candidates:
+        config = self._config
+        free_I = self._popular.offered(query.seen)  # less what a channel has taken
+        hidden = len(free_I) - int(np.count_nonzero(free_I))
+        near_C = _nearest(self._index, vector_D, config.num_candidates, free_I, hidden)
+        parts: list[Rows] = [_claimed(near_C, config.num_two_tower, free_I)]
+        parts.append(_claimed(self._near_in_words(query, free_I, hidden), config.num_text, free_I))
+        parts.append(_claimed(self._near_recent(query, free_I), config.num_recent, free_I))
+        popular_C = self._popular.of(query.scenario)
+        parts.append(_claimed(popular_C, config.num_popular, free_I))
+        sizes = [len(part) for part in parts]
+        parts.append(_claimed(near_C, config.num_candidates - sum(sizes), free_I))
+        item_C = np.concatenate(parts).astype(np.int32)
+        channel_C = np.repeat(OWNERS_AND_FILL, [*sizes, len(parts[-1])])
         return Candidates.recalled(item_C, channel_C)
+
+    def _near_in_words(self, query: Query, free_I: Mask, hidden: int) -> Rows:
+        if self._text is None or not len(query.history) or not self._config.num_text:
+            return np.empty(0, np.int32)
+        liked_D = self._text.vectors_of(query.history[-TEXT_LIKES:]).mean(axis=0)
+        return _nearest(self._text, liked_D, self._config.num_text, free_I, hidden)
+
+    def _near_recent(self, query: Query, free_I: Mask) -> Rows:
+        """Each like's nearest, then each like's second, the newest like first; no item twice."""
+        near_C = self._neighbours_IM[query.history[: -RECENT_LIKES - 1 : -1]].T.ravel()
+        near_C = near_C[near_C >= 0]
+        return np.array(list(dict.fromkeys(near_C[free_I[near_C]].tolist())), np.int32)
+
+
+def _claimed(rows_C: Rows, count: int, free_I: Mask) -> Rows:
+    """The first `count` rows that are free, and no longer are; no row may be there twice."""
+    mine_C = rows_C[free_I[rows_C]][:count]
+    free_I[mine_C] = False
+    return mine_C
+
+
+def _nearest(index: ItemIndex, vector_D: Floats, count: int, free_I: Mask, hidden: int) -> Rows:
+    """At least the `count` nearest that are not among the `hidden` items, best first.
+
+    Asking for more and dropping what is hidden is faster than a filtered search, up to a point.
+    """
+    if hidden <= OVER_FETCH:
+        _, rows = index.search(vector_D[None], count + hidden)
+    else:
+        _, rows = index.search(vector_D[None], count, within=np.flatnonzero(free_I))
+    found_C: Rows = rows[0]
+    return found_C

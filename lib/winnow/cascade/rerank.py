@@ -1,33 +1,74 @@
 """The last stage: the best ranked candidates in an order that is worth showing.
 
-Suffixes: C candidates of one query, D vector width.
+Suffixes: C candidates of one query, I items, D vector width.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from winnow.bundle import Bundle
 from winnow.desk import Candidates, Query, check_bundle
-from winnow.reranking.diversity import mmr
+from winnow.reranking.diversity import spread
 from winnow.reranking.permutation import as_permutation
+from winnow.reranking.rules import within_quota
 from winnow.retrieval.index import ItemIndex
 
-__all__ = ["Rerank"]
+__all__ = ["Rerank", "Rules"]
+
+
+class Rules:
+    """What every list keeps to, in whatever order it comes."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._quota = bundle.cascade.quota
+        field = bundle.cascade.quota_field
+        self._value_I: NDArray[np.int32] | None = bundle.items[field].to_numpy() if field else None
+
+    def apply(self, query: Query, found: Candidates) -> Candidates:
+        """The candidates with those over the quota moved behind the first k."""
+        if self._value_I is None:
+            return found
+        return found.take(within_quota(self._value_I[found.item_C], query.k, self._quota))
 
 
 class Rerank:
-    """Spreads the best ranked candidates by maximal marginal relevance."""
+    """Spreads the best ranked candidates, then applies the rules."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._version = bundle.version
         self._config = bundle.cascade
         self._index = ItemIndex.load(bundle.part("index"))
+        self._rules = Rules(bundle)
 
     def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
         check_bundle(queries, self._version)
-        return [self._spread(q, c) for q, c in zip(queries, found, strict=True)]
+        orders = self._proposed(queries, found)
+        return [
+            self._rules.apply(q, c.take(as_permutation(order, range(len(c.item_C))).order))
+            for q, c, order in zip(queries, found, orders, strict=True)
+        ]
 
-    def _spread(self, query: Query, ranked: Candidates) -> Candidates:
-        head = slice(0, max(self._config.num_reranked, query.k))
-        vector_CD = self._index.vectors_of(ranked.item_C[head])
-        proposed = mmr(ranked.score_C[head], vector_CD, query.k, trade_off=self._config.trade_off)
-        return ranked.take(as_permutation(proposed, range(len(ranked.item_C))).order)
+    def _proposed(
+        self, queries: Sequence[Query], found: Sequence[Candidates]
+    ) -> list[list[int]] | list[range]:
+        """The first k of each query as the configured method would have them."""
+        config = self._config
+        if config.reranker == "none" or not queries:
+            return [range(len(c.item_C)) for c in found]
+        heads = [max(config.num_reranked, q.k) for q in queries]
+        return spread(
+            config.reranker,
+            [_relevance(c.score_C[:head]) for c, head in zip(found, heads, strict=True)],
+            [self._index.vectors_of(c.item_C[:head]) for c, head in zip(found, heads, strict=True)],
+            [q.k for q in queries],
+            trade_off=config.trade_off,
+        )
+
+
+def _relevance(score_C: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores, or the order itself of candidates that rank did not score."""
+    if len(score_C) and np.isnan(score_C[0]):
+        return -np.arange(len(score_C), dtype=np.float32)
+    return score_C

@@ -72,9 +72,9 @@ class Ranker:
         if (history is not None) != (self.history > 0):
             raise ValueError(f"this ranker reads {self.history} history steps of each row")
         logit_N = self._model(
-            torch.tensor(sparse_NF, dtype=torch.int32),
-            torch.tensor(dense_NE, dtype=torch.float32),
-            torch.tensor(scenario_N, dtype=torch.int64),
+            torch.from_numpy(np.require(sparse_NF, np.int32, "W")),
+            torch.from_numpy(np.require(dense_NE, np.float32, "W")),
+            torch.from_numpy(np.require(scenario_N, np.int64, "W")),
             *([] if history is None else [history]),
         )
         probability_N: NDArray[np.float32] = logit_N.sigmoid().numpy()

@@ -1,14 +1,24 @@
 """Orders that trade relevance for variety.
 
-Suffixes: C candidates, D vector width.
+Both pick greedily, and what they pick at a step does not depend on how many steps follow: the
+first n of k are what they would pick for n.
+
+Suffixes: B lists computed together, C candidates of a list, D vector width.
 """
+
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["mmr"]
+__all__ = ["Spread", "dpp", "mmr", "spread"]
 
 Floats = NDArray[np.float32]
+Spread = Literal["mmr", "dpp"]
+
+DEPENDENT = 1e-5
+"""Squared length of what is new in a candidate, below which it repeats those already taken."""
 
 
 def mmr(relevance_C: Floats, vector_CD: Floats, k: int, *, trade_off: float) -> list[int]:
@@ -17,7 +27,7 @@ def mmr(relevance_C: Floats, vector_CD: Floats, k: int, *, trade_off: float) -> 
     Greedily takes the candidate with the largest
     `trade_off * relevance - (1 - trade_off) * (cosine with the nearest one already taken)`,
     where relevance is scaled to [0, 1] over the candidates. Use when near-copies crowd the top;
-    `trade_off=1` keeps the order of relevance. Cost: k * C * D multiplications.
+    `trade_off=1` keeps the order of relevance. Cost: C * C * D multiplications, k steps over C.
 
     Args:
         relevance_C: any real scores; higher is better.
@@ -26,21 +36,108 @@ def mmr(relevance_C: Floats, vector_CD: Floats, k: int, *, trade_off: float) -> 
     Returns:
         min(k, C) candidate indices, best first; ties go to the lower index.
     """
+    return spread("mmr", [relevance_C], [vector_CD], [k], trade_off=trade_off)[0]
+
+
+def dpp(relevance_C: Floats, vector_CD: Floats, k: int, *, trade_off: float) -> list[int]:
+    """A determinantal point process' likeliest set, found greedily (Chen et al., NeurIPS 2018).
+
+    Greedily takes the candidate with the largest
+    `trade_off * relevance + (1 - trade_off) * log(volume that it adds to those already taken)`,
+    relevance scaled as in `mmr` and similarity (1 + cosine) / 2. Use instead of `mmr` where a
+    candidate may repeat several others together without being close to any one of them.
+
+    Returns:
+        At most min(k, C) candidate indices, best first; ties go to the lower index. Fewer where
+        all that remain are repetitions of the taken.
+    """
+    return spread("dpp", [relevance_C], [vector_CD], [k], trade_off=trade_off)[0]
+
+
+def spread(
+    by: Spread,
+    relevances: Sequence[Floats],
+    vectors: Sequence[Floats],
+    ks: Sequence[int],
+    *,
+    trade_off: float,
+) -> list[list[int]]:
+    """`mmr` or `dpp` of several lists in the time of little more than one.
+
+    Args:
+        relevances: [C] of each list; the lists may differ in length.
+        vectors: [C, D] of each list.
+        ks: items wanted of each list.
+    """
     if not 0 <= trade_off <= 1:
         raise ValueError(f"trade_off must be in [0, 1], got {trade_off}")
-    num_candidates = len(relevance_C)
-    if not num_candidates:
-        return []
-    low, high = float(relevance_C.min()), float(relevance_C.max())
-    scaled_C = (relevance_C - low) / ((high - low) or 1.0)
-    nearest_C = np.zeros(num_candidates, np.float32)
-    taken_C = np.zeros(num_candidates, bool)
-    order: list[int] = []
-    for step in range(min(k, num_candidates)):
-        gain_C = trade_off * scaled_C - (1 - trade_off) * nearest_C
-        best = int(np.argmax(np.where(taken_C, -np.inf, gain_C)))
-        order.append(best)
-        taken_C[best] = True
-        similarity_C = vector_CD @ vector_CD[best]
-        nearest_C = similarity_C if step == 0 else np.maximum(nearest_C, similarity_C)
-    return order
+    sizes = [len(relevance_C) for relevance_C in relevances]
+    steps = [min(k, size) for k, size in zip(ks, sizes, strict=True)]
+    if not any(steps):
+        return [[] for _ in sizes]
+    gain_BC = np.full((len(sizes), max(sizes)), -np.inf, np.float32)
+    vector_BCD = np.zeros((*gain_BC.shape, vectors[0].shape[1]), np.float32)
+    for row, (size, relevance_C) in enumerate(zip(sizes, relevances, strict=True)):
+        if size:
+            gain_BC[row, :size] = trade_off * _scaled(relevance_C)
+            vector_BCD[row, :size] = vectors[row]
+    similar_BCC = vector_BCD @ vector_BCD.transpose(0, 2, 1)
+    greedy = {"mmr": _greedy_mmr, "dpp": _greedy_dpp}[by]
+    taken_BK = greedy(gain_BC, similar_BCC, max(steps), np.float32(1 - trade_off))
+    return [
+        [index for index in taken_K[:step].tolist() if index >= 0]
+        for taken_K, step in zip(taken_BK, steps, strict=True)
+    ]
+
+
+def _scaled(relevance_C: Floats) -> Floats:
+    low, high = relevance_C.min(), relevance_C.max()
+    scaled_C: Floats = (relevance_C - low) / ((high - low) or np.float32(1))
+    return scaled_C
+
+
+def _greedy_mmr(
+    gain_BC: Floats, similar_BCC: Floats, steps: int, variety: np.float32
+) -> NDArray[np.int64]:
+    """[B, steps] indices; -1 where a list has no more. `gain_BC` is -inf outside of a list."""
+    row_B = np.arange(len(gain_BC))
+    taken_BK = np.empty((len(gain_BC), steps), np.int64)
+    similar_BCC *= variety
+    nearest_BC, left_BC = np.zeros_like(gain_BC), gain_BC
+    for step in range(steps):
+        best_B = np.argmax(left_BC, axis=1)
+        taken_BK[:, step] = np.where(left_BC[row_B, best_B] == -np.inf, -1, best_B)
+        gain_BC[row_B, best_B] = -np.inf
+        similar_BC = similar_BCC[row_B, best_B]
+        nearest_BC = similar_BC if step == 0 else np.maximum(nearest_BC, similar_BC)
+        left_BC = gain_BC - nearest_BC
+    return taken_BK
+
+
+def _greedy_dpp(
+    gain_BC: Floats, similar_BCC: Floats, steps: int, variety: np.float32
+) -> NDArray[np.int64]:
+    """[B, steps] indices; -1 where a list has no more, or nothing new.
+
+    The kernel is `exp(relevance)` of both candidates times their similarity; taking its logarithm
+    apart leaves the similarities alone to be decomposed, one row of their Cholesky factor a step.
+    """
+    row_B = np.arange(len(gain_BC))
+    taken_BK = np.empty((len(gain_BC), steps), np.int64)
+    kernel_BCC = 0.5 + 0.5 * similar_BCC
+    factor_BKC = np.zeros((len(gain_BC), steps, gain_BC.shape[1]), np.float32)
+    new_BC = np.einsum("bcc->bc", kernel_BCC).copy()
+    for step in range(steps):
+        repeats_BC = new_BC < DEPENDENT
+        left_BC = gain_BC + variety * np.log(np.where(repeats_BC, 1, new_BC))
+        left_BC[repeats_BC] = -np.inf
+        best_B = np.argmax(left_BC, axis=1)
+        length_B = np.sqrt(np.maximum(new_BC[row_B, best_B], DEPENDENT))
+        taken_BK[:, step] = np.where(left_BC[row_B, best_B] == -np.inf, -1, best_B)
+        before_BK = factor_BKC[row_B, :step, best_B]
+        known_BC = np.einsum("bk,bkc->bc", before_BK, factor_BKC[:, :step])
+        row_BC = (kernel_BCC[row_B, best_B] - known_BC) / length_B[:, None]
+        factor_BKC[:, step] = row_BC
+        new_BC = new_BC - row_BC**2
+        new_BC[row_B, best_B] = 0
+    return taken_BK

@@ -1,0 +1,78 @@
+"""How the stages work together: sizes, and the rules of the last one."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from winnow.errors import ArtifactError
+
+__all__ = ["CascadeConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CascadeConfig:
+    num_candidates: int = 200
+    """Candidates in all that go to rank; nearest by the two-tower index fill what the channels
+    below leave free."""
+    num_two_tower: int = 100
+    """Candidates nearest to the user by the two-tower index. 0 leaves a channel out."""
+    num_text: int = 30
+    """Candidates whose words are nearest to those of the latest likes."""
+    num_recent: int = 40
+    """Candidates nearest to each of the last few likes, all likes together."""
+    num_popular: int = 30
+    """Candidates from the scenario's most popular items."""
+    num_reranked: int = 50
+    """Best ranked candidates that the reranker may reorder."""
+    reranker: Literal["mmr", "dpp", "none"] = "mmr"
+    """How the best are spread; `none` keeps the ranker's order."""
+    trade_off: float = 0.7
+    """Of mmr and dpp: 1 keeps the ranker's order, 0 looks at variety alone."""
+    blocked: tuple[str, ...] = ()
+    """Item ids that nobody is offered."""
+    quota_field: str = ""
+    """Sparse item field whose values share the list, such as a category; none if empty."""
+    quota: int = 3
+    """Most items of one value of `quota_field` among the k; the unknown value has no quota."""
+    max_k: int = 100
+    """Most items a request may ask for."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_candidates", "num_reranked", "quota", "max_k"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"CascadeConfig.{name} must be positive, got {getattr(self, name)}"
+                )
+        channels = ("num_two_tower", "num_text", "num_recent", "num_popular")
+        for name in channels:
+            if getattr(self, name) < 0:
+                raise ValueError(f"CascadeConfig.{name} must be >= 0, got {getattr(self, name)}")
+        wanted = sum(getattr(self, name) for name in channels)
+        if wanted > self.num_candidates:
+            raise ValueError(
+                f"CascadeConfig.num_candidates must be at least the sum of its channels "
+                f"({wanted}), got {self.num_candidates}"
+            )
+        if self.num_candidates < self.max_k:
+            raise ValueError(
+                f"CascadeConfig.num_candidates must be at least max_k ({self.max_k}), "
+                f"got {self.num_candidates}"
+            )
+        if not 0 <= self.trade_off <= 1:
+            raise ValueError(f"CascadeConfig.trade_off must be in [0, 1], got {self.trade_off}")
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "CascadeConfig":
+        """Raises ArtifactError if the file is of a bundle that was written for other stages."""
+        written = json.loads(path.read_text())
+        known = {field.name for field in fields(cls)}
+        if strange := sorted(written.keys() ^ known):
+            raise ArtifactError(
+                f"{path} was written for other stages than these ({', '.join(strange)}); "
+                f"build the bundle again with jobs.build_bundle"
+            )
+        return cls(**written | {"blocked": tuple(written["blocked"])})

@@ -1,0 +1,159 @@
+"""Filling a bundle's folder from the parts, once they are known to belong together.
+
+Suffixes: N interactions, P positives, I items, M neighbours, D vector width.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from winnow.artifact import Artifact
+from winnow.bundle.bundle import NEIGHBOURS, TEXT
+from winnow.bundle.config import CascadeConfig
+from winnow.bundle.tables import Lists, UserHistories
+from winnow.data.dataset import Dataset
+from winnow.data.history import Histories
+from winnow.data.split import SPLITS
+from winnow.errors import ArtifactError, DataError
+from winnow.retrieval.index import ItemIndex, choose_kind
+
+__all__ = ["PARTS", "check_cascade", "check_parts", "write_bundle"]
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+PARTS = ("retriever", "index", "ranker")
+NUM_POPULAR = 1000
+"""Popular items kept per scenario: enough to fill any request after filtering seen ones."""
+CHUNK = 1024
+"""Items whose neighbours are searched at a time."""
+
+
+def check_parts(dataset: Artifact, parts: Mapping[str, Artifact]) -> None:
+    """Refuse parts that were not made from each other: their ids would not mean the same rows."""
+    made_from = {
+        "retriever": {"dataset": dataset},
+        "index": {"retriever": parts["retriever"]},
+        "ranker": {"dataset": dataset},
+    }
+    for name, parents in made_from.items():
+        for role, parent in parents.items():
+            if parts[name].manifest["parents"].get(role) != parent.digest:
+                raise ArtifactError(
+                    f"{parts[name].uri} was not made from the {role} at {parent.uri}; "
+                    f"run the {name} job again on it"
+                )
+
+
+def check_cascade(cascade: CascadeConfig, dataset: Dataset) -> None:
+    """Refuse rules about items or fields that the dataset does not have."""
+    named = dataset.schema.select("sparse", ["item"])
+    if cascade.quota_field and cascade.quota_field not in named:
+        raise DataError(
+            f"cascade.quota_field must be a sparse item field of {dataset.artifact.uri} "
+            f"({', '.join(named)}), got {cascade.quota_field!r}"
+        )
+    known = set(dataset.items["raw_id"].to_pylist())
+    if strange := [item for item in cascade.blocked if item not in known]:
+        raise DataError(
+            f"cascade.blocked must name items of {dataset.artifact.uri}, "
+            f"which has no {strange[0]!r}"
+        )
+
+
+def write_bundle(
+    dataset: Dataset,
+    parts: Mapping[str, Artifact],
+    cascade: CascadeConfig,
+    text_ID: Floats | None,
+    folder: Path,
+) -> dict[str, int]:
+    """Fill `folder` with everything serving reads; returns counts for the manifest.
+
+    Args:
+        text_ID: unit vectors of the item texts; None leaves the text channel out.
+    """
+    for name in PARTS:
+        shutil.copytree(parts[name].path, folder / name)
+    source = dataset.artifact.path
+    for name in ("schema.json", "items.parquet", "users.parquet"):
+        shutil.copyfile(source / name, folder / name)
+    cascade.save(folder / "cascade.json")
+    if text_ID is not None:
+        (folder / TEXT).mkdir()
+        ItemIndex.build(text_ID, choose_kind(len(text_ID))).save(folder / TEXT)
+    index = ItemIndex.load(folder / "index")
+    np.save(folder / NEIGHBOURS, neighbours_of(index, dataset.items.num_rows, cascade.num_recent))
+    return {
+        "users": dataset.users.num_rows,
+        "items": dataset.items.num_rows,
+        "interactions": _write_log(dataset, folder),
+    }
+
+
+def neighbours_of(index: ItemIndex, num_items: int, count: int) -> Ints:
+    """[I, count] rows nearest to each item, nearest first, without itself; -1: no more."""
+    found_IM = np.full((num_items, count), -1, np.int32)
+    if not count:
+        return found_IM
+    for start in range(0, num_items, CHUNK):
+        rows = np.arange(start, min(start + CHUNK, num_items))
+        _, near = index.search(index.vectors_of(rows), count, exclude=list(rows[:, None]))
+        found_IM[rows, : near.shape[1]] = near
+    return found_IM
+
+
+def _write_log(dataset: Dataset, folder: Path) -> int:
+    """Histories and popular items; returns the number of interactions."""
+    splits = [dataset.split(name) for name in SPLITS]
+    user_N = np.concatenate([split.user_N for split in splits])
+    item_N = np.concatenate([split.item_N for split in splits])
+    time_N = np.concatenate([split.time_N for split in splits])
+    label_N = np.concatenate([split.label_N for split in splits])
+    scenario_N = np.concatenate([split.scenario_N for split in splits])
+
+    def per_user(chosen_N: NDArray[np.bool_]) -> tuple[Lists, Lists]:
+        """Item rows and scenarios."""
+        log = Histories.build(
+            user_N[chosen_N], item_N[chosen_N], time_N[chosen_N], scenario_N[chosen_N]
+        )
+        start, end = log.bounds(np.arange(dataset.users.num_rows))
+        offsets = np.append(start, end[-1])
+        return Lists(log.item_N, offsets), Lists(log.scenario_N, offsets)
+
+    positive_N = label_N > 0
+    liked, liked_on = per_user(positive_N)
+    seen, _ = per_user(np.ones(len(label_N), bool))
+    UserHistories(liked, liked_on, seen).write(folder / "histories.parquet")
+    popular = popular_items(
+        item_N[positive_N],
+        scenario_N[positive_N],
+        len(dataset.schema.scenarios),
+        dataset.items.num_rows,
+    )
+    pq.write_table(pa.table({"items": popular.to_arrow()}), folder / "popular.parquet")
+    return len(label_N)
+
+
+def popular_items(
+    item_P: NDArray[np.integer],
+    scenario_P: NDArray[np.integer],
+    num_scenarios: int,
+    num_items: int,
+) -> Lists:
+    """Item rows of each scenario by its positives, then by those of all scenarios, then by row.
+
+    So a scenario where nothing was liked yet gets what is popular elsewhere.
+    """
+    overall_I = np.bincount(item_P, minlength=num_items)
+    tops = []
+    for scenario in range(num_scenarios):
+        here_I = np.bincount(item_P[scenario_P == scenario], minlength=num_items)
+        tops.append(np.lexsort((-overall_I, -here_I))[:NUM_POPULAR])
+    lengths = [len(top) for top in tops]
+    return Lists(np.concatenate(tops).astype(np.int32), np.cumsum([0, *lengths]))
