@@ -1,0 +1,164 @@
+"""One cell of a study of negatives: an encoder trained with one kind of them, and measured.
+
+What a study compares must differ in the negatives alone, so every variant takes the same steps
+and none stops early; the best weights by validation are measured, as `jobs.train_retriever` does.
+
+Suffix: P training pairs (query, positive).
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from winnow.data.collection import Collection
+from winnow.errors import DataError
+from winnow.retrieval.bm25 import Bm25
+from winnow.retrieval.evaluate import DEPTH, exact_search, measure
+from winnow.retrieval.experiment import EncoderConfig, EncoderExperiment
+from winnow.retrieval.instances import Instances
+from winnow.retrieval.mixing import Mode
+from winnow.retrieval.negatives import KEPT, NegativesTable
+from winnow.retrieval.pools import Source
+from winnow.retrieval.study import LEXICAL, UNTUNED
+from winnow.retrieval.train import read_checkpoint
+
+__all__ = ["EvenExperiment", "baseline_runs", "check_negatives", "trained_run"]
+
+
+class EvenExperiment(EncoderExperiment):
+    """An experiment whose epochs have an instance for each pair, whatever the mode.
+
+    The mix `direct` makes two of a pair, one of each kind of negatives, and so would take twice the
+    steps of the others. Here its instances go on from one epoch to the next instead.
+    """
+
+    def instances(self, epoch: int) -> Instances:
+        pairs = len(self._pair_query_P)
+        first, last = epoch * pairs, (epoch + 1) * pairs
+        parts: list[Instances] = []
+        begin = number = 0
+        while begin < last:
+            mixed = super().instances(number)
+            if not len(mixed):
+                raise DataError(f"no query has negatives for mode={self.config.negatives.mode}")
+            parts.append(_between(mixed, first - begin, last - begin))
+            begin, number = begin + len(mixed), number + 1
+        return _joined(parts)
+
+
+def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, Any]:
+    """Train on `config.split` and measure on `test`; see `study.Run`."""
+    started = time.perf_counter()
+    experiment = EvenExperiment(config)
+    experiment.encoder.model.to(device)
+    trained = _train(experiment)
+    seconds = time.perf_counter() - started
+    # The weights in an encoder as it was loaded: training has set the precision of the other.
+    encoder = config.untuned()
+    encoder.model.load_state_dict(trained["best_weights"])
+    encoder.model.to(device)
+    return {
+        "variant": config.negatives.mode,
+        "seed": config.train.seed,
+        "per_query": experiment.measure(encoder, test).per_query.to_pydict(),
+        "valid": trained["best"],
+        "steps": len(trained["losses"]),
+        "gradient_variance": float(np.var(trained["norms"])),
+        "seconds": seconds,
+    }
+
+
+def baseline_runs(config: EncoderConfig, *, test: str, device: str) -> list[dict[str, Any]]:
+    """The encoder before any training, and BM25; `seconds` are those of the search."""
+    collection = Collection.open(config.collection)
+    judged = collection.judged(test)
+    queries, documents = collection.query_texts(judged.query_Q), collection.document_texts()
+    encoder = config.untuned()
+    encoder.model.to(device)
+
+    def dense() -> Any:
+        vectors = encoder.encode_queries(queries), encoder.encode_documents(documents)
+        return exact_search(*vectors, DEPTH)[1]
+
+    def lexical() -> Any:
+        return Bm25.build(documents).search(queries, DEPTH)[1]
+
+    def measured(variant: str, search: Callable[[], Any]) -> dict[str, Any]:
+        started = time.perf_counter()
+        per_query = measure(search(), judged, collection).per_query.to_pydict()
+        seconds = time.perf_counter() - started
+        return {"variant": variant, "seed": None, "per_query": per_query, "seconds": seconds}
+
+    return [measured(UNTUNED, dense), measured(LEXICAL, lexical)]
+
+
+def check_negatives(mined: str, variants: Iterable[Mode], retrieved: Iterable[Source]) -> None:
+    """Refuse variants that the negatives artifact at `mined` has no kept negatives for.
+
+    Raises:
+        DataError: it lacks those of a variant, or none is named and a variant needs one.
+        ArtifactError: there is no such artifact.
+    """
+    found = tuple(retrieved)
+    needs: dict[Mode, tuple[tuple[Source, ...], ...]] = {
+        "none": (),
+        "random": (("random",),),
+        "bm25": (("bm25",),),
+        "mined": (found,),
+        "llm": (("llm",),),
+        "direct": (("llm",), found),
+        "hybrid": (("llm",), found),
+    }
+    wanted = [(variant, sources) for variant in variants for sources in needs[variant]]
+    if not wanted:
+        return
+    if not mined:
+        raise DataError(f"variant {wanted[0][0]} needs mined=<the output of jobs.mine_negatives>")
+    verdicts = NegativesTable.open(mined).artifact.metrics["verdicts"]
+    kept = {source for source, counts in verdicts.items() if counts.get(KEPT)}
+    for variant, sources in wanted:
+        if kept.isdisjoint(sources):
+            hint = "generation=" if sources == ("llm",) else "mining.sources="
+            raise DataError(
+                f"variant {variant} needs negatives of {' or '.join(sources)}, of which {mined} "
+                f"has none; run jobs.mine_negatives with {hint}, or leave the variant out"
+            )
+
+
+def _train(experiment: EncoderExperiment) -> dict[str, Any]:
+    """What the last checkpoint of a whole training would hold; the others are never written."""
+    saves: list[Callable[[Path], None]] = []
+
+    def report(metrics: Mapping[str, Any], save: Callable[[Path], None] | None) -> None:
+        if save:
+            saves[:] = [save]
+
+    experiment.train(report, None)
+    with tempfile.TemporaryDirectory() as folder:
+        saves[0](Path(folder))
+        return read_checkpoint(Path(folder))
+
+
+def _between(instances: Instances, first: int, last: int) -> Instances:
+    """Those from number `first` to before `last`, of which some or all may not be there."""
+    at = slice(max(first, 0), max(last, 0))
+    return Instances(
+        instances.query_P[at],
+        instances.positive_P[at],
+        instances.negative_PN[at],
+        None if instances.teacher_PG is None else instances.teacher_PG[at],
+    )
+
+
+def _joined(parts: list[Instances]) -> Instances:
+    teachers = [part.teacher_PG for part in parts if part.teacher_PG is not None]
+    return Instances(
+        np.concatenate([part.query_P for part in parts]),
+        np.concatenate([part.positive_P for part in parts]),
+        np.concatenate([part.negative_PN for part in parts]),
+        np.concatenate(teachers) if teachers else None,
+    )
