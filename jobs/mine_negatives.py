@@ -2,7 +2,7 @@
 
     python -m jobs.mine_negatives --config scifact
     python -m jobs.generate --config hard_negatives --set num_prompts.hard_negatives=0 \
-        model=<folder or id> input=runs/scifact/negatives/llm_inputs.parquet \
+        model=<folder, id or tiny> input=runs/scifact/negatives/llm_inputs.parquet \
         output=runs/scifact/generation
     python -m jobs.mine_negatives --config scifact --set generation=runs/scifact/generation \
         output=runs/scifact/negatives_llm
