@@ -1,24 +1,35 @@
-"""What goes over the wire: bodies and answers of the endpoint, and how a bad body is refused."""
+"""What goes over the wire: bodies and answers of the endpoint, and how a bad body is refused.
 
-from typing import Annotated, Literal
+The bodies check requests; the answers only describe, for /openapi.json, what is encoded straight
+from the dataclasses of `winnow.desk`.
+"""
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from typing import Annotated, Any, Literal, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from serve.reply import Refusal
 from winnow.desk import RequestError
 
 __all__ = [
+    "BundleBody",
+    "BundleState",
+    "CatalogueAnswer",
+    "Errors",
     "EventsAccepted",
     "EventsBody",
     "Health",
     "RecommendAnswer",
     "RecommendBody",
-    "refuse_with_field_names",
+    "UserAnswer",
+    "parse",
+    "refusal_of",
 ]
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+Mode = Literal["standard", "goal", "tree"]
+MAX_DEADLINE_MS = 60_000
 
 
 class Body(BaseModel):
@@ -27,16 +38,24 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+B = TypeVar("B", bound=Body)
+
+
 class RecommendBody(Body):
     user_id: Id | None = Field(None, description="Known or new user; or give history")
-    history: tuple[Id, ...] | None = Field(
-        None,
-        max_length=1000,
-        strict=False,
-        description="Liked item ids, oldest first; replaces what is known of the user",
+    history: Annotated[list[Id], Field(max_length=1000)] | None = Field(
+        None, description="Liked item ids, oldest first; replaces what is known of the user"
     )
     scenario: Id = Field(description="Name or number of the surface the items will be shown on")
-    k: int = Field(10, ge=1, description="Items wanted")
+    k: int = Field(10, ge=1, le=10_000, description="Items wanted; /catalogue has the most")
+    mode: Mode = Field("standard", description="/catalogue has those that this endpoint offers")
+    goal: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
+        None, description="What the list should be like, in words; of mode goal alone"
+    )
+    deadline_ms: int | None = Field(
+        None, ge=1, le=MAX_DEADLINE_MS, description="For the whole request; what is late is skipped"
+    )
+    explain: bool = Field(False, description="Say what each stage proposed")
 
 
 class EventBody(Body):
@@ -52,6 +71,12 @@ class EventsBody(Body):
     events: Annotated[list[EventBody], Field(min_length=1, max_length=1000)]
 
 
+class BundleBody(Body):
+    bundle: Uri = Field(description="Bundle artifact that every node can read")
+    variant: Literal["a", "b"] = Field("a", description="b: beside the one in use, for a share")
+    share: float | None = Field(None, ge=0, le=1, description="Of the users, that variant b gets")
+
+
 class EventsAccepted(BaseModel):
     stored: int = Field(description="How many of the events were new")
 
@@ -59,17 +84,80 @@ class EventsAccepted(BaseModel):
 class Item(BaseModel):
     item_id: str
     title: str
-    score: float = Field(description="The ranker's probability of a positive")
+    score: float | None = Field(description="Probability of a positive; null if rank did not run")
     channel: str = Field(description="Recall channel that found the item")
     recall_position: int
     rank_position: int
     placed_by: Literal["recall", "rank", "rerank"]
 
 
+class Degraded(BaseModel):
+    stage: str
+    reason: Literal["late", "failed", "overloaded"]
+
+
+class Proposed(BaseModel):
+    item_id: str
+    title: str
+    channel: str
+    score: float | None
+
+
+class Llm(BaseModel):
+    stop: str = Field(description="Why the language model's walk ended")
+    nodes: list[dict[str, Any]]
+    calls: int
+    tokens: int
+
+
 class RecommendAnswer(BaseModel):
     items: list[Item]
     bundle: str = Field(description="Version of the models and tables that answered")
-    timings_ms: dict[str, float] = Field(description="By stage")
+    variant: Literal["a", "b"]
+    timings_ms: dict[str, float] = Field(description="By stage, and in total")
+    degraded: list[Degraded] = Field(description="Stages whose fallback answered; empty when whole")
+    trace_id: str
+    proposed: dict[str, list[Proposed]] | None = Field(None, description="Only with explain")
+    llm: Llm | None = Field(None, description="Only of modes goal and tree")
+
+
+class Liked(BaseModel):
+    item_id: str
+    title: str
+    scenario: str | None
+
+
+class UserAnswer(BaseModel):
+    user_id: str
+    known: bool
+    liked: list[Liked] = Field(description="The latest 50, newest first")
+    views: int
+
+
+class Scenario(BaseModel):
+    id: int
+    name: str
+
+
+class CatalogueAnswer(BaseModel):
+    bundle: str
+    topology: str
+    scenarios: list[Scenario]
+    users: list[str] = Field(description="Some known users")
+    items: int
+    max_k: int
+    modes: list[Mode]
+
+
+class BundleState(BaseModel):
+    bundle: str = Field(description="Version that answers as variant a")
+    uri: str
+    candidate: str | None = Field(description="Version of variant b")
+    candidate_uri: str | None
+    share: float
+    previous: str | None = Field(description="Kept loaded: going back to it is instant")
+    switched: int = Field(description="Replicas that are known to have it")
+    behind: int = Field(description="Replicas that could not load it and keep the old one")
 
 
 class Health(BaseModel):
@@ -78,24 +166,27 @@ class Health(BaseModel):
     topology: str
 
 
-def refuse_with_field_names(api: FastAPI) -> None:
-    """Answer 422 with `{"errors": [{"field", "message"}]}` for every kind of bad request."""
-
-    @api.exception_handler(RequestValidationError)
-    async def invalid_body(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _refusal([(_field_of(e["loc"]), e["msg"]) for e in error.errors()])
-
-    @api.exception_handler(RequestError)
-    async def invalid_request(_: Request, error: RequestError) -> JSONResponse:
-        return _refusal([(error.field, error.message)])
+class FieldError(BaseModel):
+    field: str
+    message: str
 
 
-def _refusal(errors: list[tuple[str, str]]) -> JSONResponse:
-    rows = [{"field": field, "message": message} for field, message in errors]
-    return JSONResponse({"errors": rows}, status_code=422)
+class Errors(BaseModel):
+    errors: list[FieldError]
+
+
+def parse(model: type[B], body: bytes) -> B:
+    """The body as that model; a Refusal names every wrong field, as `events.0.item_id`."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        rows = error.errors(include_url=False, include_input=False, include_context=False)
+        raise Refusal(422, *[(_field_of(row["loc"]), row["msg"]) for row in rows]) from None
+
+
+def refusal_of(error: RequestError) -> Refusal:
+    return Refusal(422, (error.field, error.message))
 
 
 def _field_of(location: tuple[str | int, ...]) -> str:
-    """`events.0.item_id` from FastAPI's ("body", "events", 0, "item_id")."""
-    path = [str(part) for part in location if part != "body"]
-    return ".".join(path) or "body"
+    return ".".join(map(str, location)) or "body"

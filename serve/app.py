@@ -2,8 +2,7 @@
 
     python -m jobs.serve --config local --set bundle=runs/simulate/bundle topology=split
     serve run serve.app:build_app bundle=/data/bundle
-    curl -s localhost:8000/recommend -H 'content-type: application/json' \
-        -d '{"user_id": "u42", "scenario": "0", "k": 10}'
+    curl -s localhost:8000/recommend -d '{"user_id": "u42", "scenario": "0", "k": 10}'
 
 `fused` runs the three stages in the process that answers; scale it by replicas. `split` gives
 each stage a deployment of its own, so that each scales by its own load and hardware. Both use
@@ -12,148 +11,153 @@ the stage classes of `winnow.cascade` and give the same answers.
 
 import asyncio
 import logging
+import os
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
-from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+import ray
+import torch
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from serve.api import (
-    EventsAccepted,
-    EventsBody,
-    Health,
-    RecommendAnswer,
-    RecommendBody,
-    refuse_with_field_names,
-)
-from winnow import __version__
+from serve import openapi
+from serve.admin import Admin
+from serve.args import RecommendArgs
+from serve.bundles import Shelf
+from serve.endpoint import Endpoint
+from serve.front import Ask, Front, Route
+from serve.graph import FusedGraph
+from serve.limits import BODY_BYTES, EVENTS_BYTES, Keys, RateLimit
+from serve.meter import Meter
+from serve.pages import Pages
+from serve.registry import Registry, instance_id
+from serve.reply import Reply, json_reply
+from serve.split import SplitGraph
+from serve.stage import Stage
+from serve.version import Version, load
 from winnow.bundle import Bundle
-from winnow.cascade import Cascade, Rank, Recall, Rerank
-from winnow.desk import Candidates, Desk, Query, RecommendRequest
-from winnow.events import Event, SqliteEvents
+from winnow.cascade import STAGES
+from winnow.events import GuardedEvents, open_events
+
+__all__ = ["Recommend", "RecommendArgs", "build_app"]
 
 logger = logging.getLogger("ray.serve")
 
-MAX_BATCH = 32
-"""Requests a split stage computes together."""
-MAX_ONGOING = 256
-"""Requests a replica accepts at a time; Serve's default of 5 would leave batches unfilled."""
-STAGES = {"recall": Recall, "rank": Rank, "rerank": Rerank}
+APP = "recommend"
+MAX_ONGOING = 4096
+"""Far more than the batcher lets in: its bound, which answers 503, must be met first."""
+LOOK_S = 1.0
+"""Between two looks at the plan of bundles, for replicas that nobody could tell."""
+STUCK_S = 30.0
+"""A batch that takes longer hangs: the replica says so and Serve replaces it."""
 
 
-class RecommendArgs(BaseModel):
-    """What cluster/serve/*.yaml may set; a typo fails the deploy, not the request."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    bundle: str = Field(description="Bundle artifact: a path or URI every node can read")
-    topology: Literal["fused", "split"] = "fused"
-    num_replicas: int = Field(1, ge=1, description="Of the fused deployment or of each stage")
-    num_cpus: float = Field(1.0, gt=0, description="Of each replica")
-    events: str = Field(
-        default_factory=lambda: str(Path(tempfile.gettempdir()) / "winnow" / "events.sqlite"),
-        description="File of live events, shared by the replicas of a machine",
-    )
-
-
-class Graph(Protocol):
-    """The stage graph as the ingress sees it, wherever the stages run."""
-
-    async def run(self, query: Query) -> tuple[Candidates, dict[str, float]]:
-        """Candidates, best first, and milliseconds by stage."""
-        ...
-
-
-class FusedGraph:
-    """All stages in this process, off the event loop."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._cascade = Cascade(bundle)
-        # one thread: the stages are compute-bound, more would only fight for the core
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="cascade")
-
-    async def run(self, query: Query) -> tuple[Candidates, dict[str, float]]:
-        loop = asyncio.get_running_loop()
-        (outcome,) = await loop.run_in_executor(self._compute, self._cascade, [query])
-        return outcome.found, outcome.timings_ms
-
-
-class SplitGraph:
-    """A deployment a stage; times include the hop."""
-
-    def __init__(self, stages: dict[str, DeploymentHandle]) -> None:
-        self._stages = stages
-
-    async def run(self, query: Query) -> tuple[Candidates, dict[str, float]]:
-        found: Candidates | None = None
-        spent_ms = {}
-        for name, stage in self._stages.items():
-            start = time.perf_counter()
-            found = await stage.remote(query, found)
-            spent_ms[name] = round(1000 * (time.perf_counter() - start), 3)
-        assert found is not None
-        return found, spent_ms
-
-
-@serve.deployment(max_ongoing_requests=MAX_ONGOING)
-class Stage:
-    """One stage of the split topology."""
-
-    def __init__(self, name: str, bundle: str) -> None:
-        self._stage = STAGES[name](Bundle.open(bundle))
-        logger.info("stage ready: stage=%s bundle=%s", name, bundle)
-
-    # no waiting for a fuller batch: what queued up while the last one ran is the batch
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0)
-    async def __call__(
-        self, queries: list[Query], found: list[Candidates | None]
-    ) -> list[Candidates]:
-        return await asyncio.to_thread(self._stage, queries, found)
-
-
-api = FastAPI(title="Winnow", version=__version__, description=__doc__.partition("\n")[0])
-refuse_with_field_names(api)
-
-
-@serve.deployment(name="recommend", max_ongoing_requests=MAX_ONGOING)
-@serve.ingress(api)
+@serve.deployment(
+    name=APP,
+    max_ongoing_requests=MAX_ONGOING,
+    max_surge_percent=100,
+    health_check_period_s=5,
+    logging_config={"enable_access_log": False},
+)
+@serve.ingress()
 class Recommend:
-    """Glue only: HTTP, the tables by id, and a stage graph."""
+    """One replica: the parts put together, and what Ray asks of it."""
 
-    def __init__(self, args: RecommendArgs, stages: dict[str, DeploymentHandle]) -> None:
-        bundle = Bundle.open(args.bundle)
-        self._topology = args.topology
-        self._events = SqliteEvents(args.events)
-        self._desk = Desk(bundle, self._events)
-        self._graph: Graph = SplitGraph(stages) if stages else FusedGraph(bundle)
-        self._version = bundle.version
-        logger.info("ready: bundle=%s topology=%s", bundle.version, args.topology)
+    async def __init__(self, args: RecommendArgs, stages: dict[str, DeploymentHandle]) -> None:
+        torch.set_num_threads(max(1, int(args.num_cpus)))
+        instance = instance_id(APP)
+        self._args = args
+        self._folder = Path(tempfile.gettempdir()) / "winnow" / "metrics" / instance
+        self._meter = Meter(self._folder)
+        self._events = GuardedEvents(open_events(args.events))
+        self._shelf: Shelf[Version] = Shelf(self._load)
+        self._fused = FusedGraph()
+        self._split = SplitGraph(stages, self._shelf.others) if stages else None
+        self._endpoint = Endpoint(
+            args, self._shelf, self._split or self._fused, self._events, self._meter
+        )
+        self._admin = Admin(
+            self._shelf,
+            Registry(instance),
+            self._meter,
+            args.topology,
+            self._prepare,
+            self._tell,
+        )
+        await self._admin.start(args.bundle)
+        self._watch = asyncio.get_running_loop().create_task(self._look())
+        _, version = self._shelf.choose(None)
+        logger.info("ready: bundle=%s topology=%s", version.version, args.topology)
 
-    @api.post("/recommend")
-    async def recommend(self, body: RecommendBody) -> RecommendAnswer:
-        """The k best items for a user on a surface, with the stage that placed each."""
-        query = self._desk.resolve(RecommendRequest(**body.model_dump()))
-        found, spent_ms = await self._graph.run(query)
-        answer: dict[str, Any] = asdict(self._desk.answer(query, found))
-        return RecommendAnswer(**answer, timings_ms=spent_ms)
+    def _load(self, bundle: Bundle) -> Version:
+        """With its slow first computations behind it."""
+        version = load(bundle, self._events, with_stages=self._split is None)
+        if version.cascade is not None:
+            self._fused.warm(version)
+        return version
 
-    @api.post("/events")
-    async def add_events(self, body: EventsBody) -> EventsAccepted:
-        """Add to users' histories; their next request sees it."""
-        events = [Event(**event.model_dump()) for event in body.events]
-        return EventsAccepted(stored=await asyncio.to_thread(self._events.append, events))
+    async def _prepare(self, version: Version, uri: str) -> None:
+        if self._split is not None:
+            await self._split.hold(uri, version.version)
+            await self._split.warm(version)
 
-    @api.get("/healthz")
-    async def health(self) -> Health:
-        """Answers once models and tables are loaded."""
-        return Health(bundle=self._version, topology=self._topology)
+    async def _tell(self) -> Sequence[str]:
+        handle = serve.get_deployment_handle(APP, app_name=APP)
+        answers: Sequence[str] = await handle.broadcast("follow").results_async(timeout_s=60)
+        return answers
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                self._endpoint.gauge()
+                await self._admin.follow()
+            except Exception:
+                logger.exception("looking at the plan of bundles failed; again in a second")
+
+    async def follow(self) -> str:
+        """Called by the replica that has made a new plan; returns the version now in use."""
+        return await self._admin.follow()
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called by Serve with `user_config`, when it starts and when that changes."""
+        await self._admin.configure(user_config)
+
+    async def check_health(self) -> None:
+        """Called by Serve every few seconds."""
+        if self._endpoint.stuck_s() > STUCK_S:
+            raise RuntimeError(f"a batch has been computed for {self._endpoint.stuck_s():.0f} s")
+
+    def __serve_build_asgi_app__(self) -> Front:
+        args, endpoint, admin = self._args, self._endpoint, self._admin
+        keys = Keys.of(args.token_sha256, args.admin_token_sha256, os.environ)
+        pages, described = Pages(), json_reply(openapi.document())
+
+        async def page(ask: Ask) -> Reply:
+            return pages.get(ask.rest or "index.html")
+
+        async def description(ask: Ask) -> Reply:
+            return described
+
+        metrics = endpoint.metrics(self._folder, ray.util.get_node_ip_address())
+        routes = {
+            ("POST", "/recommend"): Route(endpoint.recommend, BODY_BYTES, keys.check),
+            ("POST", "/events"): Route(endpoint.add_events, EVENTS_BYTES, keys.check),
+            ("GET", "/users/"): Route(endpoint.user, 0, keys.check),
+            ("GET", "/catalogue"): Route(endpoint.catalogue, 0, keys.check),
+            ("GET", "/admin/bundle"): Route(admin.state, 0, keys.check_admin),
+            ("POST", "/admin/bundle"): Route(admin.swap, BODY_BYTES, keys.check_admin),
+            ("GET", "/metrics"): Route(metrics, 0, keys.check),
+            ("GET", "/openapi.json"): Route(description, 0, keys.check),
+            # probes and the page, which asks for the token, come without one
+            ("GET", "/healthz"): Route(endpoint.health),
+            ("GET", "/"): Route(page),
+            ("GET", "/console/"): Route(page),
+        }
+        return Front(routes, rate=RateLimit.of(args.rate_per_s), seen=endpoint.seen)
 
 
 def build_app(args: RecommendArgs) -> Application:
@@ -161,6 +165,8 @@ def build_app(args: RecommendArgs) -> Application:
     placed = {"num_replicas": args.num_replicas, "ray_actor_options": {"num_cpus": args.num_cpus}}
     if args.topology == "fused":
         return Recommend.options(**placed).bind(args, {})
-    stages = {name: Stage.options(name=name, **placed).bind(name, args.bundle) for name in STAGES}
+    stages = {
+        name: Stage.options(name=name, **placed).bind(name, args.bundle, APP) for name in STAGES
+    }
     ingress = Recommend.options(ray_actor_options={"num_cpus": min(args.num_cpus, 0.5)})
     return ingress.bind(args, stages)

@@ -53,7 +53,7 @@ def test_the_answer_is_whole(fused, tiny_run):
     assert status == 200
     assert len(answer["items"]) == 10
     assert answer["bundle"] == fused["bundle"] == Bundle.open(tiny_run / "bundle").version
-    assert set(answer["timings_ms"]) == {"recall", "rank", "rerank"}
+    assert set(answer["timings_ms"]) == {"recall", "rank", "rerank", "total"}
     assert len({item["item_id"] for item in answer["items"]}) == 10
     assert all(0 < item["score"] < 1 for item in answer["items"])
     assert all(item["title"] for item in answer["items"])

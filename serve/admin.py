@@ -1,0 +1,158 @@
+"""POST /admin/bundle and the Serve config's `user_config`: two ways to the same plan."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import Field
+
+from serve import metrics
+from serve.api import BundleBody, parse
+from serve.args import Args
+from serve.bundles import Plan, Shelf, planned
+from serve.front import Ask
+from serve.meter import Meter
+from serve.registry import Registry
+from serve.reply import Refusal, Reply, json_reply
+from serve.version import Version
+from winnow.errors import ArtifactError
+
+__all__ = ["Admin", "UserConfig"]
+
+logger = logging.getLogger("ray.serve")
+
+
+class UserConfig(Args):
+    """`user_config` of the deployment recommend in cluster/serve/*.yaml."""
+
+    bundle: str | None = Field(None, description="In place of the argument of that name")
+    candidate: str | None = Field(None, description="Bundle to compare with it, as variant b")
+    share: float = Field(0.0, ge=0, le=1, description="Of the users, that variant b gets")
+
+
+class Admin:
+    """Makes plans and follows them.
+
+    `prepare` has the stages of other deployments hold a version before anyone is answered by it;
+    `tell` has the other replicas look at the registry now, which they do every second anyway.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf[Version],
+        registry: Registry,
+        meter: Meter,
+        topology: str,
+        prepare: Callable[[Version, str], Awaitable[None]],
+        tell: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        self._shelf, self._registry, self._meter = shelf, registry, meter
+        self._topology, self._prepare, self._tell = topology, prepare, tell
+        self._turn = asyncio.Lock()
+
+    async def start(self, bundle: str) -> None:
+        """Come up with what the others have or, as the first or a new deployment, with `bundle`."""
+        plan = await asyncio.to_thread(self._registry.read)
+        if plan is None or plan.deployed != bundle:
+            place, version = await asyncio.to_thread(self._shelf.hold, bundle)
+            await self._prepare(version, bundle)
+            plan = Plan(place, previous=plan.bundle if plan else None, deployed=bundle)
+            await asyncio.to_thread(self._registry.write, plan)
+        try:
+            await self._apply(plan)
+        except ArtifactError:
+            if plan.previous is None:
+                raise
+            # better the last one than none; `follow` tries the new one again and again
+            logger.exception("bundle not loaded, the previous one serves: plan=%s", plan)
+            await self._apply(replace(plan, bundle=plan.previous, candidate=None, share=0.0))
+
+    async def configure(self, fields: dict[str, Any]) -> None:
+        """Follow a `user_config` that is not the one applied last."""
+        config = UserConfig(**fields)
+        async with self._turn:
+            plan = await self._current()
+            if plan.user_config == fields:
+                return
+            plan = await self._order(plan, config.bundle or plan.deployed, "a", None)
+            if config.candidate is not None:
+                plan = await self._order(plan, config.candidate, "b", config.share)
+            else:
+                plan = replace(plan, candidate=None, share=0.0)
+            await self._publish(replace(plan, user_config=fields))
+
+    async def swap(self, ask: Ask) -> Reply:
+        """Load a bundle on every replica and answer with it; the old one serves until then."""
+        body = parse(BundleBody, ask.body)
+        async with self._turn:
+            try:
+                plan = await self._current()
+                plan = await self._order(plan, body.bundle, body.variant, body.share)
+            except ArtifactError as error:
+                self._meter.add(metrics.SWAP_FAILURES)
+                raise Refusal(409, ("bundle", str(error))) from None
+            versions = await self._publish(plan)
+        behind = [version for version in versions if version != plan.bundle.version]
+        return self._state(len(versions) - len(behind), len(behind))
+
+    async def state(self, ask: Ask) -> Reply:
+        """What this replica answers with; `switched` counts it alone."""
+        return self._state(1, 0)
+
+    async def follow(self) -> str:
+        """Do as the registry says, if it says something new; returns the version in use."""
+        plan = await asyncio.to_thread(self._registry.read)
+        # while this replica makes a plan itself, the registry has the one before
+        if plan is not None and plan != self._shelf.plan and not self._turn.locked():
+            try:
+                await self._apply(plan)
+            except Exception:
+                self._meter.add(metrics.SWAP_FAILURES)
+                logger.exception("bundle not loaded, the old one goes on: plan=%s", plan)
+        assert self._shelf.plan is not None
+        return self._shelf.plan.bundle.version
+
+    async def _current(self) -> Plan:
+        plan = await asyncio.to_thread(self._registry.read) or self._shelf.plan
+        assert plan is not None
+        return plan
+
+    async def _order(self, plan: Plan, uri: str, variant: Any, share: float | None) -> Plan:
+        """The plan with that bundle, which is loaded here and held by the stages."""
+        place, version = await asyncio.to_thread(self._shelf.hold, uri)
+        await self._prepare(version, uri)
+        return planned(plan, place, variant, share)
+
+    async def _publish(self, plan: Plan) -> Sequence[str]:
+        await self._apply(plan)
+        await asyncio.to_thread(self._registry.write, plan)
+        return await self._tell()
+
+    async def _apply(self, plan: Plan) -> None:
+        await asyncio.to_thread(self._shelf.follow, plan)
+        self._meter.add(metrics.SWAPS)
+        variants = {"a": plan.bundle, "b": plan.candidate}
+        self._meter.tell(
+            [
+                {"bundle": place.version, "variant": variant, "topology": self._topology}
+                for variant, place in variants.items()
+                if place is not None
+            ]
+        )
+
+    def _state(self, switched: int, behind: int) -> Reply:
+        plan = self._shelf.plan
+        assert plan is not None
+        state = {
+            "bundle": plan.bundle.version,
+            "uri": plan.bundle.uri,
+            "candidate": plan.candidate and plan.candidate.version,
+            "candidate_uri": plan.candidate and plan.candidate.uri,
+            "share": plan.share,
+            "previous": plan.previous and plan.previous.version,
+            "switched": switched,
+            "behind": behind,
+        }
+        return json_reply(state)

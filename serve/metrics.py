@@ -1,0 +1,89 @@
+"""The families of /metrics, each series with its place in a replica's numbers (meter.py)."""
+
+from collections.abc import Sequence
+from itertools import product
+
+__all__ = ["METRICS", "NUMBERS", "Metric"]
+
+STAGES = ("recall", "rank", "rerank", "llm")
+REASONS = ("late", "failed", "overloaded")
+MODES = ("", "standard", "goal", "tree")
+STATUSES = ("200", "401", "403", "404", "405", "409", "413", "422", "429", "500", "503")
+SECONDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 5.0, 60.0,
+)  # fmt: skip
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+
+
+class Metric:
+    """A family of series; its label values are known beforehand, so each has its place."""
+
+    def __init__(
+        self,
+        name: str,
+        help_text: str,
+        *,
+        buckets: Sequence[float] = (),
+        gauge: bool = False,
+        **labels: Sequence[str],
+    ) -> None:
+        self.name, self.help, self.buckets, self.gauge = name, help_text, buckets, gauge
+        self.labels = tuple(labels)
+        # a histogram's series: a number a bucket, those beyond the last one, and the sum
+        self.width = len(buckets) + 2 if buckets else 1
+        self.series = list(product(*labels.values()))
+        self.place: dict[tuple[str, ...], int] = {}
+
+
+REQUESTS = Metric(
+    "winnow_serve_requests_total", "Requests to /recommend.",
+    status=STATUSES, mode=MODES, variant=("", "a", "b"),
+)  # fmt: skip
+OTHERS = Metric(
+    "winnow_serve_other_requests_total", "Requests to the other routes.", status=STATUSES
+)
+STAGE = Metric(
+    "winnow_serve_stage_seconds", "Time of a stage; total is of the whole request.",
+    buckets=SECONDS, stage=(*STAGES, "total"),
+)  # fmt: skip
+DEGRADED = Metric(
+    "winnow_serve_degraded_total", "Stages whose fallback answered.", stage=STAGES, reason=REASONS
+)
+REFUSED = Metric(
+    "winnow_serve_refused_total", "Requests refused for the endpoint's sake.",
+    reason=("overloaded", "rate", "token", "size"),
+)  # fmt: skip
+BATCH = Metric("winnow_serve_batch_size", "Requests computed together.", buckets=SIZES)
+QUEUE = Metric("winnow_serve_queue_length", "Requests that wait.", gauge=True)
+EVENTS = Metric("winnow_serve_events_total", "New events that were stored.")
+STORE_ERRORS = Metric("winnow_serve_store_errors_total", "Calls that the event store failed.")
+STORE_STALE = Metric(
+    "winnow_serve_store_stale_total", "Histories answered from memory for want of the event store."
+)
+STORE_UP = Metric("winnow_serve_store_up", "Whether replicas reach the event store.", gauge=True)
+LLM_CALLS = Metric("winnow_serve_llm_calls_total", "Calls of the language model.")
+LLM_TOKENS = Metric("winnow_serve_llm_tokens_total", "Tokens that those calls used.")
+LLM_CACHED = Metric("winnow_serve_llm_cache_hits_total", "Answers of the model used again.")
+SWAPS = Metric("winnow_serve_bundle_swaps_total", "Bundles swapped in by replicas.")
+SWAP_FAILURES = Metric(
+    "winnow_serve_bundle_failures_total", "Bundles that a replica was told to load and could not."
+)
+
+METRICS = (
+    REQUESTS, OTHERS, STAGE, DEGRADED, REFUSED, BATCH, QUEUE, EVENTS, STORE_ERRORS, STORE_STALE,
+    STORE_UP, LLM_CALLS, LLM_TOKENS, LLM_CACHED, SWAPS, SWAP_FAILURES,
+)  # fmt: skip
+
+
+def _placed() -> int:
+    """Give every series its place in the file; returns how many numbers there are."""
+    place = 0
+    for metric in METRICS:
+        for labels in metric.series:
+            metric.place[labels] = place
+            place += metric.width
+    return place
+
+
+NUMBERS = _placed()
