@@ -30,6 +30,7 @@ async function start() {
 }
 
 // Ask for the list that the form describes; a request still under way is given up.
+// Says whether the list came.
 async function ask(said = "") {
   turn.abort();
   const { signal } = (turn = new AbortController());
@@ -44,11 +45,15 @@ async function ask(said = "") {
     api.recommend(body, signal).then((found) => ({ ...found, seenMs: performance.now() - begun })),
     api.user(body.user_id, signal),
   ]);
-  if (signal.aborted) return;
+  if (signal.aborted) return false;
   busy(false);
-  if (answer.status === "rejected") return refuse(answer.reason);
+  if (answer.status === "rejected") {
+    refuse(answer.reason);
+    return false;
+  }
   showAnswer(answer.value, body, said);
   showUser(user, body.user_id);
+  return true;
 }
 
 function showAnswer(answer, body, said) {
@@ -133,7 +138,8 @@ async function react(button) {
     return refuse(error);
   }
   const title = row.querySelector(".title").textContent;
-  await ask(kind === "like" ? `Liked ${title}.` : `Marked ${title} as seen.`);
+  const said = kind === "like" ? `Liked ${title}.` : `Marked ${title} as seen.`;
+  if (!(await ask(said))) return;
   // the row that was used is gone: a keyboard goes on at the same place of the new list
   const next = at("items").children[Math.min(place, at("items").children.length - 1)];
   next?.querySelector(`[data-kind=${kind}]`).focus({ preventScroll: true });

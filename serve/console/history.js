@@ -19,7 +19,7 @@ export function showHistory(user, before) {
 
 function sum({ known, liked, views }) {
   const likes = liked.length >= 50 ? "last 50 likes" : count(liked.length, "like");
-  const seen = `${likes}, ${count(views, "view")}`;
+  const seen = `${likes}, ${views.toLocaleString("en")} more seen`;
   return known ? seen : `${seen}. Not known to the bundle: a cold start.`;
 }
 

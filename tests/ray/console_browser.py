@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import inspect
 import itertools
 import json
 import os
 import shutil
 import tempfile
+import threading
+from collections.abc import Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -142,6 +145,8 @@ async def browser():
                 page = Page(socket)
                 for domain in ("Page", "Runtime", "Log"):
                     await page.send(f"{domain}.enable")
+                # focus events come as in a window that is in front
+                await page.send("Emulation.setFocusEmulationEnabled", enabled=True)
                 yield page
     finally:
         if process.returncode is None:
@@ -159,3 +164,36 @@ async def _port(profile: Path, process: asyncio.subprocess.Process) -> int:
             return int(lines[0])
         await asyncio.sleep(0.05)
     raise AssertionError(f"{CHROMIUM} did not open a debugging port")
+
+
+class Browser:
+    """A `Page` for tests that are not coroutines: the same methods, each waiting for its end."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._open = browser()
+        try:
+            self._page = self._wait(self._open.__aenter__())
+        except BaseException:
+            self._end()
+            raise
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._page, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return lambda *args, **options: self._wait(found(*args, **options))
+
+    def close(self) -> None:
+        self._wait(self._open.__aexit__(None, None, None))
+        self._end()
+
+    def _wait(self, work: Coroutine) -> object:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -76,7 +76,10 @@ class Stub:
         live = [e for e in self.events.values() if e["user_id"] == user_id]
         likes = [(e["item_id"], "") for e in live if e["kind"] == "like"]
         past = [(f"m{row}", SCENARIOS[row % 3]) for row in self.past(user_id)]
-        liked = [self.named(item) | {"scenario": on} for item, on in [*reversed(likes), *past]]
+        liked = [
+            self.shown(int(item[1:]), user_id) | {"scenario": on}
+            for item, on in [*reversed(likes), *past]
+        ]
         views = 4 * len(past) + sum(e["kind"] == "view" for e in live)
         known = user_id in self.users
         return {"user_id": user_id, "known": known, "liked": liked[:50], "views": views}
@@ -84,9 +87,6 @@ class Stub:
     def past(self, user_id: str) -> list[int]:
         known = user_id in self.users
         return random.Random(user_id).sample(range(len(self.titles)), 23) if known else []
-
-    def named(self, item_id: str) -> dict:
-        return {"item_id": item_id, "title": self.titles[int(item_id[1:])]}
 
     def recommend(self, body: dict) -> dict:
         self.requests.append(body)
@@ -219,7 +219,6 @@ def llm(mode: str) -> dict:
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
     stub: Stub
 
     def do_GET(self) -> None:
