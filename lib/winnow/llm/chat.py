@@ -152,8 +152,8 @@ class Chat:
         reason = ""
         most = tokens_in(json.loads(request.messages)) + json.loads(request.sampling)["max_tokens"]
         for attempt in range(self._config.tries):
-            ledger.check(most)
-            status, headers, completion, reason = await self._send(ledger, step, request)
+            with ledger.call(most):
+                status, headers, completion, reason = await self._send(ledger, step, request)
             if completion is not None:
                 if completion.error:
                     raise ChatStopped("refused", completion.error)

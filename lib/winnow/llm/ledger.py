@@ -1,6 +1,8 @@
 """What one request may spend on a language model, what it has spent, and why it stopped asking."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,11 +42,14 @@ class Ledger:
     deadline_s: float
     """A moment of `time.monotonic`."""
     entries: list[Call] = field(default_factory=list)
+    """In the order in which they ended."""
+    _open: list[int] = field(default_factory=list)
+    """Tokens that calls under way may take: they count too, or calls at once would overspend."""
 
     @property
     def calls(self) -> int:
         """Questions that were sent, retries among them."""
-        return sum(call.outcome != "remembered" for call in self.entries)
+        return sum(call.outcome != "remembered" for call in self.entries) + len(self._open)
 
     @property
     def tokens(self) -> int:
@@ -53,14 +58,24 @@ class Ledger:
     def left_s(self) -> float:
         return self.deadline_s - time.monotonic()
 
-    def check(self, tokens: int) -> None:
-        """Raise ChatStopped unless another call of so many tokens is within all limits."""
+    @contextmanager
+    def call(self, tokens: int) -> Iterator[None]:
+        """A call that takes at most so many tokens; enter what came of it within the block.
+
+        Raises:
+            ChatStopped: it would exceed a limit.
+        """
         if self.left_s() <= 0:
             raise ChatStopped("deadline")
         if self.calls >= self.max_calls:
             raise ChatStopped("calls", f"{self.calls} calls were made")
-        if self.tokens + tokens > self.max_tokens:
+        if self.tokens + sum(self._open) + tokens > self.max_tokens:
             raise ChatStopped("tokens", f"{self.tokens} tokens were used, {tokens} more needed")
+        self._open.append(tokens)
+        try:
+            yield
+        finally:
+            self._open.remove(tokens)
 
     def by_step(self) -> dict[str, dict[str, int]]:
         """Calls and tokens of every step, in the order in which steps began."""
