@@ -5,22 +5,26 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""A file in memory outlives the process too, and is never slow to be written to."""
+
 HINT = "redis-server is not installed: apt-get install redis-server"
 
 
 class RedisServer:
-    """Keeps its append-only file in `folder`, so that a restart finds what was there."""
+    """Loses nothing that it acknowledged: a restart finds what was there before a kill."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         if shutil.which("redis-server") is None:
             # a skip that nobody reads is no proof: continuous integration must have the server
             pytest.fail(HINT) if os.environ.get("CI") else pytest.skip(HINT)
-        self._folder = folder
+        self._folder = Path(tempfile.mkdtemp(prefix="winnow-redis-", dir=MEMORY))
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
@@ -31,6 +35,7 @@ class RedisServer:
             "port": str(self.port),
             "dir": str(self._folder),
             "appendonly": "yes",
+            "appendfsync": "always",  # by default a kill may lose what was acknowledged
             "save": "",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -41,6 +46,10 @@ class RedisServer:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self._folder)
 
     def freeze(self) -> None:
         """It takes connections and answers nothing."""

@@ -41,10 +41,10 @@ def items_of(store, user):
 
 
 @pytest.fixture(scope="module")
-def redis_server(tmp_path_factory):
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
+def redis_server():
+    server = RedisServer()
     yield server
-    server.kill()
+    server.close()
 
 
 @pytest.fixture(params=["sqlite", "redis"])

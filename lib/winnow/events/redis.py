@@ -1,14 +1,18 @@
 """The store for several nodes: a Redis server that all replicas share.
 
-Durable is what the server makes durable: with `appendonly yes` an acknowledged event outlives a
-killed server, with `appendfsync always` a machine without power too. One server, or one with
-replicas behind one address, but not Redis Cluster: a batch is one script over keys of many users.
+Durable is what the server makes durable: with `appendonly yes` and `appendfsync always` nothing
+that was acknowledged is lost. Its default, `everysec`, answers first and may write two seconds
+later, so that even a kill of the server alone lost the last hundreds of events of our tests.
+
+One server, or one with replicas behind one address, but not Redis Cluster: a batch is one script
+over keys of many users.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 from urllib.parse import urlsplit
 
 from winnow.errors import StoreError
@@ -19,11 +23,15 @@ __all__ = ["RedisEvents"]
 PREFIX = "winnow:"
 """Of every key, so that the database may hold other things too."""
 
-TIMEOUT_S = 0.2
-"""For connecting and for each answer: a server that hangs costs a request no more than this."""
+READ_TIMEOUT_S = 0.2
+"""For connecting and for each answer: what a request loses to a server that hangs."""
 
-MAX_CONNECTIONS = 16
-"""Of a replica; a thread that finds all in use waits TIMEOUT_S for one."""
+WRITE_TIMEOUT_S = 1.0
+"""Longer, as a write may wait for the server's disk and no recommendation waits for it."""
+
+MAX_CONNECTIONS = 8
+"""Of a replica to read, and as many to write; a thread that finds all in use waits for one, for
+as long as it would for an answer."""
 
 APPEND = """
 local new = 0
@@ -47,7 +55,7 @@ class RedisEvents:
     """Events in Redis: a list for each user, and a key that expires for each event id.
 
     Making one connects to nothing; each call connects by itself, again where it must. A call
-    blocks, for a few TIMEOUT_S if the server hangs, so keep it off an event loop.
+    blocks, for some of its timeouts if the server hangs, so keep it off an event loop.
     """
 
     def __init__(self, url: str, *, keep: int = KEEP) -> None:
@@ -60,19 +68,9 @@ class RedisEvents:
         self._name = _checked(url)
         self._keep = keep
         self._failures = redis.RedisError
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=TIMEOUT_S,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            # a connection that the server closed is opened again, once; one that hangs is not
-            retry=redis.retry.Retry(
-                redis.backoff.NoBackoff(), 1, supported_errors=(redis.ConnectionError,)
-            ),
-        )
-        self._client = redis.Redis(connection_pool=pool)
-        self._append = self._client.register_script(APPEND)
+        self._reader = _connect(redis, url, READ_TIMEOUT_S)
+        self._writer = _connect(redis, url, WRITE_TIMEOUT_S)
+        self._append = self._writer.register_script(APPEND)
 
     def append(self, events: Sequence[Event]) -> int:
         keys: list[str] = []
@@ -84,16 +82,17 @@ class RedisEvents:
 
     def recent(self, user_id: str) -> list[Event]:
         with self._errors():
-            bodies = self._client.lrange(_key_of(user_id), -self._keep, -1)
+            bodies = self._reader.lrange(_key_of(user_id), -self._keep, -1)
         rows = json.loads(b"[%s]" % b",".join(bodies))
         return [Event(event_id, user_id, item, kind) for event_id, item, kind in rows]
 
     def ping(self) -> None:
         with self._errors():
-            self._client.ping()
+            self._reader.ping()
 
     def close(self) -> None:
-        self._client.connection_pool.disconnect()
+        self._reader.connection_pool.disconnect()
+        self._writer.connection_pool.disconnect()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -101,6 +100,22 @@ class RedisEvents:
             yield
         except self._failures as error:
             raise StoreError(f"the event store {self._name} does not work: {error}") from error
+
+
+def _connect(redis: ModuleType, url: str, timeout_s: float) -> Any:
+    # a connection that the server closed is opened again, once; one that hangs is not
+    again = redis.retry.Retry(
+        redis.backoff.NoBackoff(), 1, supported_errors=(redis.ConnectionError,)
+    )
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=again,
+    )
+    return redis.Redis(connection_pool=pool)
 
 
 def _key_of(user_id: str) -> str:
