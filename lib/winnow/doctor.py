@@ -28,6 +28,9 @@ IMPORTS = {
 }
 """What must work. Two name a class, as `transformers` and `vllm` alone import next to nothing."""
 
+TEST_PROGRAMS = ("chromium", "redis-server")
+"""What some tests start; programs and Debian's packages have the same names."""
+
 GIB = 1024**3
 
 
@@ -56,6 +59,7 @@ def examine() -> Iterator[Finding]:
         yield check_torch_build(cuda, gpus)
         yield check_torch_companions(cuda, extras)
     yield check_system_packages(missing_packages(vllm))
+    yield check_test_programs([name for name in TEST_PROGRAMS if shutil.which(name) is None])
     yield check_gpu(gpus)
     yield check_cores(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
     yield check_memory(total_memory())
@@ -115,6 +119,14 @@ def check_system_packages(missing: Sequence[str]) -> Finding:
         advice = f"apt-get install {' '.join(missing)}, or what your system calls them"
         return Finding("system packages", "fail", f"no {', '.join(missing)}", advice)
     return Finding("system packages", "ok", "all there")
+
+
+def check_test_programs(missing: Sequence[str]) -> Finding:
+    """Winnow runs without them; it is the tests of its page and of its Redis store that do not."""
+    if missing:
+        advice = f"make test skips what needs them: apt-get install {' '.join(missing)}"
+        return Finding("test programs", "warn", f"no {', '.join(missing)}", advice)
+    return Finding("test programs", "ok", "all there")
 
 
 def check_gpu(gpus: Sequence[str]) -> Finding:

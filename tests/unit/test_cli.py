@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[2]
         (doctor.check_torch_companions("", []), "ok", "none", ""),
         (doctor.check_system_packages(["g++"]), "fail", "no g++", "apt-get install g++"),
         (doctor.check_system_packages([]), "ok", "all there", ""),
+        (doctor.check_test_programs(["chromium"]), "warn", "no chromium", "install chromium"),
+        (doctor.check_test_programs([]), "ok", "all there", ""),
         (doctor.check_gpu([]), "ok", "none", ""),
         (doctor.check_gpu(["GPU 0: H200", "GPU 1: H200"]), "ok", "GPU 1: H200", ""),
         (doctor.check_cores(1), "warn", "1", "two"),
