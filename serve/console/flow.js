@@ -1,75 +1,70 @@
 // What each stage proposed and moved: three columns of places, a line for each item between them.
+// An item of the list is in every column, however deep it stood there; a rule marks left out places.
 
 import { at, draw, make } from "./dom.js";
 import { CHANNELS } from "./list.js";
 
 const ROW = 24; // pixels; the same as --row in style.css
-const SHOWN = 20; // places that the endpoint explains
+const ROWS = 20; // as many as the endpoint explains
+const HEAD = 10; // first places that a column always shows
 
 export function showFlow(items, proposed) {
   at("flow").hidden = !proposed?.recall || !proposed.rank || !items.length;
   if (at("flow").hidden) return;
-  const final = items.slice(0, SHOWN).map(({ item_id, title }) => ({ item_id, title }));
-  const places = placesOf(items, proposed);
-  const recall = proposed.recall.map((item) => ({ ...item, note: CHANNELS[item.channel] ?? item.channel }));
-  const rank = proposed.rank.map((item) => ({ ...item, note: item.score?.toFixed(3) ?? "–" }));
-  const deeper = [...places.values()].some(({ way, by }) => by && way.some((place) => place >= SHOWN));
-  const rows = Math.max(recall.length, rank.length, final.length);
-  const height = ROW * (deeper ? rows + 1 : rows); // a row below for places not explained
+  const by = new Map(items.map((item) => [item.item_id, item.placed_by]));
+  const list = items.slice(0, ROWS);
+  const columns = [
+    rowsOf(proposed.recall, list, by, "recall_position", (item) => CHANNELS[item.channel] ?? item.channel),
+    rowsOf(proposed.rank, list, by, "rank_position", (item) => item.score?.toFixed(3) ?? "–"),
+    list.map((item, row) => ({ item, place: row + 1 })),
+  ];
+  const height = ROW * Math.max(...columns.map((rows) => rows.length));
+  const [recall, rank, final] = columns;
   at("flow-chart").replaceChildren(
-    column("Recall", recall, places, 0),
-    lines(places, 0, height),
-    column("Rank", rank, places, 1),
-    lines(places, 1, height),
-    column("List", final, places, 2),
+    column("Recall", recall, by),
+    lines(recall, rank, by, height),
+    column("Rank", rank, by),
+    lines(rank, final, by, height),
+    column("List", final, by),
   );
 }
 
-// By item id: its place (from 0) after recall, after rank and in the list; undefined if not known.
-function placesOf(items, proposed) {
-  const places = new Map();
-  const of = (id) => places.get(id) ?? places.set(id, { way: [] }).get(id);
-  proposed.recall.forEach((item, place) => (of(item.item_id).way[0] = place));
-  proposed.rank.forEach((item, place) => (of(item.item_id).way[1] = place));
-  items.forEach((item, place) => {
-    const found = of(item.item_id);
-    found.by = item.placed_by;
-    found.way[0] ??= item.recall_position == null ? undefined : item.recall_position - 1;
-    found.way[1] ??= item.rank_position == null ? undefined : item.rank_position - 1;
-    found.way[2] = place;
-  });
-  return places;
+// First places of a stage, shortened to make room for the items of the list that stood deeper.
+function rowsOf(proposals, list, by, position, noteOf) {
+  const row = (item, place) => ({ item, place, note: noteOf(item) });
+  const known = new Set(proposals.map((item) => item.item_id));
+  const deep = list.filter((item) => item[position] != null && !known.has(item.item_id));
+  const head = Math.max(HEAD, ROWS - deep.length);
+  const near = proposals.map((item, at) => row(item, at + 1));
+  return [
+    ...near.filter(({ item, place }) => place <= head || by.has(item.item_id)),
+    ...deep.map((item) => row(item, item[position])).sort((a, b) => a.place - b.place),
+  ];
 }
 
-function column(name, items, places, stage) {
-  const rows = items.map((item, place) => {
-    const { by } = places.get(item.item_id);
-    return make("li", { "data-item": item.item_id, class: by ? `kept ${by}` : "" },
-      make("span", { class: "place" }, String(place + 1)),
-      make("span", { class: "title", title: item.title }, item.title || item.item_id),
-      item.note && make("span", { class: "note" }, item.note));
+function column(name, rows, by) {
+  const nodes = rows.map(({ item, place, note }, at) => {
+    const kept = by.has(item.item_id) ? "kept" : "";
+    const gap = at > 0 && place !== rows[at - 1].place + 1 ? "gap" : "";
+    const title = item.title || item.item_id;
+    return make("li", { "data-item": item.item_id, class: `${kept} ${gap}` },
+      make("span", { class: "place" }, String(place)),
+      make("span", { class: "title", title }, title),
+      note && make("span", { class: "note" }, note));
   });
-  const deeper = [...places.values()].filter((place) => place.by && place.way[stage] >= items.length);
-  const numbers = deeper.map((place) => place.way[stage] + 1).sort((a, b) => a - b);
-  const more = numbers.length > 0 && make("p", { class: "deeper" },
-    "and ", numbers.join(", "));
   return make("div", { class: `column ${name.toLowerCase()}` },
-    make("h3", {}, name), make("ol", {}, rows), more);
+    make("h3", {}, name), make("ol", {}, nodes));
 }
 
-function lines(places, stage, height) {
-  const middle = (place) => ROW * (Math.min(place, SHOWN) + 0.5);
-  const paths = [];
-  for (const [id, { way, by }] of places) {
-    const [from, to] = [way[stage], way[stage + 1]];
-    if (from === undefined || to === undefined || (from >= SHOWN && to >= SHOWN)) continue;
-    const [y, z] = [middle(from), middle(to)];
-    paths.push(draw("path", {
-      d: `M0 ${y} C50 ${y} 50 ${z} 100 ${z}`,
-      "data-item": id,
-      class: by ? `kept ${by}` : "",
-    }));
-  }
+function lines(left, right, by, height) {
+  const rows = new Map(right.map(({ item }, row) => [item.item_id, row]));
+  const middle = (row) => ROW * (row + 0.5);
+  const paths = left.flatMap(({ item: { item_id: id } }, row) => {
+    if (!rows.has(id)) return [];
+    const [y, z] = [middle(row), middle(rows.get(id))];
+    const kept = by.has(id) ? `kept ${by.get(id)}` : "";
+    return draw("path", { d: `M0 ${y} C50 ${y} 50 ${z} 100 ${z}`, "data-item": id, class: kept });
+  });
   paths.sort((a, b) => a.classList.length - b.classList.length); // the items of the list lie on top
   const size = { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", height };
   return draw("svg", { ...size, "aria-hidden": "true" }, paths);

@@ -154,6 +154,24 @@ def test_lines_join_the_places_of_an_item(page, stub, url):
     assert page.texts(".column.list .title") == page.texts(TITLES)
 
 
+def test_an_item_of_the_list_is_in_every_column_however_deep_it_was(page, stub, url):
+    open_list(page, url, "?user_id=37&k=20")
+    items = expected(stub, k=20)["items"]
+    assert max(item["recall_position"] for item in items) > 20
+    for column, position in (("recall", "recall_position"), ("rank", "rank_position")):
+        rows = page.run(
+            f"Array.from(document.querySelectorAll('.column.{column} li'), (row) =>"
+            " [row.dataset.item, Number(row.querySelector('.place').textContent),"
+            " row.classList.contains('gap')])"
+        )
+        places = {item: place for item, place, _ in rows}
+        assert all(places[item["item_id"]] == item[position] for item in items)
+        numbers = [place for _, place, _ in rows]
+        assert numbers == sorted(numbers)
+        assert [gap for *_, gap in rows][1:] == [b != a + 1 for a, b in pairwise(numbers)]
+    assert page.run("document.querySelectorAll('#flow-chart path.kept').length") == 40
+
+
 def test_the_bar_is_divided_as_the_time_was(page, stub, url):
     open_list(page, url)
     spent = expected(stub)["timings_ms"]
