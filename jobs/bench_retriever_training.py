@@ -1,0 +1,201 @@
+"""Queries trained on per second, beside sentence-transformers' own trainer in the same run.
+
+    python -m jobs.bench_retriever_training --config scifact
+
+Both train the same encoder with the same loss (InfoNCE: a query's positive against all texts of its
+batch), the same batches of (query, positive, negatives) and the same longest text, by AdamW. The
+negatives are drawn at random: where they come from takes no time in either. Their trainer runs as
+it comes (float32) and with `bf16=True`; each side's time is that of its training steps, and the
+sides take turns.
+"""
+
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jobs._ray import absolute
+from winnow.config import job_main
+from winnow.data.collection import Collection, text_digest
+from winnow.errors import EncoderError
+from winnow.retrieval.encoder import TextEncoder, find_encoder
+from winnow.retrieval.instances import Instances, TrainingTexts
+from winnow.retrieval.train import MEASURE, EncoderTrainConfig, train_encoder
+
+logger = logging.getLogger("winnow.bench_retriever_training")
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchRetrieverTrainingConfig:
+    collection: str = "runs/scifact/collection"
+    """The collection artifact that is trained on."""
+    model: str = "all-MiniLM-L6-v2"
+    """A folder, a packaged model or a Hugging Face id."""
+    batch_size: int = 64
+    """Queries of a step."""
+    steps: int = 4
+    """Optimizer steps of each timing."""
+    negatives: int = 1
+    """Texts of a query beside its positive."""
+    repeats: int = 3
+    threads: int = 0
+    """Of every side; 0: all cores."""
+    device: str = "cpu"
+    """Of every side: cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps", "negatives", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"BenchRetrieverTrainingConfig.{name} must be positive")
+
+
+def tiny() -> BenchRetrieverTrainingConfig:
+    """Seconds; needs `collection=` and `model=`, and the figures mean nothing."""
+    return BenchRetrieverTrainingConfig(batch_size=4, steps=2, repeats=1)
+
+
+PRESETS = {"tiny": tiny, "scifact": BenchRetrieverTrainingConfig}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every side trains on: I instances of one query, one positive and N negatives."""
+
+    queries: list[str]
+    """Text of each instance's query."""
+    texts: list[str]
+    positive_I: Rows
+    """Which of `texts`."""
+    negative_IN: Rows
+
+
+def run(config: BenchRetrieverTrainingConfig) -> dict[str, Any]:
+    """Queries/s of every side, and ours as a multiple of the trainer as it comes."""
+    torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    work = drawn(config)
+    sides: dict[str, Callable[[], float]] = {
+        "ours": lambda: our_seconds(config, work),
+        "sentence_transformers": lambda: their_seconds(config, work, bf16=False),
+        "sentence_transformers_bfloat16": lambda: their_seconds(config, work, bf16=True),
+    }
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(config.repeats):
+        for name, seconds in sides.items():
+            spent[name].append(seconds())
+            rate = len(work.queries) / spent[name][-1]
+            logger.info("repeat=%d side=%s queries_per_s=%.2f", repeat, name, rate)
+    rate = {name: len(work.queries) / statistics.median(times) for name, times in spent.items()}
+    return {
+        "queries_per_s": round(rate["ours"], 2),
+        "ratio": round(rate["ours"] / rate["sentence_transformers"], 2),
+        "ratio_vs_bf16": round(rate["ours"] / rate["sentence_transformers_bfloat16"], 2),
+        "baselines": {name: round(value, 2) for name, value in rate.items() if name != "ours"},
+        "batch_size": config.batch_size,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def drawn(config: BenchRetrieverTrainingConfig) -> Work:
+    """As many training pairs as the steps need, the same for every run."""
+    collection = Collection.open(absolute(config.collection))
+    judged = collection.judged("train")
+    random = np.random.default_rng(0)
+    query_P = np.repeat(judged.query_Q, np.diff(judged.start_Q))
+    at_I = random.choice(len(query_P), config.steps * config.batch_size, replace=True)
+    return Work(
+        collection.query_texts(query_P[at_I]),
+        collection.document_texts(),
+        judged.document_N[at_I].astype(np.int64),
+        random.integers(collection.documents.num_rows, size=(len(at_I), config.negatives)),
+    )
+
+
+def our_seconds(config: BenchRetrieverTrainingConfig, work: Work) -> float:
+    """Of the training steps, batches and tokens included."""
+    encoder = TextEncoder.load(find_encoder(config.model))
+    encoder.model.to(config.device)
+    used, code = np.unique(
+        np.column_stack([work.positive_I, work.negative_IN]), return_inverse=True
+    )
+    code_IG = code.reshape(len(work.queries), -1)
+    started = time.perf_counter()
+    texts = [work.texts[at] for at in used]
+    asked = np.arange(len(work.queries))
+    tokenised = TrainingTexts.of(
+        encoder.tokens(work.queries, "query"),
+        encoder.tokens(texts, "document"),
+        [text_digest(text) for text in texts],
+        asked,
+        code_IG[:, 0],
+    )
+    instances = Instances(asked, code_IG[:, 0], code_IG[:, 1:])
+    spent = [time.perf_counter() - started]
+    train_encoder(
+        EncoderTrainConfig(epochs=1, batch_size=config.batch_size),
+        encoder,
+        tokenised,
+        lambda epoch: instances,
+        validate=lambda encoder: {MEASURE: 0.0},
+        report=lambda metrics, save: spent.append(metrics["seconds"]),
+    )
+    return sum(spent)
+
+
+def their_seconds(config: BenchRetrieverTrainingConfig, work: Work, *, bf16: bool) -> float:
+    """Of `SentenceTransformerTrainer.train`, which makes batches and tokens as it goes."""
+    try:
+        from datasets import Dataset, disable_progress_bars
+        from sentence_transformers import (
+            SentenceTransformer,
+            SentenceTransformerTrainer,
+            SentenceTransformerTrainingArguments,
+        )
+        from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    except ImportError as error:
+        raise EncoderError(
+            f'{error.name} is not installed: pip install "winnow[dev]" for this benchmark'
+        ) from error
+    disable_progress_bars()
+    model = SentenceTransformer(str(find_encoder(config.model)), device=config.device)
+    columns = {"anchor": work.queries, "positive": [work.texts[at] for at in work.positive_I]}
+    for n, row_I in enumerate(work.negative_IN.T):
+        columns[f"negative_{n}"] = [work.texts[at] for at in row_I]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = SentenceTransformerTrainingArguments(
+            folder,
+            per_device_train_batch_size=config.batch_size,
+            num_train_epochs=1,
+            bf16=bf16,
+            use_cpu=config.device == "cpu",
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        )
+        scale = 1 / EncoderTrainConfig().temperature
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_dict(columns),
+            loss=MultipleNegativesRankingLoss(model, scale=scale),
+        )
+        started = time.perf_counter()
+        trainer.train()
+        return time.perf_counter() - started
+
+
+def main(argv: list[str] | None = None) -> None:
+    job_main(run, PRESETS, __doc__, argv, default="scifact")
+
+
+if __name__ == "__main__":
+    main()
