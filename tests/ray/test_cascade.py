@@ -10,7 +10,7 @@ from winnow.artifact import open_artifact
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade, Rank, Recall, Rerank
 from winnow.data.dataset import Dataset
-from winnow.desk import CHANNELS, Desk, RecommendRequest, RequestError
+from winnow.desk import CHANNELS, Desk, RecommendRequest, RequestError, UserView
 from winnow.errors import ArtifactError
 from winnow.events import Event, SqliteEvents
 from winnow.ranking.models.mscan import MScanConfig
@@ -117,12 +117,69 @@ def test_a_scenario_goes_by_name_or_number(desk, scenario):
         ({"k": 0}, "k"),
         ({"k": 21}, "k"),
         ({"user_id": None}, "user_id"),
+        ({"mode": "goal"}, "goal"),
+        ({"mode": "goal", "goal": ""}, "goal"),
+        ({"goal": "more comedies"}, "goal"),
     ],
 )
 def test_a_request_that_cannot_be_answered_names_its_field(desk, changes, field):
     with pytest.raises(RequestError, match=f"^{field}: ") as raised:
         ask(desk, **changes)
     assert raised.value.field == field
+
+
+def test_a_query_knows_its_bundle_mode_and_goal(bundle, desk):
+    query = ask(desk, mode="goal", goal="more comedies")
+    assert (query.bundle, query.mode, query.goal) == (bundle.version, "goal", "more comedies")
+    assert (ask(desk).mode, ask(desk).goal) == ("standard", None)
+
+
+def test_what_each_stage_proposed(bundle, desk):
+    (outcome,) = Cascade(bundle)([ask(desk)])
+    proposed = desk.proposed(outcome.proposed)
+    assert list(proposed) == ["recall", "rank"]
+    ids, titles = bundle.items["raw_id"].to_pylist(), bundle.items["title"].to_pylist()
+    for stage, rows in proposed.items():
+        first = outcome.proposed[stage].item_C[:20].tolist()
+        assert [row.item_id for row in rows] == [ids[item] for item in first]
+        assert [row.title for row in rows] == [titles[item] for item in first]
+    assert {row.score for row in proposed["recall"]} == {None}
+    scores = [row.score for row in proposed["rank"]]
+    assert scores == sorted(scores, reverse=True)
+    assert proposed["recall"][0].channel == "two_tower"
+
+
+def test_what_is_known_of_a_user(bundle, desk, events):
+    past = ask(desk)
+    events.append([Event("a", "u3", "i5", "like"), Event("b", "u3", "i6", "view")])
+    user = desk.user("u3")
+    assert user.known
+    assert (user.liked[0].item_id, user.liked[0].scenario) == ("i5", None)
+    newest = past.history[::-1].tolist()
+    ids = bundle.items["raw_id"].to_pylist()
+    assert [like.item_id for like in user.liked[1:]] == [ids[row] for row in newest][:49]
+    names = [bundle.schema.scenarios[s] for s in past.history_scenario[::-1].tolist()]
+    assert [like.scenario for like in user.liked[1:]] == names[:49]
+    liked = {*past.history.tolist(), 5}
+    assert user.views == len({*past.seen.tolist(), 5, 6} - liked)
+
+
+def test_a_stranger_is_known_by_live_events_alone(desk, events):
+    assert desk.user("new") == UserView("new", known=False, liked=[], views=0)
+    events.append([Event("a", "new", "i5", "like"), Event("b", "new", "i6", "view")])
+    user = desk.user("new")
+    assert not user.known
+    assert ([like.item_id for like in user.liked], user.views) == (["i5"], 1)
+
+
+def test_what_can_be_asked_for(bundle, desk):
+    catalogue = desk.catalogue()
+    assert catalogue.bundle == bundle.version
+    assert catalogue.scenarios == [(0, "home"), (1, "search"), (2, "cart")]
+    assert catalogue.items == bundle.items.num_rows
+    assert catalogue.max_k == 20
+    assert len(set(catalogue.users)) == 50
+    assert all(desk.user(user).known for user in catalogue.users)
 
 
 def test_a_user_who_saw_everything_gets_nothing(bundle, desk, events):

@@ -15,10 +15,10 @@ from sklearn.preprocessing import normalize
 
 __all__ = ["lsa_vectors"]
 
-DIM = 128
-"""Width at most: topics beyond the first hundred or so are of single items."""
+DIM = 64
+"""Width at most. Every request reads all vectors: twice the width is twice the memory traffic."""
 WORDS = 50_000
-"""Most words that count, the commonest; 400 MB of decomposition at most."""
+"""Most words that count, the commonest; 25 MB of decomposition at most."""
 MOST_OF_ITEMS = 0.5
 """A word in more of the texts than this says nothing of one item."""
 

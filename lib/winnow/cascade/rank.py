@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from winnow.bundle import Bundle
 from winnow.data.batches import HistoryBatch, encode_history
 from winnow.data.dataset import stack_columns
-from winnow.data.schema import Kind
+from winnow.data.schema import Kind, Role
 from winnow.desk import Candidates, Query, check_bundle
 from winnow.ranking.ranker import Ranker
 
 __all__ = ["Rank"]
+
+ROLES: tuple[Role, Role] = ("user", "item")
 
 
 class Rank:
@@ -42,9 +44,10 @@ class Rank:
         scenario_N = np.repeat(np.array([q.scenario for q in queries], np.int64), sizes)
         history = self._history(queries, sizes) if self._ranker.history else None
         score_N = self._ranker.score(sparse_NF, dense_NE, scenario_N, history)
-        ends = np.cumsum(sizes)[:-1]
+        ends = np.cumsum(sizes).tolist()
         return [
-            _sorted(c, score_C) for c, score_C in zip(found, np.split(score_N, ends), strict=True)
+            _sorted(candidates, score_N[end - size : end])
+            for candidates, size, end in zip(found, sizes, ends, strict=True)
         ]
 
     def _history(self, queries: Sequence[Query], sizes: Sequence[int]) -> HistoryBatch:
@@ -75,23 +78,28 @@ def _sorted(recalled: Candidates, score_C: NDArray[np.float32]) -> Candidates:
 
 
 class _ItemFields:
-    """Encoded item fields of one kind by item row, to be joined with those of users."""
+    """Encoded fields of one kind by item row, to be joined with those of users."""
 
     def __init__(self, bundle: Bundle, kind: Kind, dtype: type[np.generic]) -> None:
         order = bundle.schema.select(kind)
-        user_names = bundle.schema.select(kind, ["user"])
-        item_names = bundle.schema.select(kind, ["item"])
-        self._columns = len(order)
-        self._user_at = [order.index(name) for name in user_names]
-        self._item_at = [order.index(name) for name in item_names]
-        self._item_IF = stack_columns(bundle.items, item_names, dtype)
+        of_users, of_items = (bundle.schema.select(kind, [role]) for role in ROLES)
+        # as wide as a joined row, so that joining is one gather and the user's columns;
+        # context fields, which neither has, stay unknown
+        self._row_IF = np.zeros((bundle.items.num_rows, len(order)), dtype)
+        self._row_IF[:, _columns(order, of_items)] = stack_columns(bundle.items, of_items, dtype)
+        self._user_at = _columns(order, of_users)
 
     def join(
         self, users: Sequence[NDArray[Any]], sizes: Sequence[int], item_N: NDArray[np.int32]
     ) -> NDArray[Any]:
         """[N, fields] in schema order: user b's fields on each of its `sizes[b]` candidates."""
-        # context fields, which neither has, stay unknown
-        joined_NF = np.zeros((len(item_N), self._columns), self._item_IF.dtype)
+        joined_NF = self._row_IF[item_N]
         joined_NF[:, self._user_at] = np.repeat(np.stack(users), sizes, axis=0)
-        joined_NF[:, self._item_at] = self._item_IF[item_N]
         return joined_NF
+
+
+def _columns(order: list[str], names: list[str]) -> slice | list[int]:
+    """Where `names` stand in `order`: a slice where they are side by side, which is faster."""
+    at = [order.index(name) for name in names]
+    side_by_side = at == list(range(at[0], at[-1] + 1)) if at else True
+    return slice(at[0] if at else 0, at[-1] + 1 if at else 0) if side_by_side else at

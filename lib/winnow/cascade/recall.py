@@ -37,8 +37,8 @@ TEXT_LIKES = 10
 """Latest likes whose words are averaged; more would blur into the catalogue's mean."""
 RECENT_LIKES = 5
 """Latest likes whose neighbours are taken."""
-OVER_FETCH = 500
-"""Most hidden items that a search is asked for on top of what is wanted."""
+OVER_FETCH = 1000
+"""Most items that are not free which a search is asked for on top of the wanted ones."""
 OWNERS = np.arange(len(CHANNELS), dtype=np.int8)
 OWNERS_AND_FILL = np.append(OWNERS, OWNERS[0])
 
@@ -60,9 +60,21 @@ class Recall:
         check_bundle(queries, self._version)
         if not queries:
             return []
+        free = [self._popular.offered(query.seen) for query in queries]
+        near = self._near_users(queries, free)
+        in_words = [self._near_in_words(q, free_I) for q, free_I in zip(queries, free, strict=True)]
+        return [
+            self._merged(*of_query) for of_query in zip(queries, near, in_words, free, strict=True)
+        ]
+
+    def _near_users(self, queries: Sequence[Query], free: Sequence[Mask]) -> list[Rows]:
         vector_BD = self._user_vectors(queries)
+        count = self._config.num_candidates
         # one search a query: what one user has seen must not change what another is offered
-        return [self._merged(q, vector_D) for q, vector_D in zip(queries, vector_BD, strict=True)]
+        return [
+            _nearest(self._index, vector_D, count, free_I)
+            for vector_D, free_I in zip(vector_BD, free, strict=True)
+        ]
 
     def _user_vectors(self, queries: Sequence[Query]) -> Floats:
         length = self._retriever.history_length
@@ -77,13 +89,11 @@ class Recall:
             np.array([q.scenario for q in queries]),
         )
 
-    def _merged(self, query: Query, vector_D: Floats) -> Candidates:
+    def _merged(self, query: Query, near_C: Rows, in_words_C: Rows, free_I: Mask) -> Candidates:
+        """The channels' items in their order; `free_I` loses what they take."""
         config = self._config
-        free_I = self._popular.offered(query.seen)  # less what a channel has taken
-        hidden = len(free_I) - int(np.count_nonzero(free_I))
-        near_C = _nearest(self._index, vector_D, config.num_candidates, free_I, hidden)
-        parts: list[Rows] = [_claimed(near_C, config.num_two_tower, free_I)]
-        parts.append(_claimed(self._near_in_words(query, free_I, hidden), config.num_text, free_I))
+        parts = [_claimed(near_C, config.num_two_tower, free_I)]
+        parts.append(_claimed(in_words_C, config.num_text, free_I))
         parts.append(_claimed(self._near_recent(query, free_I), config.num_recent, free_I))
         popular_C = self._popular.of(query.scenario)
         parts.append(_claimed(popular_C, config.num_popular, free_I))
@@ -93,11 +103,12 @@ class Recall:
         channel_C = np.repeat(OWNERS_AND_FILL, [*sizes, len(parts[-1])])
         return Candidates.recalled(item_C, channel_C)
 
-    def _near_in_words(self, query: Query, free_I: Mask, hidden: int) -> Rows:
+    def _near_in_words(self, query: Query, free_I: Mask) -> Rows:
         if self._text is None or not len(query.history) or not self._config.num_text:
             return np.empty(0, np.int32)
-        liked_D = self._text.vectors_of(query.history[-TEXT_LIKES:]).mean(axis=0)
-        return _nearest(self._text, liked_D, self._config.num_text, free_I, hidden)
+        # their sum is as near to everything as their mean
+        liked_D = self._text.vectors_of(query.history[-TEXT_LIKES:]).sum(axis=0)
+        return _nearest(self._text, liked_D, self._config.num_text, free_I)
 
     def _near_recent(self, query: Query, free_I: Mask) -> Rows:
         """Each like's nearest, then each like's second, the newest like first; no item twice."""
@@ -113,11 +124,12 @@ def _claimed(rows_C: Rows, count: int, free_I: Mask) -> Rows:
     return mine_C
 
 
-def _nearest(index: ItemIndex, vector_D: Floats, count: int, free_I: Mask, hidden: int) -> Rows:
-    """At least the `count` nearest that are not among the `hidden` items, best first.
+def _nearest(index: ItemIndex, vector_D: Floats, count: int, free_I: Mask) -> Rows:
+    """Rows best first, at least the `count` nearest of the free ones among them.
 
-    Asking for more and dropping what is hidden is faster than a filtered search, up to a point.
+    Asking for more and dropping what is not free beats a filtered search, up to a point.
     """
+    hidden = len(free_I) - int(np.count_nonzero(free_I))
     if hidden <= OVER_FETCH:
         _, rows = index.search(vector_D[None], count + hidden)
     else:

@@ -99,18 +99,22 @@ def _scaled(relevance_C: Floats) -> Floats:
 def _greedy_mmr(
     gain_BC: Floats, similar_BCC: Floats, steps: int, variety: np.float32
 ) -> NDArray[np.int64]:
-    """[B, steps] indices; -1 where a list has no more. `gain_BC` is -inf outside of a list."""
-    row_B = np.arange(len(gain_BC))
-    taken_BK = np.empty((len(gain_BC), steps), np.int64)
-    similar_BCC *= variety
-    nearest_BC, left_BC = np.zeros_like(gain_BC), gain_BC
+    """[B, steps] indices; any where a list has no more. `gain_BC` is -inf outside of a list."""
+    lists, width = gain_BC.shape
+    start_B = np.arange(0, lists * width, width)
+    # flat views: a list's best is one number, and a row of similarities is taken by it
+    gain_F, similar_FC = gain_BC.ravel(), (similar_BCC * variety).reshape(-1, width)
+    taken_BK = np.empty((lists, steps), np.int64)
+    left_BC = gain_BC.copy()
+    nearest_BC = np.full_like(gain_BC, -2)  # below any cosine
     for step in range(steps):
-        best_B = np.argmax(left_BC, axis=1)
-        taken_BK[:, step] = np.where(left_BC[row_B, best_B] == -np.inf, -1, best_B)
-        gain_BC[row_B, best_B] = -np.inf
-        similar_BC = similar_BCC[row_B, best_B]
-        nearest_BC = similar_BC if step == 0 else np.maximum(nearest_BC, similar_BC)
-        left_BC = gain_BC - nearest_BC
+        best_B = left_BC.argmax(axis=1)
+        taken_BK[:, step] = best_B
+        at_B = best_B + start_B
+        gain_F[at_B] = -np.inf
+        similar_BC = similar_FC.take(at_B, axis=0)
+        np.maximum(nearest_BC, similar_BC, out=nearest_BC)
+        np.subtract(gain_BC, nearest_BC, out=left_BC)
     return taken_BK
 
 
@@ -134,9 +138,9 @@ def _greedy_dpp(
         best_B = np.argmax(left_BC, axis=1)
         length_B = np.sqrt(np.maximum(new_BC[row_B, best_B], DEPENDENT))
         taken_BK[:, step] = np.where(left_BC[row_B, best_B] == -np.inf, -1, best_B)
-        before_BK = factor_BKC[row_B, :step, best_B]
-        known_BC = np.einsum("bk,bkc->bc", before_BK, factor_BKC[:, :step])
-        row_BC = (kernel_BCC[row_B, best_B] - known_BC) / length_B[:, None]
+        before_B1K = factor_BKC[row_B, None, :step, best_B]
+        known_B1C = before_B1K @ factor_BKC[:, :step]
+        row_BC = (kernel_BCC[row_B, best_B] - known_B1C[:, 0]) / length_B[:, None]
         factor_BKC[:, step] = row_BC
         new_BC = new_BC - row_BC**2
         new_BC[row_B, best_B] = 0

@@ -34,9 +34,9 @@ def as_permutation(proposed: Iterable[Hashable], base: Sequence[int]) -> Permuta
         >>> as_permutation([3, 3, 99, 1], base=[1, 2, 3])
         Permutation(order=[3, 1, 2], missing=1, duplicates=1, unknown=1)
     """
-    if len(set(base)) != len(base):
-        raise ValueError("candidate ids must be distinct")
     remaining = dict.fromkeys(base)
+    if len(remaining) != len(base):
+        raise ValueError("candidate ids must be distinct")
     order: list[int] = []
     duplicates = unknown = 0
     taken: set[int] = set()

@@ -1,0 +1,174 @@
+"""What each recall channel finds, and the rules of the list, on bundles of other settings."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs import build_bundle
+from winnow.bundle import Bundle, CascadeConfig
+from winnow.cascade import Cascade, Fallbacks, Recall
+from winnow.desk import CHANNELS, Desk, RecommendRequest
+from winnow.errors import DataError
+from winnow.events import SqliteEvents
+from winnow.retrieval.index import ItemIndex
+
+pytestmark = pytest.mark.slow
+
+TINY = build_bundle.tiny().cascade
+NO_CHANNELS = replace(TINY, num_two_tower=0, num_text=0, num_recent=0, num_popular=0)
+
+
+@pytest.fixture
+def bundle_with(tiny_run, tmp_path):
+    """Builds a bundle of the run's parts with another cascade."""
+
+    def build(cascade: CascadeConfig) -> Bundle:
+        parts = {n: str(tiny_run / n) for n in ("dataset", "retriever", "index", "ranker")}
+        output = str(tmp_path / "bundle")
+        build_bundle.run(build_bundle.BundleConfig(**parts, output=output, cascade=cascade))
+        return Bundle.open(output)
+
+    return build
+
+
+def ask(bundle, **changes):
+    desk = Desk(bundle, SqliteEvents(":memory:"))
+    return desk.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
+
+
+def by_channel(found):
+    return {
+        name: found.item_C[found.channel_C == channel].tolist()
+        for channel, name in enumerate(CHANNELS)
+    }
+
+
+def test_channels_keep_to_their_numbers(tiny_run):
+    bundle = Bundle.open(tiny_run / "bundle")
+    (found,) = Recall(bundle)([ask(bundle)], [])
+    sizes = {name: len(items) for name, items in by_channel(found).items()}
+    assert sum(sizes.values()) == len(set(found.item_C.tolist())) == 50
+    assert sizes["two_tower"] >= 20  # its own, and what the others left free
+    assert 0 < sizes["text"] <= 10
+    assert 0 < sizes["recent"] <= 10
+    assert sizes["popular"] == 10
+
+
+def test_a_new_user_is_filled_up_from_the_user_tower(tiny_run):
+    bundle = Bundle.open(tiny_run / "bundle")
+    (found,) = Recall(bundle)([ask(bundle, user_id="nobody")], [])
+    sizes = {name: len(items) for name, items in by_channel(found).items()}
+    assert sizes == {"two_tower": 40, "text": 0, "recent": 0, "popular": 10}
+
+
+def test_the_text_channel_finds_the_nearest_in_words(bundle_with):
+    bundle = bundle_with(replace(NO_CHANNELS, num_text=10))
+    query = ask(bundle, user_id=None, history=("i4", "i9"))
+    (found,) = Recall(bundle)([query], [])
+    text = ItemIndex.load(bundle.part("text"))
+    score = text.vectors @ text.vectors[query.history].mean(axis=0)
+    score[query.seen] = -np.inf
+    best = np.sort(score)[::-1][:10]
+    mine = score[by_channel(found)["text"]]
+    np.testing.assert_allclose(mine, best, atol=1e-6)
+
+
+def test_the_recent_channel_takes_turns_among_the_last_likes(bundle_with):
+    bundle = bundle_with(replace(NO_CHANNELS, num_recent=6))
+    query = ask(bundle, user_id=None, history=("i1", "i2", "i3", "i4", "i5", "i6", "i7"))
+    (found,) = Recall(bundle)([query], [])
+    newest_first = query.history[::-1][:5]
+    turns = bundle.neighbours_IM[newest_first].T.ravel().tolist()
+    expected = [row for row in dict.fromkeys(turns) if row not in query.seen]
+    assert by_channel(found)["recent"] == expected[:6]
+
+
+def test_the_popular_channel_follows_the_scenario(bundle_with):
+    bundle = bundle_with(replace(NO_CHANNELS, num_popular=10))
+    query = ask(bundle, scenario="cart")
+    (found,) = Recall(bundle)([query], [])
+    unseen = [row for row in bundle.popular[2].tolist() if row not in query.seen]
+    assert by_channel(found)["popular"] == unseen[:10]
+
+
+def test_an_item_belongs_to_the_first_channel_that_found_it(bundle_with):
+    # two channels that find the very same items: the second keeps none
+    bundle = bundle_with(replace(NO_CHANNELS, num_text=10, num_popular=10))
+    query = ask(bundle)
+    in_words = set(by_channel(Recall(bundle)([query], [])[0])["text"])
+    overlap = [row for row in bundle.popular[0].tolist() if row not in query.seen][:10]
+    popular = by_channel(Recall(bundle)([query], [])[0])["popular"]
+    assert not in_words & set(popular)
+    assert len(popular) == 10  # what text took is made up for
+    assert set(overlap) - in_words <= set(popular)
+
+
+def test_heavy_users_get_whole_lists_too(tiny_run, monkeypatch):
+    bundle = Bundle.open(tiny_run / "bundle")
+    query = ask(bundle)
+    expected = Recall(bundle)([query], [])[0]
+    monkeypatch.setattr("winnow.cascade.recall.OVER_FETCH", 0)  # as if everyone had seen thousands
+    filtered = Recall(bundle)([query], [])[0]
+    # texts of one wording are equally near, and which of them comes first is FAISS' affair
+    assert filtered.item_C[:20].tolist() == expected.item_C[:20].tolist()
+    assert len(set(filtered.item_C.tolist())) == 50
+    assert not set(filtered.item_C.tolist()) & set(query.seen.tolist())
+
+
+def test_items_without_common_words_leave_the_text_channel_out(bundle_with, monkeypatch):
+    monkeypatch.setattr(build_bundle, "lsa_vectors", lambda texts: None)
+    bundle = bundle_with(TINY)
+    assert not bundle.has_text
+    (found,) = Recall(bundle)([ask(bundle)], [])
+    channels = by_channel(found)
+    assert channels["text"] == []
+    assert channels["recent"]
+    assert len(found.item_C) == 50
+
+
+def test_blocked_items_are_never_offered(tiny_run, bundle_with):
+    plain = Bundle.open(tiny_run / "bundle")
+    offered = Cascade(plain)([ask(plain)])[0].found.item_C[:5]
+    ids = plain.items["raw_id"].to_pylist()
+    bundle = bundle_with(replace(TINY, blocked=tuple(ids[row] for row in offered)))
+    query = ask(bundle)
+    (outcome,) = Cascade(bundle)([query])
+    assert len(outcome.found.item_C) == 50
+    assert not set(outcome.found.item_C.tolist()) & set(offered.tolist())
+    assert not set(Fallbacks(bundle).recall(query).item_C.tolist()) & set(offered.tolist())
+
+
+@pytest.mark.parametrize("reranker", ["mmr", "dpp", "none"])
+def test_the_quota_holds_whatever_reranks(bundle_with, reranker):
+    bundle = bundle_with(replace(TINY, reranker=reranker, quota_field="topic", quota=2))
+    topic = bundle.items["topic"].to_numpy()
+    for number in range(8):
+        query = ask(bundle, user_id=f"u{number}")
+        (outcome,) = Cascade(bundle)([query])
+        ranked = outcome.proposed["rank"]
+        assert sorted(outcome.found.item_C.tolist()) == sorted(ranked.item_C.tolist())
+        in_first = topic[outcome.found.item_C[:10]].tolist()
+        assert all(in_first.count(t) <= 2 for t in set(in_first) - {0})
+        without_rerank = Fallbacks(bundle).rerank(query, ranked)
+        in_first = topic[without_rerank.item_C[:10]].tolist()
+        assert all(in_first.count(t) <= 2 for t in set(in_first) - {0})
+
+
+def test_without_a_reranker_the_order_is_the_rankers(bundle_with):
+    bundle = bundle_with(replace(TINY, reranker="none"))
+    (outcome,) = Cascade(bundle)([ask(bundle)])
+    assert outcome.found.item_C.tolist() == outcome.proposed["rank"].item_C.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quota_field": "colour"}, r"quota_field must be a sparse item field .*topic.*'colour'"),
+        ({"quota_field": "age"}, "quota_field must be a sparse item field"),
+        ({"blocked": ("i1", "no such")}, "blocked must name items of .*, which has no 'no such'"),
+    ],
+)
+def test_rules_about_what_the_dataset_lacks_are_refused(bundle_with, changes, message):
+    with pytest.raises(DataError, match=message):
+        bundle_with(replace(TINY, **changes))
