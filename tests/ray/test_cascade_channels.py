@@ -12,6 +12,7 @@ from winnow.desk import CHANNELS, Desk, RecommendRequest
 from winnow.errors import DataError
 from winnow.events import SqliteEvents
 from winnow.retrieval.index import ItemIndex
+from winnow.retrieval.tiny_encoder import make_tiny_encoder
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +73,19 @@ def test_the_text_channel_finds_the_nearest_in_words(bundle_with):
     best = np.sort(score)[::-1][:10]
     mine = score[by_channel(found)["text"]]
     np.testing.assert_allclose(mine, best, atol=1e-6)
+
+
+def test_an_encoder_makes_the_text_vectors_instead(tiny_run, tmp_path):
+    texts = Bundle.open(tiny_run / "bundle").items["text"].to_pylist()
+    encoder = make_tiny_encoder(tmp_path / "encoder", texts, dim=24)
+    parts = {n: str(tiny_run / n) for n in ("dataset", "retriever", "index", "ranker")}
+    config = replace(build_bundle.tiny(), encoder=str(tmp_path / "encoder"), **parts)
+    build_bundle.run(replace(config, output=str(tmp_path / "bundle")))
+    bundle = Bundle.open(tmp_path / "bundle")
+    vectors = ItemIndex.load(bundle.part("text")).vectors
+    np.testing.assert_allclose(vectors, encoder.encode_documents(texts), atol=1e-5)
+    (found,) = Recall(bundle)([ask(bundle)], [])
+    assert by_channel(found)["text"]
 
 
 def test_the_recent_channel_takes_turns_among_the_last_likes(bundle_with):

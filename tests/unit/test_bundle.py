@@ -20,7 +20,7 @@ from winnow.retrieval.index import ItemIndex
         ({"num_reranked": 0}, "num_reranked must be positive, got 0"),
         ({"quota": 0}, "quota must be positive, got 0"),
         ({"num_text": -1}, "num_text must be >= 0, got -1"),
-        ({"num_two_tower": 200}, r"at least the sum of its channels \(300\), got 200"),
+        ({"num_two_tower": 200}, r"at least the sum of its channels \(240\), got 200"),
         ({"max_k": 201}, r"num_candidates must be at least max_k \(201\), got 200"),
         ({"trade_off": 1.5}, r"trade_off must be in \[0, 1\], got 1.5"),
     ],

@@ -76,5 +76,5 @@ class Bundle:
     @cached_property
     def neighbours_IM(self) -> NDArray[np.int32]:
         """Rows of the items nearest to each, nearest first, mapped into memory; -1: no more."""
-        rows_IM: NDArray[np.int32] = np.load(self.artifact.path / NEIGHBOURS, mmap_mode="r")
-        return rows_IM
+        # as a plain array: numpy.memmap's own indexing takes several times as long
+        return np.asarray(np.load(self.artifact.path / NEIGHBOURS, mmap_mode="r"))

@@ -15,13 +15,13 @@ class CascadeConfig:
     num_candidates: int = 200
     """Candidates in all that go to rank; nearest by the two-tower index fill what the channels
     below leave free."""
-    num_two_tower: int = 100
+    num_two_tower: int = 160
     """Candidates nearest to the user by the two-tower index. 0 leaves a channel out."""
-    num_text: int = 30
+    num_text: int = 10
     """Candidates whose words are nearest to those of the latest likes."""
-    num_recent: int = 40
+    num_recent: int = 20
     """Candidates nearest to each of the last few likes, all likes together."""
-    num_popular: int = 30
+    num_popular: int = 10
     """Candidates from the scenario's most popular items."""
     num_reranked: int = 50
     """Best ranked candidates that the reranker may reorder."""

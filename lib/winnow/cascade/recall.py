@@ -12,7 +12,7 @@ filled with the next nearest of the first, so that rank gets as many as it can t
 A channel that has nothing to go by, such as `recent` of a new user, finds nothing.
 
 Suffixes: B queries of a batch, C items found, H history length, I items, M neighbours of an item,
-D vector width.
+T likes, D vector width.
 """
 
 from collections.abc import Sequence
@@ -107,8 +107,8 @@ class Recall:
         if self._text is None or not len(query.history) or not self._config.num_text:
             return np.empty(0, np.int32)
         # their sum is as near to everything as their mean
-        liked_D = self._text.vectors_of(query.history[-TEXT_LIKES:]).sum(axis=0)
-        return _nearest(self._text, liked_D, self._config.num_text, free_I)
+        liked_TD = np.asarray(self._text.vectors_of(query.history[-TEXT_LIKES:]))
+        return _nearest(self._text, liked_TD.sum(axis=0), self._config.num_text, free_I)
 
     def _near_recent(self, query: Query, free_I: Mask) -> Rows:
         """Each like's nearest, then each like's second, the newest like first; no item twice."""
