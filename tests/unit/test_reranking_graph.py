@@ -17,12 +17,13 @@ from winnow.reranking.aspects import (
     accuracy,
     diversity,
     fairness,
-    spread,
+    spread_by,
+    standard_aspects,
 )
 from winnow.reranking.graph import GoalGraph, GoalGraphConfig
 
 GENRES = ("drama", "drama", "comedy", "drama", "western", "comedy")
-ASPECTS = (accuracy(), diversity("genre"), fairness(Split("year", 1996)), spread())
+ASPECTS = (accuracy(), diversity("genre"), fairness(Split("year", 1996)), spread_by("mmr"))
 FIVE = GoalGraphConfig(max_visits=5)
 
 
@@ -203,6 +204,15 @@ def test_an_algorithm_is_a_node_and_only_the_next_one_is_asked(scripted_llm):
         max_visits=2))  # fmt: skip
     assert (result.trace.calls, result.trace.stop) == (1, "visits")  # nothing could follow
     assert result.order[:2] == [0, 2]
+
+
+def test_a_list_of_copies_stays_whole_when_dpp_has_nothing_new(scripted_llm):
+    llm = scripted_llm(said([2, 1, 3, 4, 5, 6], "dpp"), '{"next": "stop"}')
+    copies = candidates(vector_CD=np.ones((6, 1), np.float32))
+    aspects = standard_aspects("genre", Split("year", 1996))
+    assert [a.name for a in aspects] == ["accuracy", "diversity", "fairness", "mmr", "dpp"]
+    (result,) = walked(llm, candidates=copies, aspects=aspects)
+    assert result.order == [1, 0, 2, 3, 4, 5]
 
 
 def test_nodes_without_their_fields_are_not_offered(scripted_llm):

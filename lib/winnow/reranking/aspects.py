@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.metrics import alpha_ndcg, mad_per_user, scores_by_place
-from winnow.reranking.diversity import mmr
+from winnow.reranking.diversity import Spread, spread
+from winnow.reranking.permutation import as_permutation
 
 __all__ = [
     "Aspect",
@@ -25,7 +26,8 @@ __all__ = [
     "accuracy",
     "diversity",
     "fairness",
-    "spread",
+    "spread_by",
+    "standard_aspects",
     "topics_of",
 ]
 
@@ -166,23 +168,30 @@ def fairness(split: Split) -> Aspect:
     )
 
 
-def spread(trade_off: float = 0.5) -> Aspect:
-    """Maximal marginal relevance, without a call for its list."""
+def spread_by(by: Spread, trade_off: float = 0.5) -> Aspect:
+    """MMR or DPP, without a call for its list."""
+    does = {
+        "mmr": "an algorithm moves near-copies of higher items down, exactly and at once",
+        "dpp": "an algorithm makes the whole list as varied as it can be, exactly and at once",
+    }
 
     def reorder(candidates: CandidateList, order: Order) -> list[int]:
         assert candidates.vector_CD is not None
         latest = np.asarray(order)
-        # by place, so that MMR spreads the latest order and not the ranker's
+        # by place, so that it spreads the latest order and not the ranker's
         by_place = scores_by_place(len(order)).astype(np.float32)
-        chosen = mmr(by_place, candidates.vector_CD[latest], len(order), trade_off=trade_off)
-        return [int(at) for at in latest[chosen]]
+        vectors = candidates.vector_CD[latest]
+        (chosen,) = spread(by, [by_place], [vectors], [len(order)], trade_off=trade_off)
+        return [int(at) for at in latest[as_permutation(chosen, range(len(order))).order]]
 
-    return Aspect(
-        name="mmr",
-        summary="an algorithm moves near-copies of higher items down, exactly and at once",
-        reorder=reorder,
-        needs=("vectors",),
-    )
+    return Aspect(name=by, summary=does[by], reorder=reorder, needs=("vectors",))
+
+
+def standard_aspects(facet: str | None, split: Split | None) -> tuple[Aspect, ...]:
+    """Accuracy, diversity over a field, fairness to two groups, MMR and DPP."""
+    steered = [diversity(facet)] if facet else []
+    fair = [fairness(split)] if split else []
+    return (accuracy(), *steered, *fair, spread_by("mmr"), spread_by("dpp"))
 
 
 def topics_of(candidates: CandidateList, field: str) -> list[Collection[Hashable]]:

@@ -1,0 +1,81 @@
+"""What every item is, in words and plain values: for prompts, and for measures of lists.
+
+Nothing here is trained or encoded. A dataset brings the names of its values; a bundle has numbers
+in their place, which tell values apart as well.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from winnow.data.dataset import Dataset
+from winnow.data.schema import DatasetSchema
+
+__all__ = ["ItemWords"]
+
+FEWEST_VALUES, MOST_VALUES = 2, 500
+"""Distinct values of a facet: more are names of single items, or nearly."""
+YEAR = re.compile(r"\((\d{4})\)\s*$")
+"""At the end of a title, as film catalogues have it."""
+
+
+class ItemWords:
+    """Titles, texts, and two plain values: a facet such as the genre, and the year."""
+
+    def __init__(
+        self,
+        items: pa.Table,
+        schema: DatasetSchema,
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """`names`: of each item field, the values that the ids 1, 2, ... stand for."""
+        self.titles: list[str] = [title or "" for title in items["title"].to_pylist()]
+        self._texts = [text or "" for text in items["text"].to_pylist()]
+        self.facet = _facet(schema)
+        """The first item field with few values besides the id; None without one."""
+        self._values: list[Any] = [None] * len(self.titles)
+        if self.facet is not None:
+            known = (names or {}).get(self.facet)
+            ids = items[self.facet].to_pylist()
+            self._values = [(known[i - 1] if known else i) if i else None for i in ids]
+        found = [YEAR.search(title) for title in self.titles]
+        years = [int(match.group(1)) if match else None for match in found]
+        self.has_years = 2 * sum(year is not None for year in years) > len(years)
+        """Whether most titles end with one."""
+        self._years = years if self.has_years else [None] * len(years)
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "ItemWords":
+        """With the names of the values."""
+        folder = dataset.artifact.path / "vocab"
+        fields = dataset.schema.select("sparse", ["item"])
+        files = {field: folder / f"{field}.json" for field in fields}
+        names = {f: json.loads(path.read_text()) for f, path in files.items() if path.is_file()}
+        return cls(dataset.items, dataset.schema, names)
+
+    def fields(self, row: int) -> dict[str, Any]:
+        """Title, facet, year and text of an item; without those that are not known."""
+        title, text = self.titles[row], self._texts[row]
+        about = text.removeprefix(title).lstrip(" .")
+        known = {"title": title, self.facet: self._values[row], "year": self._years[row]}
+        shown = {name: value for name, value in known.items() if name and value is not None}
+        return {**shown, "about": about} if about else shown
+
+    def path(self, row: int) -> list[str]:
+        """A place in a tree for want of a better one: the facet, then the decade."""
+        value, year = self._values[row], self._years[row]
+        if value is None:
+            return []
+        name = str(value) if isinstance(value, str) else f"{self.facet} {value}"
+        return [name] if year is None else [name, f"{year // 10 * 10}s"]
+
+
+def _facet(schema: DatasetSchema) -> str | None:
+    for field in schema.select("sparse", ["item"]):
+        (size,) = schema.sizes([field])
+        if field not in schema.id_fields() and FEWEST_VALUES < size <= MOST_VALUES + 1:
+            return field
+    return None
