@@ -23,18 +23,16 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from serve import openapi
 from serve.admin import Admin
 from serve.args import RecommendArgs
 from serve.bundles import Shelf
 from serve.endpoint import Endpoint
-from serve.front import Ask, Front, Route
+from serve.front import Front
 from serve.graph import FusedGraph
-from serve.limits import BODY_BYTES, EVENTS_BYTES, Keys, RateLimit
 from serve.meter import Meter
-from serve.pages import Pages
+from serve.modes import Modes
 from serve.registry import Registry, instance_id
-from serve.reply import Reply, json_reply
+from serve.routes import build_front
 from serve.split import SplitGraph
 from serve.stage import Stage
 from serve.version import Version, load
@@ -74,10 +72,16 @@ class Recommend:
         self._meter = Meter(self._folder)
         self._events = GuardedEvents(open_events(args.events))
         self._shelf: Shelf[Version] = Shelf(self._load)
+        self._modes = Modes(args.llm)
         self._fused = FusedGraph()
         self._split = SplitGraph(stages, self._shelf.others) if stages else None
         self._endpoint = Endpoint(
-            args, self._shelf, self._split or self._fused, self._events, self._meter
+            args,
+            self._shelf,
+            self._split or self._fused,
+            self._events,
+            self._meter,
+            self._modes,
         )
         self._admin = Admin(
             self._shelf,
@@ -94,7 +98,8 @@ class Recommend:
 
     def _load(self, bundle: Bundle) -> Version:
         """With its slow first computations behind it."""
-        version = load(bundle, self._events, with_stages=self._split is None)
+        words = self._modes.words(bundle)
+        version = load(bundle, self._events, with_stages=self._split is None, words=words)
         if version.cascade is not None:
             self._fused.warm(version)
         return version
@@ -131,33 +136,19 @@ class Recommend:
         if self._endpoint.stuck_s() > STUCK_S:
             raise RuntimeError(f"a batch has been computed for {self._endpoint.stuck_s():.0f} s")
 
+    async def __del__(self) -> None:
+        self._watch.cancel()
+        await self._modes.close()
+
     def __serve_build_asgi_app__(self) -> Front:
-        args, endpoint, admin = self._args, self._endpoint, self._admin
-        keys = Keys.of(args.token_sha256, args.admin_token_sha256, os.environ)
-        pages, described = Pages(), json_reply(openapi.document())
-
-        async def page(ask: Ask) -> Reply:
-            return pages.get(ask.rest or "index.html")
-
-        async def description(ask: Ask) -> Reply:
-            return described
-
-        metrics = endpoint.metrics(self._folder, ray.util.get_node_ip_address())
-        routes = {
-            ("POST", "/recommend"): Route(endpoint.recommend, BODY_BYTES, keys.check),
-            ("POST", "/events"): Route(endpoint.add_events, EVENTS_BYTES, keys.check),
-            ("GET", "/users/"): Route(endpoint.user, 0, keys.check),
-            ("GET", "/catalogue"): Route(endpoint.catalogue, 0, keys.check),
-            ("GET", "/admin/bundle"): Route(admin.state, 0, keys.check_admin),
-            ("POST", "/admin/bundle"): Route(admin.swap, BODY_BYTES, keys.check_admin),
-            ("GET", "/metrics"): Route(metrics, 0, keys.check),
-            ("GET", "/openapi.json"): Route(description, 0, keys.check),
-            # probes and the page, which asks for the token, come without one
-            ("GET", "/healthz"): Route(endpoint.health),
-            ("GET", "/"): Route(page),
-            ("GET", "/console/"): Route(page),
-        }
-        return Front(routes, rate=RateLimit.of(args.rate_per_s), seen=endpoint.seen)
+        return build_front(
+            self._args,
+            self._endpoint,
+            self._admin,
+            folder=self._folder,
+            node=ray.util.get_node_ip_address(),
+            env=os.environ,
+        )
 
 
 def build_app(args: RecommendArgs) -> Application:

@@ -16,11 +16,13 @@ class Args(BaseModel):
 class LlmArgs(Args):
     """The language model of modes goal and tree; without a url they are not offered."""
 
-    url: str = Field("", description="OpenAI-compatible endpoint, as http://127.0.0.1:8001/v1")
-    model: str = Field("", description="Name that the endpoint serves it under")
-    deadline_ms: int = Field(20_000, ge=1, le=60_000, description="Of a request that sets none")
-    max_calls: int = Field(12, ge=1, description="Of the model, for one request")
-    max_tokens: int = Field(60_000, ge=1, description="Of those calls together")
+    url: str = Field(
+        default="", description="OpenAI-compatible endpoint, as http://127.0.0.1:8001/v1"
+    )
+    model: str = Field(default="", description="Name that the endpoint serves it under")
+    deadline_ms: int = Field(
+        default=20_000, ge=1, le=60_000, description="Of a request that sets none"
+    )
 
 
 class RecommendArgs(Args):
@@ -43,7 +45,7 @@ class RecommendArgs(Args):
     log_slow_ms: float = Field(100.0, ge=0, description="Requests that take longer are logged")
     log_sample: float = Field(0.001, ge=0, le=1, description="Share of the others that are logged")
     otel: bool = Field(False, description="OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT")
-    llm: LlmArgs = Field(default_factory=lambda: LlmArgs.model_validate({}))
+    llm: LlmArgs = LlmArgs()
 
     @property
     def batches_at_a_time(self) -> int:

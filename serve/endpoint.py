@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,10 @@ class Endpoint:
         graph: Graph,
         events: GuardedEvents,
         meter: Meter,
+        modes: Modes,
     ) -> None:
         self._args, self._shelf, self._events, self._meter = args, shelf, events, meter
-        self._modes = Modes(args.llm)
+        self._modes = modes
         self._batcher: Batcher[Job, Outcome] = Batcher(
             graph.run,
             max_batch=args.max_batch,
@@ -64,13 +65,14 @@ class Endpoint:
         job = Job(_request_of(body), ask.trace.start + limit_ms / 1000, version)
         try:
             job, outcome = await self._in_time(job)
-            outcome, llm = await self._modes.apply(job, outcome)
+            outcome, llm, channel = await self._modes.apply(job, outcome)
         except RequestError as error:
             raise refusal_of(error) from None
         except Overloaded:
             raise Refusal(503, ("server", "too many requests wait"), headers=BUSY) from None
+        items = job.version.desk.answer(job.resolve(), outcome.found).items
         answer: dict[str, Any] = {
-            "items": job.version.desk.answer(job.resolve(), outcome.found).items,
+            "items": [replace(item, channel=channel) for item in items] if channel else items,
             "bundle": job.version.version,
             "variant": variant,
             "timings_ms": {**outcome.timings_ms, "total": round(ask.trace.spent_ms(), 3)},
@@ -180,6 +182,7 @@ class Endpoint:
         self._meter.set(metrics.STORE_ERRORS, self._events.errors)
         self._meter.set(metrics.STORE_STALE, self._events.stale)
         self._meter.set(metrics.STORE_UP, self._events.is_up)
+        self._meter.set(metrics.LLM_CACHED, self._modes.remembered)
 
     def stuck_s(self) -> float:
         """How long the oldest batch has been computed."""

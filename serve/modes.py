@@ -1,18 +1,70 @@
-"""The modes that ask a language model. None is offered until one is configured."""
+"""The modes that ask a language model. None is offered unless one is configured."""
 
-from typing import Any
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from serve.args import LlmArgs
 from serve.reply import Refusal
 from serve.version import Job
-from winnow.desk import Outcome
+from serve.words import Words
+from winnow.bundle import Bundle
+from winnow.desk import Candidates, Degradation, Outcome, Reason
+from winnow.llm.chat import Chat, online
+from winnow.llm.ledger import Ledger
+from winnow.llm.request import Request
+from winnow.reranking.graph import GraphResult
+from winnow.tree.chain import TreeResult
 
 __all__ = ["Modes"]
 
+T = TypeVar("T")
+
+MARGIN_S = 0.02
+"""Of the deadline, for what comes after the model."""
+DEGRADED: dict[str, Reason] = {
+    "deadline": "late",
+    "unavailable": "failed",
+    "refused": "failed",
+    "fallback": "failed",
+}
+"""Ways to end that leave the list as it was before the model, or nearly."""
+
+
+class CountingChat(Chat):
+    """Counts the answers that were remembered."""
+
+    remembered = 0
+
+    async def ask(
+        self,
+        ledger: Ledger,
+        step: str,
+        request: Request,
+        read: Callable[[str], tuple[T | None, str]],
+    ) -> T:
+        answer = await super().ask(ledger, step, request, read)
+        self.remembered += ledger.entries[-1].outcome == "remembered"
+        return answer
+
 
 class Modes:
+    """Goal: the model orders the list towards a goal. Tree: it finds items in the item tree."""
+
     def __init__(self, args: LlmArgs) -> None:
-        self.available = ["standard"]
+        self._chat = CountingChat(online(args.url, args.model)) if args.url else None
+        self.available = ["standard", "goal", "tree"] if args.url else ["standard"]
+
+    @property
+    def remembered(self) -> int:
+        """Answers of the model that were used again."""
+        return self._chat.remembered if self._chat else 0
+
+    def words(self, bundle: Bundle) -> Words | None:
+        """What the modes need of a bundle; nothing if they are not offered."""
+        return Words(bundle, self._chat) if self._chat else None
 
     def check(self, mode: str) -> None:
         """Refuse a mode that this endpoint does not offer."""
@@ -20,6 +72,52 @@ class Modes:
             offered = ", ".join(self.available)
             raise Refusal(422, ("mode", f"must be one of {offered} at this endpoint, got {mode}"))
 
-    async def apply(self, job: Job, outcome: Outcome) -> tuple[Outcome, dict[str, Any] | None]:
-        """The outcome as the mode makes it, and the model's part in it."""
-        return outcome, None
+    async def apply(self, job: Job, outcome: Outcome) -> tuple[Outcome, dict[str, Any] | None, str]:
+        """The outcome as the mode makes it, the model's part in it, and the items' channel where
+        that is none of recall's."""
+        words = job.version.words
+        if job.request.mode == "standard" or words is None:
+            return outcome, None, ""
+        start = time.perf_counter()
+        asked = self._goal if job.request.mode == "goal" else self._tree
+        try:
+            left_s = job.deadline_s - MARGIN_S / 2 - time.monotonic()
+            found, trace = await asyncio.wait_for(asked(job, words, outcome), max(0.0, left_s))
+        except TimeoutError:
+            found, trace = outcome.found, {"stop": "deadline", "nodes": [], "calls": 0, "tokens": 0}
+        timings_ms = {**outcome.timings_ms, "llm": round(1000 * (time.perf_counter() - start), 3)}
+        reason = DEGRADED.get(trace["stop"])
+        degraded = [*outcome.degraded, *([Degradation("llm", reason)] if reason else [])]
+        made = replace(outcome, found=found, timings_ms=timings_ms, degraded=degraded)
+        searched = job.request.mode == "tree" and found is not outcome.found
+        return made, trace, "tree" if searched else ""
+
+    async def _goal(
+        self, job: Job, words: Words, outcome: Outcome
+    ) -> tuple[Candidates, dict[str, Any]]:
+        query = job.resolve()
+        result: GraphResult = await words.graph.rerank(
+            words.user(job.request),
+            words.history(query),
+            words.candidates(outcome.found),
+            job.request.goal,
+            job.deadline_s - MARGIN_S,
+        )
+        return words.ordered(query, outcome.found, result.order), result.trace.as_dict()
+
+    async def _tree(
+        self, job: Job, words: Words, outcome: Outcome
+    ) -> tuple[Candidates, dict[str, Any]]:
+        query = job.resolve()
+        result: TreeResult = await words.search.recommend(
+            words.history(query),
+            words.tree,
+            query.k,
+            job.deadline_s - MARGIN_S,
+            set(query.seen.tolist()),
+        )
+        return words.found(query, result.items), result.trace.as_dict()
+
+    async def close(self) -> None:
+        if self._chat is not None:
+            await self._chat.close()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
+from serve.words import Words
 from winnow.bundle import Bundle
 from winnow.cascade import STAGES, Cascade, Fallbacks
 from winnow.desk import (
@@ -26,15 +27,19 @@ class Version:
     """A bundle ready to answer; `cascade` is None where the stages are other deployments."""
 
     version: str
-    bundle: Bundle
     desk: Desk
     fallbacks: Fallbacks
     cascade: Cascade | None
+    words: Words | None
+    """For the modes that ask a language model; None where they are not offered."""
 
 
-def load(bundle: Bundle, events: EventStore, *, with_stages: bool) -> Version:
+def load(
+    bundle: Bundle, events: EventStore, *, with_stages: bool, words: Words | None = None
+) -> Version:
     cascade = Cascade(bundle) if with_stages else None
-    return Version(bundle.version, bundle, Desk(bundle, events), Fallbacks(bundle), cascade)
+    desk, fallbacks = Desk(bundle, events), Fallbacks(bundle)
+    return Version(bundle.version, desk, fallbacks, cascade, words)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,52 @@
+"""The routes: what answers which path, how large a body may be, and who may ask."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from serve import openapi
+from serve.admin import Admin
+from serve.args import RecommendArgs
+from serve.endpoint import Endpoint
+from serve.front import Ask, Front, Route
+from serve.limits import BODY_BYTES, EVENTS_BYTES, Keys, RateLimit
+from serve.pages import Pages
+from serve.reply import Reply, json_reply
+
+__all__ = ["build_front"]
+
+
+def build_front(
+    args: RecommendArgs,
+    endpoint: Endpoint,
+    admin: Admin,
+    *,
+    folder: Path,
+    node: str,
+    env: Mapping[str, str],
+) -> Front:
+    """The whole HTTP application of a replica; `folder` has the numbers for /metrics."""
+    keys = Keys.of(args.token_sha256, args.admin_token_sha256, env)
+    pages, described = Pages(), json_reply(openapi.document())
+
+    async def page(ask: Ask) -> Reply:
+        return pages.get(ask.rest or "index.html")
+
+    async def description(ask: Ask) -> Reply:
+        return described
+
+    metrics = endpoint.metrics(folder, node)
+    routes = {
+        ("POST", "/recommend"): Route(endpoint.recommend, BODY_BYTES, keys.check),
+        ("POST", "/events"): Route(endpoint.add_events, EVENTS_BYTES, keys.check),
+        ("GET", "/users/"): Route(endpoint.user, 0, keys.check),
+        ("GET", "/catalogue"): Route(endpoint.catalogue, 0, keys.check),
+        ("GET", "/admin/bundle"): Route(admin.state, 0, keys.check_admin),
+        ("POST", "/admin/bundle"): Route(admin.swap, BODY_BYTES, keys.check_admin),
+        ("GET", "/metrics"): Route(metrics, 0, keys.check),
+        ("GET", "/openapi.json"): Route(description, 0, keys.check),
+        # probes and the page, which asks for the token, come without one
+        ("GET", "/healthz"): Route(endpoint.health),
+        ("GET", "/"): Route(page),
+        ("GET", "/console/"): Route(page),
+    }
+    return Front(routes, rate=RateLimit.of(args.rate_per_s), seen=endpoint.seen)

@@ -1,0 +1,70 @@
+"""What a language model is told of a bundle's items and users, and the tree it can search."""
+
+import numpy as np
+
+from winnow.bundle import Bundle
+from winnow.cascade.rerank import Rules
+from winnow.data.item_words import ItemWords
+from winnow.desk import CHANNELS, Candidates, Query, RecommendRequest
+from winnow.llm.chat import Chat
+from winnow.reranking.aspects import CandidateList, standard_aspects
+from winnow.reranking.graph import GoalGraph
+from winnow.retrieval.index import ItemIndex
+from winnow.tree.chain import TreeSearch
+from winnow.tree.item_tree import ItemTree
+
+__all__ = ["Words"]
+
+SHOWN = 20
+"""Candidates that the model orders: what it can compare, and what a page shows."""
+TREE = CHANNELS.index("text")
+"""In the candidates' channel column, which has no number for the tree; answers say `tree`."""
+
+
+class Words:
+    """Of one bundle; made once, used by every request of modes goal and tree."""
+
+    def __init__(self, bundle: Bundle, chat: Chat) -> None:
+        self._items = ItemWords(bundle.items, bundle.schema)
+        self._index = ItemIndex.load(bundle.part("index"))
+        self._rules = Rules(bundle)
+        users = bundle.users
+        texts = users["text"].to_pylist() if "text" in users.column_names else [""] * len(users)
+        self._users = dict(zip(users["raw_id"].to_pylist(), texts, strict=True))
+        self._ids = bundle.items["raw_id"].to_pylist()
+        likes_I = np.bincount(bundle.histories.liked.values, minlength=len(self._ids))
+        self.graph = GoalGraph(chat, standard_aspects(self._items.facet, None))
+        self.search = TreeSearch(chat, self._items.titles, likes_I)
+        self.tree = ItemTree()
+        for row in np.argsort(-likes_I, kind="stable").tolist():
+            # the most liked first, as the parts of a large leaf fill in this order
+            self.tree.insert(row, self._items.path(row))
+
+    def user(self, request: RecommendRequest) -> str:
+        known = self._users.get(request.user_id or "")
+        return known or "unknown"
+
+    def history(self, query: Query) -> list[str]:
+        return [self._items.titles[row] for row in query.history.tolist()]
+
+    def candidates(self, found: Candidates) -> CandidateList:
+        """The first ones, as the model is shown them."""
+        item_C = found.item_C[:SHOWN]
+        rows = item_C.tolist()
+        return CandidateList(
+            [self._ids[row] for row in rows],
+            [self._items.fields(row) for row in rows],
+            found.score_C[:SHOWN],
+            self._index.vectors_of(item_C),
+        )
+
+    def ordered(self, query: Query, found: Candidates, order: list[int]) -> Candidates:
+        """The candidates in the model's order, the rules of every list kept."""
+        rest = range(len(order), len(found.item_C))
+        return self._rules.apply(query, found.take([*order, *rest]))
+
+    def found(self, query: Query, rows: list[int]) -> Candidates:
+        """Items of the tree as candidates."""
+        item_C = np.array(rows, np.int32)
+        channel_C = np.full(len(rows), TREE, np.int8)
+        return self._rules.apply(query, Candidates.recalled(item_C, channel_C))
