@@ -118,16 +118,18 @@ def test_an_item_belongs_to_the_first_channel_that_found_it(bundle_with):
     assert set(overlap) - in_words <= set(popular)
 
 
-def test_heavy_users_get_whole_lists_too(tiny_run, monkeypatch):
+@pytest.mark.parametrize("over_fetch", [1000, 0], ids=["over-fetched", "filtered"])
+def test_large_indexes_find_the_same(tiny_run, monkeypatch, over_fetch):
     bundle = Bundle.open(tiny_run / "bundle")
     query = ask(bundle)
     expected = Recall(bundle)([query], [])[0]
-    monkeypatch.setattr("winnow.cascade.recall.OVER_FETCH", 0)  # as if everyone had seen thousands
-    filtered = Recall(bundle)([query], [])[0]
+    monkeypatch.setattr("winnow.cascade.nearest.COMPARED_WITH_ALL", 0)  # as if items were many
+    monkeypatch.setattr("winnow.cascade.nearest.OVER_FETCH", over_fetch)
+    searched = Recall(bundle)([query], [])[0]
     # texts of one wording are equally near, and which of them comes first is FAISS' affair
-    assert filtered.item_C[:20].tolist() == expected.item_C[:20].tolist()
-    assert len(set(filtered.item_C.tolist())) == 50
-    assert not set(filtered.item_C.tolist()) & set(query.seen.tolist())
+    assert searched.item_C[:20].tolist() == expected.item_C[:20].tolist()
+    assert len(set(searched.item_C.tolist())) == 50
+    assert not set(searched.item_C.tolist()) & set(query.seen.tolist())
 
 
 def test_items_without_common_words_leave_the_text_channel_out(bundle_with, monkeypatch):

@@ -1,6 +1,7 @@
 """The stage graph without Ray: recall, rank, rerank as plain callables over a batch.
 
     recall.py rank.py rerank.py   the stages, `stage(queries, found) -> candidates`
+    nearest.py popular.py         where recall looks
     fallbacks.py                  what stands in for a stage that cannot answer in time
     clock.py                      how long a stage usually takes
     graph.py                      `Cascade`: the three in one process, under deadlines

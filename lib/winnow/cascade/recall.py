@@ -12,7 +12,7 @@ filled with the next nearest of the first, so that rank gets as many as it can t
 A channel that has nothing to go by, such as `recent` of a new user, finds nothing.
 
 Suffixes: B queries of a batch, C items found, H history length, I items, M neighbours of an item,
-T likes, D vector width.
+D vector width.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
+from winnow.cascade.nearest import Nearest
 from winnow.cascade.popular import Popular
 from winnow.desk import CHANNELS, Candidates, Query, check_bundle
 from winnow.retrieval.index import ItemIndex
@@ -37,8 +38,6 @@ TEXT_LIKES = 10
 """Latest likes whose words are averaged; more would blur into the catalogue's mean."""
 RECENT_LIKES = 5
 """Latest likes whose neighbours are taken."""
-OVER_FETCH = 1000
-"""Most items that are not free which a search is asked for on top of the wanted ones."""
 OWNERS = np.arange(len(CHANNELS), dtype=np.int8)
 OWNERS_AND_FILL = np.append(OWNERS, OWNERS[0])
 
@@ -50,8 +49,8 @@ class Recall:
         self._version = bundle.version
         self._config = bundle.cascade
         self._retriever = Retriever.load(bundle.part("retriever"))
-        self._index = ItemIndex.load(bundle.part("index"))
-        self._text = ItemIndex.load(bundle.part("text")) if bundle.has_text else None
+        self._index = Nearest(ItemIndex.load(bundle.part("index")))
+        self._text = Nearest(ItemIndex.load(bundle.part("text"))) if bundle.has_text else None
         self._neighbours_IM = bundle.neighbours_IM
         self._popular = Popular(bundle)
 
@@ -70,9 +69,8 @@ class Recall:
     def _near_users(self, queries: Sequence[Query], free: Sequence[Mask]) -> list[Rows]:
         vector_BD = self._user_vectors(queries)
         count = self._config.num_candidates
-        # one search a query: what one user has seen must not change what another is offered
         return [
-            _nearest(self._index, vector_D, count, free_I)
+            self._index.search(vector_D, count, free_I)
             for vector_D, free_I in zip(vector_BD, free, strict=True)
         ]
 
@@ -107,8 +105,8 @@ class Recall:
         if self._text is None or not len(query.history) or not self._config.num_text:
             return np.empty(0, np.int32)
         # their sum is as near to everything as their mean
-        liked_TD = np.asarray(self._text.vectors_of(query.history[-TEXT_LIKES:]))
-        return _nearest(self._text, liked_TD.sum(axis=0), self._config.num_text, free_I)
+        liked_D = self._text.vectors_of(query.history[-TEXT_LIKES:]).sum(axis=0)
+        return self._text.search(liked_D, self._config.num_text, free_I)
 
     def _near_recent(self, query: Query, free_I: Mask) -> Rows:
         """Each like's nearest, then each like's second, the newest like first; no item twice."""
@@ -122,17 +120,3 @@ def _claimed(rows_C: Rows, count: int, free_I: Mask) -> Rows:
     mine_C = rows_C[free_I[rows_C]][:count]
     free_I[mine_C] = False
     return mine_C
-
-
-def _nearest(index: ItemIndex, vector_D: Floats, count: int, free_I: Mask) -> Rows:
-    """Rows best first, at least the `count` nearest of the free ones among them.
-
-    Asking for more and dropping what is not free beats a filtered search, up to a point.
-    """
-    hidden = len(free_I) - int(np.count_nonzero(free_I))
-    if hidden <= OVER_FETCH:
-        _, rows = index.search(vector_D[None], count + hidden)
-    else:
-        _, rows = index.search(vector_D[None], count, within=np.flatnonzero(free_I))
-    found_C: Rows = rows[0]
-    return found_C

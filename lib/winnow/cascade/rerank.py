@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
+from winnow.cascade.nearest import Nearest
 from winnow.desk import Candidates, Query, check_bundle
 from winnow.reranking.diversity import spread
 from winnow.reranking.permutation import as_permutation
@@ -39,7 +40,7 @@ class Rerank:
     def __init__(self, bundle: Bundle) -> None:
         self._version = bundle.version
         self._config = bundle.cascade
-        self._index = ItemIndex.load(bundle.part("index"))
+        self._index = Nearest(ItemIndex.load(bundle.part("index")))
         self._rules = Rules(bundle)
 
     def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
