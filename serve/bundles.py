@@ -104,7 +104,7 @@ class Shelf(Generic[V]):
         with self._lock:
             if version in self._held:
                 return Place(uri, str(version)), self._held[str(version)]
-            bundle = Bundle.open(uri)
+            bundle = _open(uri)
             if version is not None and bundle.version != version:
                 raise ArtifactError(f"{uri} now holds bundle {bundle.version}, not {version}")
             if bundle.version not in self._held:
@@ -145,6 +145,13 @@ class Shelf(Generic[V]):
         """The held versions but that one, those in use first."""
         names = [p.version for p in self.plan.places()] if self.plan else []
         return [held for n in names if n != version and (held := self._held.get(n)) is not None]
+
+
+def _open(uri: str) -> Bundle:
+    try:
+        return Bundle.open(uri)
+    except (OSError, ValueError) as error:  # of a place that cannot be one
+        raise ArtifactError(f"{uri!r} cannot be read: {error}") from error
 
 
 def _point(user_id: str) -> float:
