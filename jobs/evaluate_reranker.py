@@ -3,7 +3,8 @@
     python -m jobs.evaluate_reranker --config movielens_1m
     python -m jobs.evaluate_reranker --config movielens_1m --set llm.url=http://localhost:8000/v1 \
         llm.served_model=small num_users=100 goals=accuracy,diversity
-    python -m jobs.evaluate_reranker --config movielens_1m --set mode=tree llm.url=... llm...=...
+    python -m jobs.evaluate_reranker --config movielens_1m --set mode=tree k=20 \
+        llm.url=http://localhost:8000/v1 llm.served_model=small
 
 `mode=goal`: rows random, base (the ranker's order), oracle, MMR and DPP and, with an endpoint, the
 goal graph for each goal. `mode=tree`: the most popular items, and the search with an endpoint.
