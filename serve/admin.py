@@ -75,12 +75,15 @@ class Admin:
         async with self._turn:
             plan = await self._current()
             if plan.user_config == fields:
+                if plan != self._shelf.plan:
+                    await self._apply(plan)
                 return
             plan = await self._order(plan, config.bundle or plan.deployed, "a", None)
             if config.candidate is not None:
                 plan = await self._order(plan, config.candidate, "b", config.share)
             else:
                 plan = replace(plan, candidate=None, share=0.0)
+            # nobody is told: Serve calls this on every replica, perhaps before any can be reached
             await self._publish(replace(plan, user_config=fields))
 
     async def swap(self, ask: Ask) -> Reply:
@@ -93,7 +96,8 @@ class Admin:
             except ArtifactError as error:
                 self._meter.add(metrics.SWAP_FAILURES)
                 raise Refusal(409, ("bundle", str(error))) from None
-            versions = await self._publish(plan)
+            await self._publish(plan)
+            versions = await self._tell()
         behind = [version for version in versions if version != plan.bundle.version]
         return self._state(len(versions) - len(behind), len(behind))
 
@@ -125,10 +129,9 @@ class Admin:
         await self._prepare(version, uri)
         return planned(plan, place, variant, share)
 
-    async def _publish(self, plan: Plan) -> Sequence[str]:
+    async def _publish(self, plan: Plan) -> None:
         await self._apply(plan)
         await asyncio.to_thread(self._registry.write, plan)
-        return await self._tell()
 
     async def _apply(self, plan: Plan) -> None:
         await asyncio.to_thread(self._shelf.follow, plan)

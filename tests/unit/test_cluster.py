@@ -14,6 +14,7 @@ from ray.runtime_env import RuntimeEnv
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
+from serve.admin import UserConfig
 from winnow import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +42,9 @@ def test_serve_config(path):
     (parameter,) = inspect.signature(build, eval_str=True).parameters.values()
     args = parameter.annotation(**app.args)
     assert path.stem == f"recommend_{args.topology}"
+    (deployment,) = app.deployments
+    assert deployment.name == importlib.import_module(module).APP
+    assert UserConfig(**deployment.user_config).bundle == args.bundle
 
 
 def test_a_misspelled_argument_fails_the_deploy():

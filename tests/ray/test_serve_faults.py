@@ -1,0 +1,182 @@
+"""Under load behind HAProxy: replicas killed and replaced, bundles swapped, the store lost."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.ray.serve_cluster import ADMIN, Load, ServeCluster
+from tests.ray.serving import renamed_bundle
+from tests.redis_server import RedisServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+BODIES = [{"user_id": f"u{n}", "scenario": "home", "k": 10} for n in range(50)]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    cluster = ServeCluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def bundles(tiny_run, tmp_path_factory):
+    """Two bundles by version: their paths and the mark of every title."""
+    folder = tmp_path_factory.mktemp("bundles")
+    made = {}
+    for mark in ("(one)", "(two)"):
+        path = folder / mark.strip("()")
+        made[renamed_bundle(tiny_run / "bundle", path, mark)] = (str(path), mark)
+    return made
+
+
+@pytest.fixture(scope="module")
+def fused(cluster, bundles, tmp_path_factory):
+    """Two replicas on the first bundle."""
+    first = next(iter(bundles.values()))[0]
+    events = tmp_path_factory.mktemp("events") / "e.sqlite"
+    settings = {"bundle": first, "num_replicas": 2, "events": str(events), "deadline_ms": 20000}
+    result = cluster.launch(**settings, max_wait_ms=5000)
+    assert result["profile"] == "throughput"
+    return settings
+
+
+def whole(bundles):
+    """Judges an answer: whole, of the bundle that it names, by the same bundle throughout."""
+
+    def judge(body, answer):
+        _, mark = bundles[answer["bundle"]]
+        assert len(answer["items"]) == body["k"]
+        assert all(item["title"].endswith(mark) for item in answer["items"])
+        assert answer["degraded"] == []
+        return answer["bundle"]
+
+    return judge
+
+
+def test_ten_swaps_fail_no_request_and_mix_nothing(cluster, fused, bundles):
+    with Load(cluster, BODIES, whole(bundles)) as load:
+        for turn in range(10):
+            version, (path, _) = list(bundles.items())[(turn + 1) % 2]
+            status, state = cluster.call("/admin/bundle", {"bundle": path}, ADMIN)
+            assert (status, state["bundle"]) == (200, version)
+            assert (state["switched"], state["behind"]) == (2, 0)
+            before = load.answered
+            while load.answered < before + 20:
+                time.sleep(0.01)
+    assert load.failures == []
+    assert load.seen == set(bundles)
+
+
+def test_a_corrupt_bundle_is_refused_under_load(cluster, fused, bundles, tmp_path):
+    other = renamed_bundle(Path(fused["bundle"]), tmp_path / "bad", "(bad)")
+    titles = tmp_path / "bad" / "items.parquet"
+    titles.write_bytes(titles.read_bytes()[:-4] + b"XXXX")
+    with Load(cluster, BODIES, whole(bundles)) as load:
+        status, answer = cluster.call("/admin/bundle", {"bundle": str(tmp_path / "bad")}, ADMIN)
+        assert status == 409
+        assert "items.parquet" in answer["errors"][0]["message"]
+    assert load.failures == []
+    assert other not in load.seen
+
+
+def test_a_killed_replica_fails_no_request(cluster, fused, bundles):
+    replicas = cluster.processes("ray::ServeReplica:recommend:recommend")
+    assert len(replicas) == 2
+    _, state = cluster.call("/admin/bundle", token=ADMIN)
+    with Load(cluster, BODIES, whole(bundles)) as load:
+        time.sleep(0.5)
+        os.kill(replicas[0], signal.SIGKILL)
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            now = cluster.processes("ray::ServeReplica:recommend:recommend")
+            if len(now) == 2 and replicas[0] not in now:
+                break
+            time.sleep(0.5)
+        time.sleep(5)  # HAProxy has to find the new one good
+    assert load.failures == []
+    assert load.answered > 50
+    assert load.seen == {state["bundle"]}  # the new replica came up with what was swapped in
+
+
+def test_a_rolling_update_fails_no_request(cluster, fused, bundles):
+    before = set(cluster.processes("ray::ServeReplica:recommend:recommend"))
+    with Load(cluster, BODIES, whole(bundles)) as load:
+        cluster.launch(**{**fused, "deadline_ms": 19000}, max_wait_ms=5000)
+        time.sleep(8)  # the old ones drain
+    after = set(cluster.processes("ray::ServeReplica:recommend:recommend"))
+    assert load.failures == []
+    assert not before & after
+    assert load.answered > 50
+
+
+def test_overload_is_answered_with_503_and_retry_after(cluster, fused, bundles):
+    cluster.launch(**{**fused, "num_replicas": 1}, max_wait_ms=1)
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(lambda body: cluster.call("/recommend", body), BODIES * 8))
+    statuses = {status for status, _ in answers}
+    assert statuses <= {200, 503}
+    assert [s for s, _ in answers].count(200) > 20
+    assert all(a["errors"][0]["field"] == "server" for s, a in answers if s == 503)
+
+
+def test_a_lost_store_costs_no_answer_and_comes_back(cluster, fused, bundles):
+    with closing(RedisServer()) as redis:
+        cluster.launch(**{**fused, "events": redis.url}, max_wait_ms=5000)
+        event = {"event_id": "x1", "user_id": "u1", "item_id": "i1", "kind": "like"}
+        assert cluster.call("/events", {"events": [event]}) == (200, {"stored": 1})
+        with Load(cluster, BODIES, whole(bundles)) as load:
+            time.sleep(1)
+            redis.kill()
+            time.sleep(3)
+            status, _ = cluster.call("/events", {"events": [event | {"event_id": "x2"}]})
+            assert status == 503
+            redis.start()
+            end = time.monotonic() + 30
+            while time.monotonic() < end:
+                status, _ = cluster.call("/events", {"events": [event | {"event_id": "x3"}]})
+                if status == 200:
+                    break
+                time.sleep(0.2)
+            assert status == 200
+    assert load.failures == []
+
+
+def test_a_stopped_stage_of_the_split_graph_is_skipped(cluster, fused, bundles):
+    cluster.launch(**{**fused, "num_replicas": 1}, topology="split", num_cpus=0.5)
+    status, answer = cluster.call("/recommend", BODIES[0])
+    assert answer["degraded"] == []
+    (rank,) = cluster.processes("ray::ServeReplica:recommend:rank")
+    os.kill(rank, signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        status, answer = cluster.call("/recommend", BODIES[0] | {"deadline_ms": 1000})
+        assert time.monotonic() - start < 3
+        assert status == 200
+        assert {"stage": "rank", "reason": "late"} in answer["degraded"]
+        assert len(answer["items"]) == 10
+        assert {item["score"] for item in answer["items"]} == {None}
+    finally:
+        os.kill(rank, signal.SIGCONT)
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        status, answer = cluster.call("/recommend", BODIES[0])
+        if not answer["degraded"]:
+            break
+        time.sleep(0.2)
+    assert answer["degraded"] == []
+    version, (path, _) = list(bundles.items())[1]
+    with Load(cluster, BODIES, whole(bundles)) as load:
+        for turn in range(4):
+            version, (path, _) = list(bundles.items())[turn % 2]
+            status, state = cluster.call("/admin/bundle", {"bundle": path}, ADMIN)
+            assert (status, state["bundle"]) == (200, version)
+            time.sleep(0.5)
+    assert load.failures == []
+    assert load.seen == set(bundles)
