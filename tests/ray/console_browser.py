@@ -62,7 +62,7 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    async def until(self, condition: str, timeout_s: float = 20) -> None:
+    async def until(self, condition: str, timeout_s: float = 30) -> None:
         """Wait until a JavaScript expression holds."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s
