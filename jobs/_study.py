@@ -22,8 +22,8 @@ from winnow.retrieval.train import EncoderTrainConfig
 Call = Callable[[], list[dict[str, Any]]]
 """Makes some runs (see `winnow.retrieval.study`)."""
 
-UNTRAINED = ("collection", "model", "query_prefix", "document_prefix", "max_tokens")
-"""Fields that decide how good an encoder is before any training."""
+UNTRAINED = ("collection", "model", "query_prefix", "document_prefix")
+"""Fields that decide how good an encoder is before any training; its length is its own."""
 NEVER = 10**9
 """Patience of a run that takes all of its steps: variants that stop early would not compare."""
 
