@@ -34,6 +34,8 @@ THROUGHPUT = {
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     # HAProxy learns of a leaving replica within a second; Serve's 30 s are for load balancers
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+    # Ray runs its workers at niceness 15, so whatever else runs would come before the replicas
+    "RAY_worker_niceness": "0",
     # a busy machine starts a proxy in more than the usual 5 s, and killing it then does not help
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
 }

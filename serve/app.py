@@ -159,5 +159,5 @@ def build_app(args: RecommendArgs) -> Application:
     stages = {
         name: Stage.options(name=name, **placed).bind(name, args.bundle, APP) for name in STAGES
     }
-    ingress = Recommend.options(ray_actor_options={"num_cpus": min(args.num_cpus, 0.5)})
-    return ingress.bind(args, stages)
+    placed["ray_actor_options"] = {"num_cpus": min(args.num_cpus, 0.5)}
+    return Recommend.options(**placed).bind(args, stages)

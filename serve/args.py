@@ -28,7 +28,7 @@ class LlmArgs(Args):
 class RecommendArgs(Args):
     bundle: str = Field(description="Bundle artifact: a path or URI every node can read")
     topology: Literal["fused", "split"] = "fused"
-    num_replicas: int = Field(1, ge=1, description="Of the fused deployment or of each stage")
+    num_replicas: int = Field(1, ge=1, description="Of each deployment")
     num_cpus: float = Field(1.0, gt=0, description="Of each replica")
     events: str = Field(
         default_factory=lambda: str(Path(tempfile.gettempdir()) / "winnow" / "events.sqlite"),

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -61,8 +62,9 @@ class ServeCluster:
         environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
         self._log = (self.folder / "log").open("w")
         self._process = subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdout=self._log, stderr=self._log
-        )
+            command, env=environment, cwd=ROOT, stdout=self._log, stderr=self._log,
+            start_new_session=True,  # a Ctrl-C is for the test, which then ends this in order
+        )  # fmt: skip
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -108,6 +110,9 @@ class ServeCluster:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        for left in self.processes(""):
+            with suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
         self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

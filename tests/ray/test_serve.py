@@ -128,6 +128,20 @@ def test_health_and_openapi(fused):
     assert {"/recommend", "/events", "/healthz"} <= set(paths)
 
 
+def test_the_page_the_numbers_and_a_closed_door(fused):
+    with urllib.request.urlopen(f"{URL}/", timeout=60) as page:
+        assert page.headers["content-type"].startswith("text/html")
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+    with urllib.request.urlopen(f"{URL}/metrics", timeout=60) as numbers:
+        assert "\nwinnow_serve_replicas{" in numbers.read().decode()
+    assert call("/catalogue")[1]["modes"] == ["standard"]
+    assert call("/users/a%2Fb")[1]["user_id"] == "a/b"
+    status, answer = call("/admin/bundle", {"bundle": "/data"})
+    assert status == 403
+    assert answer["errors"][0]["message"] == "/admin is off: no WINNOW_ADMIN_TOKEN is set"
+
+
 def test_load_test_reports_latency(fused, tiny_run):
     config = replace(load_test.tiny(), url=URL, dataset=str(tiny_run / "dataset"))
     result = load_test.run(config)
