@@ -147,6 +147,7 @@ def made(
 
 def on_threads(call: Call, threads: int) -> list[dict[str, Any]]:
     """Make runs in this process, which may be that of a Ray task."""
+    logging.basicConfig(format="%(name)s: %(message)s")  # a task has no handler: hours in silence
     logging.getLogger("winnow").setLevel(logging.INFO)
     torch.set_num_threads(threads)
     return call()

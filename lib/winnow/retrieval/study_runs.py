@@ -6,6 +6,7 @@ and none stops early; the best weights by validation are measured, as `jobs.trai
 Suffix: P training pairs (query, positive).
 """
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,8 @@ from winnow.retrieval.study import LEXICAL, UNTUNED
 from winnow.retrieval.train import read_checkpoint
 
 __all__ = ["EvenExperiment", "baseline_runs", "check_negatives", "trained_run"]
+
+logger = logging.getLogger(__name__)
 
 
 class EvenExperiment(EncoderExperiment):
@@ -53,6 +56,7 @@ class EvenExperiment(EncoderExperiment):
 def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, Any]:
     """Train on `config.split` and measure on `test`; see `study.Run`."""
     started = time.perf_counter()
+    logger.info("training variant=%s seed=%d", config.negatives.mode, config.train.seed)
     experiment = EvenExperiment(config)
     experiment.encoder.model.to(device)
     trained = _train(experiment)
