@@ -1,0 +1,168 @@
+"""Half an hour of load, and whether any process of the endpoint keeps growing.
+
+    python -m jobs.soak_serve --set bundle=runs/movielens_1m/bundle
+
+The endpoint is started as `jobs.serve` does it, asked for recommendations as fast as it answers
+`connections` clients, and told of a new event now and then. The resident memory of every process
+that it consists of, Ray's own included, is read all along.
+"""
+
+import logging
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from jobs._load import Plan, Request, figures_of, requests_of, send, sending
+from jobs._ray import absolute
+from jobs._server import Server, ended_by_sigterm, free_port, serving
+from winnow.bundle import Bundle
+from winnow.config import job_main
+from winnow.errors import WinnowError
+
+logger = logging.getLogger("winnow.soak_serve")
+
+FLAT = 0.05
+"""A process that grows by less is taken to stay as it is."""
+EVENT_EVERY = 20
+"""Requests for one event."""
+
+Samples = list[tuple[float, float]]
+"""Seconds since the first one, and MB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoakServeConfig:
+    bundle: str = "runs/movielens_1m/bundle"
+    topology: Literal["fused", "split"] = "fused"
+    replicas: int = 2
+    """Of the fused endpoint or of each stage."""
+    minutes: float = 30.0
+    warm_s: float = 60.0
+    """Of load before the first sample: models and buffers reach their size first."""
+    sample_s: float = 10.0
+    connections: int = 8
+    k: int = 10
+    port: int = 0
+    """0: any that is free."""
+
+    def __post_init__(self) -> None:
+        if self.minutes * 60 < 8 * self.sample_s:
+            raise ValueError("SoakServeConfig.minutes must hold eight samples, two a quarter")
+
+
+def tiny() -> SoakServeConfig:
+    """Some seconds; the figures mean nothing."""
+    return SoakServeConfig(
+        bundle="runs/tiny/bundle", replicas=1, minutes=0.1, warm_s=1.0, sample_s=0.5, connections=2
+    )
+
+
+PRESETS = {"tiny": tiny, "movielens_1m": SoakServeConfig}
+
+
+def run(config: SoakServeConfig) -> dict[str, Any]:
+    """How much each process grew, whether all stayed flat, and what came of the requests."""
+    bundle = Bundle.open(absolute(config.bundle))
+    port = config.port or free_port()
+    plan = {
+        "requests": with_events(requests_of(bundle, config.k), bundle),
+        "port": port,
+        "connections": config.connections,
+        "k": config.k,
+        "bundle": bundle.version,
+    }
+    fields = [f"topology={config.topology}", f"num_replicas={config.replicas}", f"port={port}"]
+    places = [f"bundle={absolute(config.bundle)}", "events={folder}/events.sqlite"]
+    command = ["jobs.serve", "--config", "local", "--set", *fields, *places]
+    with serving(command, port, plan["requests"][0][1]) as server:
+        send(Plan(**plan, seconds=config.warm_s))
+        with sending(Plan(**plan, seconds=60 * config.minutes)) as load:
+            samples = _watched(server, load, config.sample_s)
+            figures = figures_of(load)
+    return report(samples, figures)
+
+
+def with_events(requests: Sequence[Request], bundle: Bundle) -> list[Request]:
+    """Every so often a like of a random item; a second round of the list changes nothing more."""
+    draw, items = np.random.default_rng(1), bundle.items["raw_id"].to_pylist()
+    mixed: list[Request] = []
+    for number, (path, body) in enumerate(requests):
+        mixed.append((path, body))
+        if number % EVENT_EVERY == EVENT_EVERY - 1:
+            event = {"event_id": f"soak-{number}", "user_id": body["user_id"]}
+            item = items[draw.integers(len(items))]
+            mixed.append(("/events", {"events": [{**event, "item_id": item}]}))
+    return mixed
+
+
+def _watched(
+    server: Server, load: "subprocess.Popen[str]", every_s: float
+) -> dict[tuple[int, str], Samples]:
+    """Samples of each process until the load ends."""
+    found: dict[tuple[int, str], Samples] = {}
+    start = logged = time.monotonic()
+    while load.poll() is None:
+        now = time.monotonic()
+        memory = server.resident_mb()
+        for process, mb in memory.items():
+            found.setdefault(process, []).append((now - start, mb))
+        if now - logged > 60:
+            logged = now
+            logger.info("minute=%.0f resident_mb=%.0f", (now - start) / 60, sum(memory.values()))
+        time.sleep(every_s)
+    return found
+
+
+def report(
+    samples: Mapping[tuple[int, str], Samples], figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Growth of those processes that were there all the time; the others by name alone."""
+    most = max((len(of_one) for of_one in samples.values()), default=0)
+    if most < 4:
+        raise WinnowError(f"only {most} samples were taken, of 4 at least: the load ended early")
+    whole = {process: s for process, s in samples.items() if len(s) == most}
+    processes = [
+        {"process": name, "pid": pid, **growth(of_one)} for (pid, name), of_one in whole.items()
+    ]
+    processes.sort(key=lambda row: -row["growth"])
+    worst = processes[0]["growth"]
+    keys = ("sent", "accepted", "refused", "failed", "wrong", "degraded", "rps", "p50_ms", "p99_ms")
+    return {
+        "flat": worst <= FLAT,
+        "worst_growth": worst,
+        "samples": most,
+        "processes": processes,
+        "not_always_there": sorted(name for pid, name in samples.keys() - whole.keys()),
+        "load": {key: figures[key] for key in keys},
+    }
+
+
+def growth(samples: Samples) -> dict[str, float]:
+    """Medians of the first and the last quarter, their ratio less one, and the slope.
+
+    Example:
+        >>> growth([(0.0, 100.0), (1.0, 101.0), (2.0, 102.0), (3.0, 103.0)])
+        {'first_mb': 100.0, 'last_mb': 103.0, 'growth': 0.03, 'mb_per_hour': 3600.0}
+    """
+    seconds, mb = np.array(samples).T
+    quarter = len(mb) // 4
+    first, last = float(np.median(mb[:quarter])), float(np.median(mb[-quarter:]))
+    return {
+        "first_mb": round(first, 1),
+        "last_mb": round(last, 1),
+        "growth": round(last / first - 1, 4),
+        "mb_per_hour": round(3600 * float(np.polyfit(seconds, mb, 1)[0]), 1),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    ended_by_sigterm()
+    job_main(run, PRESETS, __doc__, argv, default="movielens_1m")
+
+
+if __name__ == "__main__":
+    main()
