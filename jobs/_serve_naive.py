@@ -5,6 +5,7 @@
 Same stages and tables as `serve.app`; the other side of `jobs.bench_serve`.
 """
 
+import contextlib
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +62,9 @@ def main() -> None:
         include_dashboard=False,
         log_to_driver=False,
     )
-    serve.start(http_options=HTTPOptions(port=int(port)))
+    # it stops waiting for its proxy after a minute, which a busy machine needs; the proxy comes
+    with contextlib.suppress(TimeoutError):
+        serve.start(http_options=HTTPOptions(port=int(port)))
     rank, rerank = (Stage.options(name=name).bind(name, bundle) for name in ("rank", "rerank"))
     serve.run(Ingress.bind(bundle, rank, rerank), route_prefix="/", blocking=True)
 

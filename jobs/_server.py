@@ -26,7 +26,7 @@ from winnow.errors import WinnowError
 __all__ = ["Server", "ended_by_sigterm", "free_port", "serving"]
 
 ROOT = Path(__file__).parents[1]
-START_S = 300.0
+START_S = 600.0
 """Within which a server must answer: on a busy machine Ray and three replicas need minutes."""
 END_S = 40.0
 """That a server gets to leave by itself; Serve drains its replicas first."""
