@@ -181,7 +181,7 @@ def test_users_asked_at_once_get_their_own_answers(bundle, tmp_path):
             assert [row["score"] for row in answer["items"]] == pytest.approx(scores, abs=2e-6)
         assert await replica.metric('winnow_serve_batch_size_bucket{node="n",le="1.0"}') < 240
 
-    within(bundle, tmp_path, scenario, max_wait_ms=10_000)
+    within(bundle, tmp_path, scenario, max_wait_ms=10_000, deadline_ms=60_000)
 
 
 class DeadStore:
