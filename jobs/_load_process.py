@@ -16,6 +16,7 @@ from itertools import cycle
 from typing import Any
 
 from jobs._load_figures import Tally
+from jobs._load_http import body_of, prepared
 
 try:
     import uvloop
@@ -52,14 +53,11 @@ class Connection(asyncio.Protocol):
         if end < 0:
             return
         head = received[:end].lower()
-        _, found, length = head.partition(b"\r\ncontent-length:")
-        if not found:
-            self.transport.abort()
-            return
-        if len(received) < end + 4 + int(length.partition(b"\r\n")[0]):
+        body = body_of(head, received[end + 4 :])
+        if body is None:
             return
         self.received, due, self.due = b"", self.due, 0.0
-        self.load.answered(int(received[9:12]), received[end + 4 :], due, self.checked)
+        self.load.answered(int(received[9:12]), body, due, self.checked)
         if b"\r\nconnection: close" in head:
             self.transport.close()
         else:
@@ -74,7 +72,7 @@ class Load:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = plan
-        self.requests = cycle([_prepared(plan, path, body) for path, body in plan["requests"]])
+        self.requests = cycle([prepared(plan, path, body) for path, body in plan["requests"]])
         self.waiting: deque[float] = deque()
         """When each request was due that no connection is free for."""
         self.idle: list[Connection] = []
@@ -175,20 +173,6 @@ class Load:
         self.size -= 1
         if self.waiting or not (self.plan["rate"] or self.is_over):
             self._open()
-
-
-def _prepared(plan: dict[str, Any], path: str, body: dict[str, Any]) -> tuple[bytes, bool]:
-    """The request as it goes over the wire, and whether its answer is a recommendation."""
-    data = json.dumps(body, separators=(",", ":")).encode()
-    lines = [
-        f"POST {path} HTTP/1.1",
-        f"host: {plan['host']}:{plan['port']}",
-        "content-type: application/json",
-        f"content-length: {len(data)}",
-    ]
-    if plan["token"]:
-        lines.append(f"authorization: Bearer {plan['token']}")
-    return "\r\n".join([*lines, "", ""]).encode() + data, path == "/recommend"
 
 
 async def _run(plan: dict[str, Any]) -> dict[str, Any]:

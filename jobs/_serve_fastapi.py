@@ -1,6 +1,6 @@
 """What a good engineer writes by hand in a day: FastAPI on uvicorn in one process, no Ray.
 
-    python -m jobs._serve_fastapi BUNDLE PORT FOLDER
+    python -m jobs._serve_fastapi BUNDLE PORT
 
 The same `Cascade` on one thread beside the event loop, which takes what waits as its next batch;
 uvloop, httptools and a fast JSON encoder. No deadlines, bounds, tokens, swaps or metrics. The
@@ -11,7 +11,6 @@ import asyncio
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 import torch
@@ -75,9 +74,9 @@ def build(models: Models) -> FastAPI:
 
 
 def main() -> None:
-    bundle, port, folder = sys.argv[1:]
+    bundle, port = sys.argv[1:]
     torch.set_num_threads(1)
-    app = build(Models(bundle, Path(folder)))
+    app = build(Models(bundle))
     gc.freeze()
     uvicorn.run(
         app, port=int(port), loop="uvloop", http="httptools", access_log=False, log_level="warning"

@@ -1,7 +1,7 @@
 """What the hand-written servers of `jobs.bench_serve` share: the models and tables."""
 
+import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from winnow.bundle import Bundle
@@ -12,9 +12,9 @@ from winnow.events import open_events
 class Models:
     """A bundle with its tables, and a store of live events as every endpoint here reads one."""
 
-    def __init__(self, bundle: str, folder: Path) -> None:
+    def __init__(self, bundle: str) -> None:
         self.bundle = Bundle.open(bundle)
-        self._desk = Desk(self.bundle, open_events(str(folder / "events.sqlite")))
+        self._desk = Desk(self.bundle, open_events(f"{tempfile.gettempdir()}/events.sqlite"))
 
     def query(self, body: dict[str, Any]) -> Query:
         return self._desk.resolve(RecommendRequest(**body))

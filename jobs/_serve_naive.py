@@ -8,7 +8,6 @@ Same stages and tables as `serve.app`; the other side of `jobs.bench_serve`.
 import contextlib
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -40,7 +39,7 @@ class Ingress:
     """Takes the request, recalls, and asks the other two."""
 
     def __init__(self, bundle: str, rank: DeploymentHandle, rerank: DeploymentHandle) -> None:
-        self._models = Models(bundle, Path(ray.get_runtime_context().get_session_dir()))
+        self._models = Models(bundle)
         self._recall = STAGES["recall"](self._models.bundle)
         self._rank, self._rerank = rank, rerank
 

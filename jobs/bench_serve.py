@@ -91,10 +91,9 @@ def run(config: BenchServeConfig) -> dict[str, Any]:
 
 
 def command_of(name: str, config: BenchServeConfig, bundle: str, port: int) -> list[str]:
-    """What is run as `python -m`; {folder} is the variant's own."""
+    """What is run as `python -m`."""
     if name in ("naive", "fastapi"):
-        folder = ["{folder}"] if name == "fastapi" else []
-        return [f"jobs._serve_{name}", bundle, str(port), *folder]
+        return [f"jobs._serve_{name}", bundle, str(port)]
     replicas = config.replicas if name == "fused" else 1
     fields = [f"bundle={bundle}", f"topology={name}", f"num_replicas={replicas}", f"port={port}"]
     events = "events={folder}/events.sqlite"

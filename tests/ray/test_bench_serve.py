@@ -21,7 +21,7 @@ def test_the_hand_written_app_answers_what_the_cascade_does(tiny_run):
     bundle = Bundle.open(tiny_run / "bundle")
     desk, cascade = Desk(bundle, open_events(":memory:")), Cascade(bundle)
     port, requests = free_port(), requests_of(bundle, 5)
-    command = ["jobs._serve_fastapi", str(tiny_run / "bundle"), str(port), "{folder}"]
+    command = ["jobs._serve_fastapi", str(tiny_run / "bundle"), str(port)]
     with serving(command, port, requests[0][1]):
         for path, body in requests[:10]:
             data = json.dumps(body).encode()

@@ -1,0 +1,45 @@
+"""As much of HTTP/1.1 as a load needs: requests made beforehand, and where an answer ends."""
+
+import json
+from typing import Any
+
+__all__ = ["body_of", "prepared"]
+
+LAST_CHUNK = b"0\r\n\r\n"
+"""JSON on one line cannot hold it, so an answer in chunks that ends with it is whole."""
+
+
+def body_of(head: bytes, rest: bytes) -> bytes | None:
+    """The body once it is whole, None before; `head` in small letters. Without a length, in chunks.
+
+    Example:
+        >>> body_of(b"http/1.1 200 ok\\r\\ncontent-length: 2", b"{}")
+        b'{}'
+        >>> body_of(b"http/1.1 200 ok\\r\\nconnection: close", b"1\\r\\n7\\r\\n0\\r\\n\\r\\n")
+        b'7'
+    """
+    _, found, length = head.partition(b"\r\ncontent-length:")
+    if found:
+        return rest if len(rest) >= int(length.partition(b"\r\n")[0]) else None
+    if not rest.endswith(LAST_CHUNK):
+        return None
+    pieces = []
+    while rest != LAST_CHUNK:
+        size, _, rest = rest.partition(b"\r\n")
+        pieces.append(rest[: int(size, 16)])
+        rest = rest[int(size, 16) + 2 :]
+    return b"".join(pieces)
+
+
+def prepared(plan: dict[str, Any], path: str, body: dict[str, Any]) -> tuple[bytes, bool]:
+    """The request as it goes over the wire, and whether its answer is a recommendation."""
+    data = json.dumps(body, separators=(",", ":")).encode()
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"host: {plan['host']}:{plan['port']}",
+        "content-type: application/json",
+        f"content-length: {len(data)}",
+    ]
+    if plan["token"]:
+        lines.append(f"authorization: Bearer {plan['token']}")
+    return "\r\n".join([*lines, "", ""]).encode() + data, path == "/recommend"
