@@ -167,6 +167,13 @@ def test_runs_are_known_by_what_decides_them(config):
     assert config.key(replace(config, mined="elsewhere").cell("none", 0)) == keys[0]
 
 
+def test_the_untuned_encoder_is_no_easier_to_beat_for_short_texts(config):
+    short = replace(config, max_tokens=3)
+    assert short.cell("none", 0).untuned().settings.max_tokens == 3
+    assert short.untrained().untuned().settings == config.untrained().untuned().settings
+    assert config.untrained().untuned().settings.max_tokens > 3
+
+
 def test_a_variant_without_its_negatives_is_one_clear_error(config, tmp_path):
     variants = study_negatives.tiny().variants
     check_negatives(config.mined, variants, ("dense",))
