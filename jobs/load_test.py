@@ -1,27 +1,37 @@
 """Send recommendation requests to an endpoint and measure what its users would see.
 
     python -m jobs.load_test --config local --set dataset=runs/simulate/dataset
+    python -m jobs.load_test --config local --set dataset=runs/simulate/dataset rate=200
 
 Requests are (user, scenario) pairs of the dataset's test interactions, sent over kept-alive
-connections by `concurrency` clients that each wait for an answer before asking again.
+connections: by `concurrency` clients that each wait for an answer before asking again, or with a
+`rate` at random moments, whatever becomes of the requests before. If the endpoint asks for a
+token, it is that of the environment variable WINNOW_TOKEN.
 """
 
-import http.client
 import json
 import logging
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from jobs._load import Plan, Request, send
 from winnow.config import job_main
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
 
 logger = logging.getLogger("winnow.load_test")
+
+PATIENCE_S = 600.0
+"""For all requests together."""
+OPEN_CONNECTIONS = 512
+"""At most, with a rate."""
+SHOWN = ("failed", "wrong", "refused", "degraded")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,12 +43,18 @@ class LoadTestConfig:
     num_warmup: int = 50
     concurrency: int = 2
     """Clients at a time; more than the endpoint can serve measures its queue."""
+    rate: float = 0.0
+    """Requests a second, by as many clients as that takes; 0: `concurrency` clients."""
     k: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
         if min(self.num_requests, self.concurrency, self.k) < 1 or self.num_warmup < 0:
             raise ValueError("LoadTestConfig.num_requests, concurrency and k must be positive")
+        if urlsplit(self.url).scheme != "http" or not urlsplit(self.url).hostname:
+            raise ValueError(f"LoadTestConfig.url must be http://host:port, got {self.url!r}")
+        if self.rate < 0:
+            raise ValueError(f"LoadTestConfig.rate must not be negative, got {self.rate}")
 
 
 def local() -> LoadTestConfig:
@@ -54,73 +70,79 @@ def tiny() -> LoadTestConfig:
 PRESETS = {"tiny": tiny, "local": local}
 
 
-class Client:
-    """One kept-alive connection."""
-
-    def __init__(self, url: str) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON answer; raises WinnowError for any status but 200."""
-        method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
-        headers = {"content-type": "application/json"}
-        self._connection.request(method, path, data, headers)
-        response = self._connection.getresponse()
-        text = response.read().decode()
-        if response.status != 200:
-            raise WinnowError(f"{method} {path} answered {response.status}: {text[:500]}")
-        answer: dict[str, Any] = json.loads(text)
-        return answer
-
-
 def run(config: LoadTestConfig) -> dict[str, Any]:
     """Send the requests; returns latency percentiles, throughput and one answer as an example."""
     try:
-        health = Client(config.url).ask("/healthz")
+        health = _ask(config.url, "/healthz")
     except OSError as error:
         raise WinnowError(f"nothing answers at {config.url} ({error}); run jobs.serve") from error
-    bodies = _bodies(config)
-    client = Client(config.url)
-    for body in bodies[: config.num_warmup]:
-        client.ask("/recommend", body)
-    measured = bodies[config.num_warmup :]
-    start = time.perf_counter()
-    with ThreadPoolExecutor(config.concurrency) as pool:
-        shares = [measured[i :: config.concurrency] for i in range(config.concurrency)]
-        spent_ms = np.concatenate(list(pool.map(lambda s: _timed(config.url, s), shares)))
-    seconds = time.perf_counter() - start
-    logger.info("sent requests=%d in %.1f s", len(spent_ms), seconds)
-    example = measured[0]
+    requests = _requests(config)
+    example = _ask(config.url, *requests[0])  # refuses a request that none of these would pass
+    plan = _plan(config, requests)
+    if config.num_warmup:
+        send(replace(plan, num_requests=config.num_warmup, rate=0.0))
+    figures = send(plan)
+    logger.info("sent requests=%d in %.1f s", figures["sent"], figures["seconds"])
+    if not figures["accepted"]:
+        raise WinnowError(f"{config.url} answered none of {figures['sent']} requests: {figures}")
     return {
-        "p50_ms": round(float(np.percentile(spent_ms, 50)), 2),
-        "p99_ms": round(float(np.percentile(spent_ms, 99)), 2),
-        "requests_per_s": round(len(spent_ms) / seconds, 1),
-        "requests": len(spent_ms),
-        "concurrency": config.concurrency,
+        "p50_ms": round(figures["p50_ms"], 2),
+        "p99_ms": round(figures["p99_ms"], 2),
+        "requests_per_s": figures["rps"],
+        "requests": figures["accepted"],
+        **{name: figures[name] for name in SHOWN},
+        "concurrency": figures["connections"],
         "topology": health["topology"],
         "bundle": health["bundle"],
-        "example": {"request": example, "answer": client.ask("/recommend", example)},
+        "example": {"request": requests[0][1], "answer": example},
     }
 
 
-def _timed(url: str, bodies: list[dict[str, Any]]) -> list[float]:
-    """Milliseconds of each request, one after the other on one connection."""
-    client, spent_ms = Client(url), []
-    for body in bodies:
-        start = time.perf_counter()
-        client.ask("/recommend", body)
-        spent_ms.append(1000 * (time.perf_counter() - start))
-    return spent_ms
+def _plan(config: LoadTestConfig, requests: list[Request]) -> Plan:
+    address = urlsplit(config.url)
+    assert address.hostname is not None
+    return Plan(
+        requests=requests,
+        host=address.hostname,
+        port=address.port or 80,
+        token=_token(),
+        connections=OPEN_CONNECTIONS if config.rate else config.concurrency,
+        seconds=config.num_requests / config.rate if config.rate else PATIENCE_S,
+        num_requests=config.num_requests,
+        rate=config.rate,
+        k=config.k,
+        check_every=1,
+        seed=config.seed,
+    )
 
 
-def _bodies(config: LoadTestConfig) -> list[dict[str, Any]]:
+def _ask(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON answer; raises WinnowError for any status but 200, OSError if nothing answers."""
+    headers = {"content-type": "application/json"}
+    if token := _token():
+        headers["authorization"] = f"Bearer {token}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url.rstrip("/") + path, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")[:500]
+        raise WinnowError(f"{request.get_method()} {path} answered {error.code}: {text}") from error
+
+
+def _token() -> str:
+    return os.environ.get("WINNOW_TOKEN", "").partition(",")[0].strip()
+
+
+def _requests(config: LoadTestConfig) -> list[Request]:
     dataset = Dataset.open(config.dataset)
     test = dataset.split("test")
-    rng = np.random.default_rng(config.seed)
-    rows = rng.integers(len(test), size=config.num_warmup + config.num_requests)
+    rows = np.random.default_rng(config.seed).integers(len(test), size=config.num_requests)
     users = dataset.users["raw_id"].take(test.user_N[rows]).to_pylist()
     return [
-        {"user_id": user, "scenario": str(scenario), "k": config.k}
+        ("/recommend", {"user_id": user, "scenario": str(scenario), "k": config.k})
         for user, scenario in zip(users, test.scenario_N[rows].tolist(), strict=True)
     ]
 
