@@ -7,9 +7,10 @@
 
 Each run starts from the same untuned encoder, takes the same number of steps and is measured on
 the test split. Finished runs are kept, so a killed study continues with the rest. The table has
-the untuned encoder and BM25 on top and says in words whether the LLM's negatives helped. The untuned
-one reads texts as long as its own files say, the trained ones `max_tokens` of them: a row below it
-may have lost to the shorter texts and not to its training.
+the untuned encoder and BM25 on top and says in words whether the LLM's negatives helped.
+
+The untuned encoder reads texts as long as its own files say, the trained ones `max_tokens` of them:
+a row below it may have lost to the shorter texts and not to its training.
 """
 
 import json
