@@ -102,19 +102,21 @@ def with_events(requests: Sequence[Request], bundle: Bundle) -> list[Request]:
 def _watched(
     server: Server, load: "subprocess.Popen[str]", every_s: float
 ) -> dict[tuple[int, str], Samples]:
-    """Samples of each process until the load ends."""
-    found: dict[tuple[int, str], Samples] = {}
+    """Samples of each process until the load ends; it goes by its latest name."""
+    found: dict[int, Samples] = {}
+    names: dict[int, str] = {}
     start = logged = time.monotonic()
     while load.poll() is None:
         now = time.monotonic()
         memory = server.resident_mb()
-        for process, mb in memory.items():
-            found.setdefault(process, []).append((now - start, mb))
+        for (pid, name), mb in memory.items():
+            found.setdefault(pid, []).append((now - start, mb))
+            names[pid] = name
         if now - logged > 60:
             logged = now
             logger.info("minute=%.0f resident_mb=%.0f", (now - start) / 60, sum(memory.values()))
         time.sleep(every_s)
-    return found
+    return {(pid, names[pid]): of_one for pid, of_one in found.items()}
 
 
 def report(

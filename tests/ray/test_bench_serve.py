@@ -16,6 +16,8 @@ from winnow.events import open_events
 
 pytestmark = pytest.mark.slow
 
+PARTS = ("ServeReplica", "ServeController", "haproxy", "raylet", "jobs.serve")
+
 
 def test_the_hand_written_app_answers_what_the_cascade_does(tiny_run):
     bundle = Bundle.open(tiny_run / "bundle")
@@ -61,7 +63,7 @@ def test_the_bench_has_all_its_rows(tiny_run):
 def test_a_soak_sees_every_process(tiny_run):
     result = soak_serve.run(replace(soak_serve.tiny(), bundle=str(tiny_run / "bundle")))
     names = " ".join(row["process"] for row in result["processes"])
-    assert all(part in names for part in ("ServeReplica", "haproxy", "raylet", "jobs.serve"))
+    assert all(part in names for part in PARTS)
     assert result["samples"] >= 4
     assert result["load"]["accepted"] > 10
     assert not result["load"]["failed"]
