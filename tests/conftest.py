@@ -28,6 +28,8 @@ def isolate_ray() -> None:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Serve ends a proxy that is not there after 5 s, which two cores do not always manage
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     }
     os.environ.pop("RAY_ADDRESS", None)
 
