@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from serve.args import LlmArgs
 from serve.reply import Refusal
@@ -13,14 +12,10 @@ from serve.words import Words
 from winnow.bundle import Bundle
 from winnow.desk import Candidates, Degradation, Outcome, Reason
 from winnow.llm.chat import Chat, online
-from winnow.llm.ledger import Ledger
-from winnow.llm.request import Request
 from winnow.reranking.graph import GraphResult
 from winnow.tree.chain import TreeResult
 
 __all__ = ["Modes"]
-
-T = TypeVar("T")
 
 MARGIN_S = 0.02
 """Of the deadline, for what comes after the model."""
@@ -33,28 +28,11 @@ DEGRADED: dict[str, Reason] = {
 """Ways to end that leave the list as it was before the model, or nearly."""
 
 
-class CountingChat(Chat):
-    """Counts the answers that were remembered."""
-
-    remembered = 0
-
-    async def ask(
-        self,
-        ledger: Ledger,
-        step: str,
-        request: Request,
-        read: Callable[[str], tuple[T | None, str]],
-    ) -> T:
-        answer = await super().ask(ledger, step, request, read)
-        self.remembered += ledger.entries[-1].outcome == "remembered"
-        return answer
-
-
 class Modes:
     """Goal: the model orders the list towards a goal. Tree: it finds items in the item tree."""
 
     def __init__(self, args: LlmArgs) -> None:
-        self._chat = CountingChat(online(args.url, args.model)) if args.url else None
+        self._chat = Chat(online(args.url, args.model)) if args.url else None
         self.available = ["standard", "goal", "tree"] if args.url else ["standard"]
 
     @property

@@ -4,6 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from winnow.bundle import Bundle
+from winnow.desk import Desk
+from winnow.events import SqliteEvents
+
 
 @pytest.fixture(scope="session")
 def tiny_run(ray_cluster, tmp_path_factory):
@@ -22,3 +26,18 @@ def tiny_run(ray_cluster, tmp_path_factory):
     made(build_index, "index", dataset=at["dataset"], retriever=at["retriever"])
     made(build_bundle, "bundle", **at)
     return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_run):
+    return Bundle.open(tiny_run / "bundle")
+
+
+@pytest.fixture
+def events():
+    return SqliteEvents(":memory:")
+
+
+@pytest.fixture
+def desk(bundle, events):
+    return Desk(bundle, events)

@@ -18,21 +18,6 @@ from winnow.ranking.models.mscan import MScanConfig
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def bundle(tiny_run):
-    return Bundle.open(tiny_run / "bundle")
-
-
-@pytest.fixture
-def events():
-    return SqliteEvents(":memory:")
-
-
-@pytest.fixture
-def desk(bundle, events):
-    return Desk(bundle, events)
-
-
 def ask(desk, **changes):
     return desk.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
 

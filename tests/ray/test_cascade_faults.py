@@ -7,30 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from winnow.bundle import Bundle
 from winnow.cascade import STAGES, Cascade, Fallbacks
-from winnow.desk import CHANNELS, BundleMismatch, Degradation, Desk, RecommendRequest
-from winnow.events import Event, SqliteEvents
+from winnow.desk import CHANNELS, BundleMismatch, Degradation, RecommendRequest
+from winnow.events import Event
 
 pytestmark = pytest.mark.slow
 
 FAR_S = 3600.0
 NAMES = list(STAGES)
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_run):
-    return Bundle.open(tiny_run / "bundle")
-
-
-@pytest.fixture
-def events():
-    return SqliteEvents(":memory:")
-
-
-@pytest.fixture
-def desk(bundle, events):
-    return Desk(bundle, events)
 
 
 @pytest.fixture

@@ -105,10 +105,12 @@ def test_another_word_is_another_question(scripted_llm):
 
     async def use(chat):
         spent = ledger()
-        return [await chat.ask(spent, "s", question(w), read) for w in ("a", "b", "a")], spent
+        answers = [await chat.ask(spent, "s", question(w), read) for w in ("a", "b", "a")]
+        return answers, spent, chat.remembered
 
-    answers, spent = with_chat(llm, use)
+    answers, spent, remembered = with_chat(llm, use)
     assert answers == ["yes", "no", "yes"]
+    assert remembered == 1
     assert [call.outcome for call in spent.entries] == ["answered", "answered", "remembered"]
     assert spent.calls == 2
 

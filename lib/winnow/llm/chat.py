@@ -102,6 +102,8 @@ class Chat:
         self._limit = RateLimit(config.requests_per_s)
         self._breaker = CircuitBreaker(config.breaker_failures, config.breaker_pause_s, probes=1)
         self._answers: OrderedDict[str, str] = OrderedDict()
+        self.remembered = 0
+        """Questions that a remembered answer spared."""
 
     async def ask(
         self,
@@ -127,6 +129,7 @@ class Chat:
         value, problem = (None, "") if remembered is None else read(remembered)
         if value is not None:
             ledger.entries.append(Call(step, "remembered"))
+            self.remembered += 1
             return value
         completion = await self._complete(ledger, step, request)
         value, problem = read(completion.text)
