@@ -10,6 +10,7 @@ from jobs import generate, prepare
 from winnow.data.dataset import Dataset
 from winnow.llm.engine import EngineConfig, ServeLlmConfig
 from winnow.llm.http import HttpConfig
+from winnow.llm.inputs import DatasetSource
 from winnow.llm.registry import text_task
 from winnow.llm.request import SamplingConfig
 from winnow.llm.tiny import TinyConfig, train_tiny
@@ -27,7 +28,7 @@ def config(ray_cluster, tmp_path_factory):
     size = TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0)
     (folder / "model").mkdir()
     dataset = Dataset.open(folder / "dataset")
-    train_tiny(dataset, [text_task("user_summary")], size, folder / "model")
+    train_tiny(DatasetSource(dataset), [text_task("user_summary")], size, folder / "model")
     return generate.GenerateConfig(
         input=str(folder / "dataset"),
         output=str(folder / "own"),

@@ -17,6 +17,7 @@ from ray.cluster_utils import Cluster
 
 from jobs import prepare
 from winnow.data.dataset import Dataset
+from winnow.llm.inputs import DatasetSource
 from winnow.llm.registry import text_task
 from winnow.llm.tiny import TinyConfig, train_tiny
 
@@ -37,7 +38,7 @@ def folder(tmp_path_factory):
     dataset = Dataset.open(folder / "dataset")
     config = TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0)
     (folder / "model").mkdir()
-    train_tiny(dataset, [text_task("tree_labels")], config, folder / "model")
+    train_tiny(DatasetSource(dataset), [text_task("tree_labels")], config, folder / "model")
     texts = dataset.items["text"].to_pylist()
     rows = [{"title": f"No. {i}", "text": texts[i % len(texts)]} for i in range(ROWS)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")
