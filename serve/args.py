@@ -23,6 +23,12 @@ class LlmArgs(Args):
     deadline_ms: int = Field(
         default=20_000, ge=1, le=60_000, description="Of a request that sets none"
     )
+    at_a_time: int = Field(
+        default=8,
+        ge=1,
+        description="Requests of one replica that may ask the model; more get the list without it, "
+        "so that those of the standard mode find a replica free",
+    )
 
 
 class RecommendArgs(Args):

@@ -24,6 +24,7 @@ DEGRADED: dict[str, Reason] = {
     "unavailable": "failed",
     "refused": "failed",
     "fallback": "failed",
+    "overloaded": "overloaded",
 }
 """Ways to end that leave the list as it was before the model, or nearly."""
 
@@ -33,6 +34,7 @@ class Modes:
 
     def __init__(self, args: LlmArgs) -> None:
         self._chat = Chat(online(args.url, args.model)) if args.url else None
+        self._most, self._asking = args.at_a_time, 0
         self.available = ["standard", "goal", "tree"] if args.url else ["standard"]
 
     @property
@@ -57,18 +59,29 @@ class Modes:
         if job.request.mode == "standard" or words is None:
             return outcome, None, ""
         start = time.perf_counter()
-        asked = self._goal if job.request.mode == "goal" else self._tree
-        try:
-            left_s = job.deadline_s - MARGIN_S / 2 - time.monotonic()
-            found, trace = await asyncio.wait_for(asked(job, words, outcome), max(0.0, left_s))
-        except TimeoutError:
-            found, trace = outcome.found, {"stop": "deadline", "nodes": [], "calls": 0, "tokens": 0}
+        found, trace = await self._asked(job, words, outcome)
         timings_ms = {**outcome.timings_ms, "llm": round(1000 * (time.perf_counter() - start), 3)}
         reason = DEGRADED.get(trace["stop"])
         degraded = [*outcome.degraded, *([Degradation("llm", reason)] if reason else [])]
         made = replace(outcome, found=found, timings_ms=timings_ms, degraded=degraded)
         searched = job.request.mode == "tree" and found is not outcome.found
         return made, trace, "tree" if searched else ""
+
+    async def _asked(
+        self, job: Job, words: Words, outcome: Outcome
+    ) -> tuple[Candidates, dict[str, Any]]:
+        """What the model makes of it in time, if fewer than `at_a_time` requests ask it now."""
+        if self._asking >= self._most:
+            return outcome.found, _unasked("overloaded")
+        asked = self._goal if job.request.mode == "goal" else self._tree
+        left_s = job.deadline_s - MARGIN_S / 2 - time.monotonic()
+        self._asking += 1
+        try:
+            return await asyncio.wait_for(asked(job, words, outcome), max(0.0, left_s))
+        except TimeoutError:
+            return outcome.found, _unasked("deadline")
+        finally:
+            self._asking -= 1
 
     async def _goal(
         self, job: Job, words: Words, outcome: Outcome
@@ -99,3 +112,8 @@ class Modes:
     async def close(self) -> None:
         if self._chat is not None:
             await self._chat.close()
+
+
+def _unasked(stop: str) -> dict[str, Any]:
+    """The trace of a model whose answer is not there."""
+    return {"stop": stop, "nodes": [], "calls": 0, "tokens": 0}

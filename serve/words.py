@@ -7,7 +7,7 @@ from winnow.cascade.rerank import Rules
 from winnow.data.item_words import ItemWords
 from winnow.desk import CHANNELS, Candidates, Query, RecommendRequest
 from winnow.llm.chat import Chat
-from winnow.reranking.aspects import CandidateList, standard_aspects
+from winnow.reranking.aspects import CandidateList, Split, standard_aspects
 from winnow.reranking.graph import GoalGraph
 from winnow.retrieval.index import ItemIndex
 from winnow.tree.chain import TreeSearch
@@ -33,7 +33,9 @@ class Words:
         self._users = dict(zip(users["raw_id"].to_pylist(), texts, strict=True))
         self._ids = bundle.items["raw_id"].to_pylist()
         likes_I = np.bincount(bundle.histories.liked.values, minlength=len(self._ids))
-        self.graph = GoalGraph(chat, standard_aspects(self._items.facet, None))
+        middle = self._items.middle_year
+        split = None if middle is None else Split("year", middle)
+        self.graph = GoalGraph(chat, standard_aspects(self._items.facet, split))
         self.search = TreeSearch(chat, self._items.titles, likes_I)
         self.tree = ItemTree()
         for row in np.argsort(-likes_I, kind="stable").tolist():

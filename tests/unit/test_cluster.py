@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ray.runtime_env import RuntimeEnv
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
+from jobs._profile import THROUGHPUT
 from serve.admin import UserConfig
 from winnow import __version__
 
@@ -74,7 +76,9 @@ def test_local_cluster_is_one_that_ray_up_accepts():
 def test_local_cluster_starts_ray_with_options_it_has():
     config = load(CLUSTER / "local.yaml")
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
-        words = shlex.split(commands[-1])
+        sourced, command = commands[-1].split(";")
+        assert shlex.split(sourced) == [".", "~/winnow/cluster/serve/throughput.sh"]
+        words = shlex.split(command)
         assert words[1:3] == ["~/winnow/.venv/bin/ray", "start"]
         start.make_context("ray start", words[3:])
     assert "--dashboard-host=127.0.0.1" in shlex.split(config["head_start_ray_commands"][-1])
@@ -118,6 +122,17 @@ def test_ray_service_serves_the_fused_app():
     for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
         (container,) = group["template"]["spec"]["containers"]
         assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+
+
+def test_clusters_start_with_the_profile_that_the_launcher_sets():
+    shell = ["bash", "-c", f". {CLUSTER}/serve/throughput.sh && env -0"]
+    exported = subprocess.run(shell, env={}, capture_output=True, text=True, check=True).stdout
+    pairs = dict(pair.split("=", 1) for pair in exported.split("\0") if pair)
+    assert THROUGHPUT.items() <= pairs.items()
+    cluster = load(CLUSTER / "kuberay" / "ray_service.yaml")["spec"]["rayClusterConfig"]
+    for group in pod_groups(cluster):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {one["name"]: one["value"] for one in container["env"]} == THROUGHPUT
 
 
 def test_dockerfile_copies_what_exists_and_ends_as_a_user():

@@ -29,6 +29,7 @@ def test_fields_leave_out_what_is_not_known():
     }  # fmt: skip
     assert words.fields(2) == {"title": "Untitled"}
     assert next(iter(words.fields(0))) == "title"
+    assert words.middle_year == 1995
     assert [words.path(row) for row in range(3)] == [["drama", "1990s"], ["horror", "1970s"], []]
 
 
@@ -41,6 +42,7 @@ def test_without_names_the_numbers_tell_values_apart():
 def test_years_count_only_where_most_titles_have_one():
     words = ItemWords(items(("Heat (1995)", "Alien", "Untitled")), schema())
     assert not words.has_years
+    assert words.middle_year is None
     assert "year" not in words.fields(0)
     assert words.path(0) == ["genre 2"]
 

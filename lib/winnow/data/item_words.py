@@ -7,6 +7,7 @@ in their place, which tell values apart as well.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from statistics import median_high
 from typing import Any
 
 import pyarrow as pa
@@ -46,6 +47,8 @@ class ItemWords:
         self.has_years = 2 * sum(year is not None for year in years) > len(years)
         """Whether most titles end with one."""
         self._years = years if self.has_years else [None] * len(years)
+        self.middle_year = median_high([y for y in years if y]) if self.has_years else None
+        """Half of the items that have a year are of this one or later; None if most have none."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "ItemWords":

@@ -1,0 +1,15 @@
+# Ray Serve's throughput profile: source this before `ray start`, on every machine of a cluster.
+# It is what jobs.serve sets for a cluster that it starts itself; jobs/_profile.py gives the reasons.
+
+export RAY_SERVE_THROUGHPUT_OPTIMIZED=1
+export RAY_SERVE_ENABLE_HA_PROXY=1
+export RAY_SERVE_HAPROXY_BALANCE_ALGORITHM='leastconn
+    option http-buffer-request
+    default-server maxconn 16
+    timeout queue 25ms
+    http-error status 503 content-type application/json hdr retry-after 1 string '"'"'{"errors": [{"field": "server", "message": "too many requests wait"}]}'"'"''
+export RAY_SERVE_HAPROXY_RETRY_ON='conn-failure empty-response'
+export RAY_SERVE_HAPROXY_RETRIES=3
+export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=5
+export RAY_worker_niceness=0
+export RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S=30
