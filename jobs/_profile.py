@@ -47,6 +47,8 @@ THROUGHPUT = {
     # again (events have ids), so HAProxy asks another replica and no client notices
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
+    # Serve's copy of HAProxy's counts, made in Python from a line a request; port 9101 has them too
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # HAProxy learns of a leaving replica within a second; Serve's 30 s are for load balancers
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
     # Ray runs its workers at niceness 15, so whatever else runs would come before the replicas

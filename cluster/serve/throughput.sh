@@ -10,6 +10,7 @@ export RAY_SERVE_HAPROXY_BALANCE_ALGORITHM='leastconn
     http-error status 503 content-type application/json hdr retry-after 1 string '"'"'{"errors": [{"field": "server", "message": "too many requests wait"}]}'"'"''
 export RAY_SERVE_HAPROXY_RETRY_ON='conn-failure empty-response'
 export RAY_SERVE_HAPROXY_RETRIES=3
+export RAY_SERVE_HAPROXY_METRICS_ENABLED=0
 export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=5
 export RAY_worker_niceness=0
 export RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S=30

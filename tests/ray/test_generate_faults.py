@@ -90,7 +90,7 @@ def engine_processes():
 
 def wait_for(rows, folder, job):
     answers = folder / ".generation.work" / "answers"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600  # two engines start, on two cores
     while len(list(answers.glob("[!.]*.parquet"))) * BATCH < rows:
         assert job.poll() is None, (folder / "log").read_text()[-2000:]
         assert time.monotonic() < deadline, f"waited too long for {rows} rows"

@@ -70,3 +70,15 @@ def test_bad_features_are_named(features, message):
 def test_bad_config_says_what_is_wrong(bad, message):
     with pytest.raises(ValueError, match=message):
         InputConfig(**bad)
+
+
+def test_the_table_learns_as_an_embedding_does():
+    inputs = Inputs(SCHEMA, InputConfig(dim=3, std=1.0))
+    sparse_BF = torch.tensor([[1, 0], [1, 2], [0, 2], [1, 2]], dtype=torch.int32)
+    weight_BFK = torch.randn(4, 2, 3)
+    (inputs.fields(sparse_BF) * weight_BFK).sum().backward()
+    ours_VK = inputs.table.weight.grad.clone()
+    inputs.zero_grad()
+    (inputs.table(sparse_BF + inputs.offset_F) * weight_BFK).sum().backward()
+    torch.testing.assert_close(ours_VK, inputs.table.weight.grad)
+    assert (ours_VK != 0).any(dim=1).sum() == 4  # two ids of each field, repeated

@@ -6,11 +6,13 @@ N rows of a whole table.
 
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 
@@ -62,7 +64,10 @@ class Inputs(nn.Module):
 
     def fields(self, sparse_BF: Tensor) -> Tensor:
         """One vector per sparse field: [B, F, K]. Ids are not checked; see `check_features`."""
-        field_BFK: Tensor = self.table(sparse_BF + self.offset_F)
+        id_BF = sparse_BF + self.offset_F
+        if id_BF.is_cpu and torch.is_grad_enabled() and not self.table.sparse:
+            return _Lookup.apply(self.table.weight, id_BF)  # type: ignore[no-any-return]
+        field_BFK: Tensor = self.table(id_BF)
         return field_BFK
 
     def lookup(self, sparse: Tensor, fields: list[int]) -> Tensor:
@@ -74,6 +79,24 @@ class Inputs(nn.Module):
         """[all embeddings | dense], shape [B, D]."""
         embedded_BD = self.fields(sparse_BF).flatten(1)
         return torch.cat([embedded_BD, dense_BE], dim=1) if self.use_dense else embedded_BD
+
+
+class _Lookup(torch.autograd.Function):
+    """`functional.embedding` with the same gradient, summed three times as fast on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, table_VK: Tensor, ids: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.rows = len(table_VK)
+        return functional.embedding(ids, table_VK)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        gradient_NK = gradient.reshape(-1, gradient.shape[-1])
+        table_VK = gradient.new_zeros(ctx.rows, gradient.shape[-1])
+        # int64, as index_add_ has its fast way for nothing else
+        return table_VK.index_add_(0, ids.flatten().long(), gradient_NK), None
 
 
 def scenario_embedding(num_scenarios: int, config: InputConfig) -> nn.Embedding:
