@@ -1,8 +1,9 @@
 """Searches per second at a recall, beside exact search in the same run, on text-like vectors.
 
-    python -m jobs.bench_index --set vectors=runs/encoded.npy
+    python -m jobs.encode_corpus --config scifact
+    python -m jobs.bench_index
 
-`vectors` is a float32 array [N, D] of really encoded texts, unit rows. A mixture with their
+`vectors` are really encoded texts, float32 [N, D], unit rows. A mixture with their
 clusters and covariance is fitted on them; documents and queries are drawn from it, independently,
 and how alike drawn and encoded vectors are is logged. The baseline is FAISS's `IndexFlatIP`, all
 queries in one call, same threads. Recall is that of queries that had no part in tuning.
@@ -21,6 +22,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.encode_corpus import read_vectors
+from winnow.artifact import open_artifact
 from winnow.config import job_main
 from winnow.errors import DataError
 from winnow.retrieval.index import TUNED_K, ItemIndex, choose_kind, shares_found, tune
@@ -34,8 +37,8 @@ Search = Callable[[Floats], Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchIndexConfig:
-    vectors: str = "runs/encoded.npy"
-    """Encoded texts to resemble; empty: noise in clusters, on which the figures mean nothing."""
+    vectors: str = "runs/scifact/vectors"
+    """Encoded texts to resemble, of `jobs.encode_corpus` or an .npy; empty: noise in clusters, on which the figures mean nothing."""
     sizes: tuple[int, ...] = (200_000, 1_000_000)
     """Documents of each index."""
     index: Literal["auto", "flat", "ivf_flat", "ivf_pq", "hnsw"] = "auto"
@@ -77,9 +80,15 @@ def source_vectors(path: str) -> Floats:
         random = np.random.default_rng(0)
         noise = random.normal(size=(1000, 32)) + 2 * np.repeat(random.normal(size=(20, 32)), 50, 0)
         return (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
-    if not Path(path).is_file():
-        raise DataError(f"vectors={path} is missing: it must be an .npy of encoded texts, [N, D]")
-    vectors_ND: Floats = np.load(path)
+    if Path(path).is_dir():
+        vectors_ND = np.array(read_vectors(open_artifact(path, kind="vectors")))
+    elif Path(path).is_file():
+        vectors_ND = np.load(path)
+    else:
+        raise DataError(
+            f"vectors={path} is missing: it must be an artifact of jobs.encode_corpus or an .npy "
+            f"of encoded texts, [N, D]"
+        )
     length_N = np.linalg.norm(vectors_ND, axis=-1)
     if vectors_ND.ndim != 2 or vectors_ND.dtype != np.float32 or abs(length_N - 1).max() > 0.01:
         raise DataError(f"vectors={path} must be float32 [N, D] with rows of length 1")

@@ -2,6 +2,7 @@
 
     python -m jobs.build_index --config tiny --set dataset=runs/tiny/dataset \
         retriever=runs/tiny/retriever output=runs/tiny/index
+    python -m jobs.build_index --config scifact      # documents, by the encoder trained on them
     ray job submit --runtime-env cluster/runtime_env.yaml -- \
         python -m jobs.build_index --config movielens_1m --set index=ivf_pq workers=8
 """
@@ -15,17 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs._build_parts import build_in_parts
-from winnow.artifact import create_artifact, open_artifact, up_to_date
+from jobs._index_sources import Catalogue, Documents, IndexSource
+from jobs._ray import absolute
+from jobs.encode_corpus import EncodeCorpusConfig
+from winnow.artifact import create_artifact, up_to_date
 from winnow.config import job_main
-from winnow.data.dataset import Dataset
 from winnow.retrieval.index import TUNED_K, ItemIndex, Tuning, choose_kind, tune
-from winnow.retrieval.towers.pairs import held_out, training_pairs
-from winnow.retrieval.towers.retriever import Retriever
 
 logger = logging.getLogger("winnow.build_index")
-
-QUERIES = 1000
-"""Users whose results are compared with exact search: half choose the effort, half check it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +32,12 @@ class BuildIndexConfig:
     """The dataset artifact whose items are indexed, row by row."""
     retriever: str = "runs/retriever"
     """The retriever artifact that encodes them."""
+    collection: str = ""
+    """A collection artifact whose documents are indexed instead, row by row."""
+    model: str = ""
+    """The text encoder of those: a folder, a Hugging Face id, or a packaged name."""
+    vectors: str = ""
+    """Its vectors of the documents; made as `jobs.encode_corpus` does, if they are not there."""
     output: str = "runs/index"
     """Where the index artifact goes."""
     index: Literal["auto", "flat", "ivf_flat", "ivf_pq", "hnsw"] = "auto"
@@ -41,43 +45,63 @@ class BuildIndexConfig:
     recall: float = 0.95
     """Share of the exact best 100 that searches shall find; the least effort that does is kept."""
     workers: int = 0
-    """Ray tasks that place vectors in the lists of an ivf index; 0 and 1: this process."""
+    """Ray tasks that place vectors in the lists of an ivf index, and most workers that encode
+    documents; 0: all in this process."""
 
     def __post_init__(self) -> None:
         if not 0 < self.recall <= 1:
             raise ValueError(f"recall must be above 0 and at most 1, got {self.recall}")
         if self.workers < 0:
             raise ValueError(f"workers must be >= 0, got {self.workers}")
+        if self.collection and not (self.model and self.vectors):
+            raise ValueError("an index of a collection needs model and vectors")
+
+
+def scifact() -> BuildIndexConfig:
+    """With what `jobs.train_retriever` made of its preset of that name."""
+    return BuildIndexConfig(
+        collection="runs/scifact/collection",
+        model="runs/scifact/encoder",
+        vectors="runs/scifact/encoder_vectors",
+        output="runs/scifact/index",
+    )
 
 
 PRESETS = {
     "tiny": BuildIndexConfig,
     "simulate": BuildIndexConfig,
     "movielens_1m": BuildIndexConfig,
+    "scifact": scifact,
 }
 
 
 def run(config: BuildIndexConfig) -> dict[str, Any]:
     """Encode, index, tune and measure; returns the figures that the manifest records."""
     started = time.perf_counter()
-    dataset = Dataset.open(config.dataset)
-    source = open_artifact(config.retriever, kind="retriever")
+    source = source_of(config)
     recorded = {"index": config.index, "recall": config.recall}
-    parents = {"dataset": dataset.artifact, "retriever": source}
-    if made := up_to_date(config.output, "index", config=recorded, parents=parents):
+    if made := up_to_date(config.output, "index", config=recorded, parents=source.parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    retriever = Retriever.load(source.path)
-    vectors_ID = retriever.encode_catalogue(dataset)
-    asked = held_out(dataset).take(slice(QUERIES))
-    liked = training_pairs(dataset).histories()
-    users_QD = retriever.encode_askers(asked, liked, *dataset.table_features("user"))
-    index, tuning = built_and_tuned(vectors_ID, np.arange(len(vectors_ID)), users_QD, config)
-    with create_artifact(config.output, "index", config=recorded, parents=parents) as draft:
+    vectors_ID, queries_QD = source.encoded()
+    index, tuning = built_and_tuned(vectors_ID, np.arange(len(vectors_ID)), queries_QD, config)
+    with create_artifact(config.output, "index", config=recorded, parents=source.parents) as draft:
         index.save(draft.path)
         draft.metrics |= figures_of(index, tuning) | {"seconds": time.perf_counter() - started}
     logger.info("wrote %s %s", config.output, draft.metrics)
     return draft.metrics
+
+
+def source_of(config: BuildIndexConfig) -> IndexSource:
+    if not config.collection:
+        return Catalogue(config.dataset, config.retriever)
+    encoding = EncodeCorpusConfig(
+        collection=absolute(config.collection),
+        model=config.model,
+        output=absolute(config.vectors),
+        workers=(min(config.workers, 1), config.workers),
+    )
+    return Documents(encoding)
 
 
 def built_and_tuned(
