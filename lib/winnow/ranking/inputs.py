@@ -66,7 +66,8 @@ class Inputs(nn.Module):
         """One vector per sparse field: [B, F, K]. Ids are not checked; see `check_features`."""
         id_BF = sparse_BF + self.offset_F
         if id_BF.is_cpu and torch.is_grad_enabled() and not self.table.sparse:
-            return _Lookup.apply(self.table.weight, id_BF)  # type: ignore[no-any-return]
+            fast_BFK: Tensor = _Lookup.apply(self.table.weight, id_BF)  # type: ignore[no-untyped-call]
+            return fast_BFK
         field_BFK: Tensor = self.table(id_BF)
         return field_BFK
 
