@@ -24,7 +24,8 @@ from jobs._ray import absolute
 from winnow.config import job_main
 from winnow.data.collection import Collection
 from winnow.errors import EncoderError
-from winnow.retrieval.encoder import Precision, TextEncoder, find_encoder
+from winnow.precision import Precision
+from winnow.retrieval.encoder import TextEncoder, find_encoder
 
 logger = logging.getLogger("winnow.bench_encoder")
 

@@ -38,7 +38,8 @@ Search = Callable[[Floats], Any]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchIndexConfig:
     vectors: str = "runs/scifact/vectors"
-    """Encoded texts to resemble, of `jobs.encode_corpus` or an .npy; empty: noise in clusters, on which the figures mean nothing."""
+    """Encoded texts to resemble, of `jobs.encode_corpus` or an .npy; empty: noise in clusters, on
+    which the figures mean nothing."""
     sizes: tuple[int, ...] = (200_000, 1_000_000)
     """Documents of each index."""
     index: Literal["auto", "flat", "ivf_flat", "ivf_pq", "hnsw"] = "auto"

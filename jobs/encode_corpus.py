@@ -30,7 +30,8 @@ from winnow.config import canonical_json, job_main
 from winnow.data.collection import Collection
 from winnow.data.progress import Progress
 from winnow.llm.request import model_digest
-from winnow.retrieval.encoder import Precision, TextEncoder, dtype_of, find_encoder
+from winnow.precision import Precision, dtype_of
+from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.work import WorkFolder
 
 logger = logging.getLogger("winnow.encode_corpus")

@@ -24,8 +24,9 @@ from jobs.encode_corpus import EncodeCorpusConfig, corpus_vectors, read_vectors
 from winnow.artifact import create_artifact, open_artifact
 from winnow.config import job_main
 from winnow.data.collection import Collection
+from winnow.precision import Precision
 from winnow.retrieval.bm25 import Bm25
-from winnow.retrieval.encoder import Precision, TextEncoder, find_encoder
+from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.retrieval.evaluate import DEPTH, Measured, exact_search, measure
 from winnow.retrieval.fusion import reciprocal_rank_fusion
 from winnow.retrieval.significance import compare

@@ -157,6 +157,15 @@ def test_device(device, gpus, on_cpu):
     assert EngineConfig(device=device).on_cpu(gpus) is on_cpu
 
 
+@pytest.mark.parametrize(("fast", "dtype"), [(True, "auto"), (False, "float32")])
+def test_a_cpu_that_is_slow_in_bfloat16_computes_in_float32(fast, dtype, monkeypatch):
+    monkeypatch.setattr("winnow.llm.engine.has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert EngineConfig().arguments()["dtype"] == dtype
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert EngineConfig().arguments()["dtype"] == "auto"  # vLLM knows GPUs
+
+
 def test_hub_is_left_alone_for_a_folder(tmp_path):
     engine = EngineConfig(kv_cache_gb=2)
     assert engine.environment(str(tmp_path), True)["HF_HUB_OFFLINE"] == "1"

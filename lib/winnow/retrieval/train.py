@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from winnow.precision import Precision, dtype_of
 from winnow.retrieval.contrastive import CachedVectors, distillation, info_nce, similarities
-from winnow.retrieval.encoder import Precision, TextEncoder, dtype_of
+from winnow.retrieval.encoder import TextEncoder
 from winnow.retrieval.gather import gather_rows, place, sum_gradients
 from winnow.retrieval.instances import (
     Instances,
