@@ -28,7 +28,7 @@ def test_figures_of_each_size():
 
 
 def test_a_source_that_is_missing_or_no_encoding_is_refused(tmp_path):
-    with pytest.raises(DataError, match="must be an artifact of jobs.encode_corpus"):
+    with pytest.raises(DataError, match=r"must be an artifact of jobs\.encode_corpus"):
         bench_index.run(replace(bench_index.tiny(), vectors=str(tmp_path / "v.npy")))
     np.save(tmp_path / "v.npy", np.ones((20, 4), np.float32))
     with pytest.raises(DataError, match=r"must be float32 \[N, D\] with rows of length 1"):
