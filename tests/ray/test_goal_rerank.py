@@ -41,15 +41,14 @@ def llm(tiny_run, tmp_path_factory):
     size = TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0)
     source = DatasetSource(Dataset.open(tiny_run / "dataset"))
     train_tiny(source, [text_task("user_summary")], size, folder)
+    arguments = ENGINE.arguments()
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(folder), "--served-model-name", "small"),
         *("--host", "127.0.0.1", "--port", str(PORT)),
         *("--max-model-len", str(ENGINE.max_model_len), "--max-num-seqs", "16"),
-        *(
-            "--structured-outputs-config",
-            json.dumps(ENGINE.arguments()["structured_outputs_config"]),
-        ),
+        *("--dtype", arguments["dtype"]),
+        *("--structured-outputs-config", json.dumps(arguments["structured_outputs_config"])),
     ]
     environment = os.environ | ENGINE.environment(str(folder), on_cpu=True)
     server = subprocess.Popen(command, env=environment, start_new_session=True)
