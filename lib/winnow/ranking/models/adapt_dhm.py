@@ -37,7 +37,7 @@ from winnow.data.schema import DatasetSchema
 from winnow.ranking.dropout import Dropout
 from winnow.ranking.inputs import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
-from winnow.ranking.models.star import StarLinear
+from winnow.ranking.models.star import Branch, StarLinear
 from winnow.ranking.routing import Route
 
 __all__ = ["AdaptDhm", "AdaptDhmConfig"]
@@ -94,16 +94,19 @@ class AdaptDhm(RankingModel):
         x_BD = torch.cat([self.inputs(sparse_BF, dense_BE), self.scenario(scenario_B)], dim=1)
         cluster_B = self.clusters(x_BD)
         route = Route.of(cluster_B, self.clusters.count, masked=self.compat)
-        return route.apply(self._network, x_BD).squeeze(1)
+        return route.apply(self._network(), x_BD).squeeze(1)
 
-    def _network(self, cluster: int, x_BD: Tensor) -> Tensor:
-        """Logits [B, 1] of one cluster's rows."""
-        h = x_BD
-        *hidden, last = self.layers
-        for layer in hidden:
-            h = self.dropout(layer(cluster, h).relu())
-        logit_B1: Tensor = last(cluster, h)
-        return logit_B1
+    def _network(self) -> Branch:
+        """Rows of one cluster to logits [B, 1]."""
+        *hidden, last = (layer.branch() for layer in self.layers)
+
+        def network(cluster: int, x_BD: Tensor) -> Tensor:
+            h = x_BD
+            for layer in hidden:
+                h = self.dropout(layer(cluster, h).relu())
+            return last(cluster, h)
+
+        return network
 
 
 class Clusters(nn.Module):

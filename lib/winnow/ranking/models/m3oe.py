@@ -82,7 +82,7 @@ class M3oE(RankingModel):
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         route = self.route(scenario_B)
         x_BD = route.sort(self.inputs(sparse_BF, dense_BE))
-        e_BM = self.star_layer(route.run(self.star, x_BD)) + self.skip_layer(x_BD)
+        e_BM = self.star_layer(route.run(self.star.branch(), x_BD)) + self.skip_layer(x_BD)
         domain_SS = self._domain_weights()
         weight_BC = route.run(
             lambda s, rows_BM: self._weights(s, rows_BM, domain_SS[s]), e_BM.detach()

@@ -17,6 +17,7 @@ Paper: Sheng et al., "One Model to Serve All: Star Topology Adaptive Recommender
 Multi-Domain CTR Prediction", CIKM 2021. The scenario is not an input of the auxiliary network.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,7 +30,10 @@ from winnow.ranking.blocks import MLP, BatchNorm, Dropout
 from winnow.ranking.inputs import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["Star", "StarConfig"]
+__all__ = ["Branch", "Star", "StarConfig", "StarLinear"]
+
+Branch = Callable[[int, Tensor], Tensor]
+"""What `Route.apply` takes: a scenario and its rows to a row for each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,25 +69,33 @@ class Star(RankingModel):
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         x_BD = self.inputs(sparse_BF, dense_BE)
-        star = self._reference_star if self.compat else self._star
+        star = self._reference_star() if self.compat else self._star()
         logit_B1: Tensor = self.route(scenario_B).apply(star, x_BD) + self.auxiliary(x_BD)
         return logit_B1.squeeze(1)
 
-    def _star(self, scenario: int, x_BD: Tensor) -> Tensor:
-        """The star network of one scenario: logits [B, 1] of that scenario's rows."""
-        h = self.norm(scenario, x_BD)
-        *hidden, last = self.layers
-        for layer in hidden:
-            h = self.dropout(layer(scenario, h).relu())
-        logit_B1: Tensor = last(scenario, h)
-        return logit_B1
+    def _star(self) -> Branch:
+        """The star network: rows of one scenario to logits [B, 1]."""
+        norm, (*hidden, last) = self.norm.branch(), (layer.branch() for layer in self.layers)
 
-    def _reference_star(self, scenario: int, x_BD: Tensor) -> Tensor:
+        def star(scenario: int, x_BD: Tensor) -> Tensor:
+            h = norm(scenario, x_BD)
+            for layer in hidden:
+                h = self.dropout(layer(scenario, h).relu())
+            return last(scenario, h)
+
+        return star
+
+    def _reference_star(self) -> Branch:
         """The same as the reference code computes it; never negative."""
-        h: Tensor = self.norm(scenario, x_BD)
-        for layer, norms in zip(self.layers, self.layer_norms, strict=True):
-            h = norms.get_submodule(str(scenario))(layer(scenario, h)).relu()
-        return h
+        norm, layers = self.norm.branch(), [layer.branch() for layer in self.layers]
+
+        def star(scenario: int, x_BD: Tensor) -> Tensor:
+            h = norm(scenario, x_BD)
+            for layer, norms in zip(layers, self.layer_norms, strict=True):
+                h = norms.get_submodule(str(scenario))(layer(scenario, h)).relu()
+            return h
+
+        return star
 
 
 class PartitionedNorm(nn.Module):
@@ -99,11 +111,16 @@ class PartitionedNorm(nn.Module):
         self.scale_SD = nn.Parameter(torch.ones(num_scenarios, width))
         self.shift_SD = nn.Parameter(torch.zeros(num_scenarios, width))
 
-    def forward(self, scenario: int, x_BD: Tensor) -> Tensor:
-        scale_D = self.scale_D * self.scale_SD[scenario]
-        shift_D = self.shift_D + self.shift_SD[scenario]
-        out_BD: Tensor = self.statistics[scenario](x_BD, scale_D, shift_D)
-        return out_BD
+    def branch(self) -> Branch:
+        """The norm of every scenario, for the rows of one."""
+        scales = (self.scale_D * self.scale_SD).unbind()
+        shifts = (self.shift_D + self.shift_SD).unbind()
+
+        def norm(scenario: int, x_BD: Tensor) -> Tensor:
+            out_BD: Tensor = self.statistics[scenario](x_BD, scales[scenario], shifts[scenario])
+            return out_BD
+
+        return norm
 
 
 class StarLinear(nn.Module):
@@ -115,9 +132,15 @@ class StarLinear(nn.Module):
         self.weight_SOI = nn.Parameter(torch.ones(num_scenarios, n_out, n_in))
         self.bias_SO = nn.Parameter(torch.zeros(num_scenarios, n_out))
 
-    def forward(self, scenario: int, x_BI: Tensor) -> Tensor:
-        weight_OI = self.shared.weight * self.weight_SOI[scenario]
-        return functional.linear(x_BI, weight_OI, self.shared.bias + self.bias_SO[scenario])
+    def branch(self) -> Branch:
+        """The layer of every scenario, for rows [B, I] of one.
+
+        The products are made all at once: taken out one by one, each would have a gradient as large
+        as all of them, mostly zeros, and training takes a sixth longer.
+        """
+        weights = (self.shared.weight * self.weight_SOI).unbind()
+        biases = (self.shared.bias + self.bias_SO).unbind()
+        return lambda scenario, x_BI: functional.linear(x_BI, weights[scenario], biases[scenario])
 
 
 def _draw_factors(module: nn.Module) -> None:
