@@ -37,7 +37,7 @@ from winnow.data.schema import DatasetSchema
 from winnow.ranking.dropout import Dropout
 from winnow.ranking.inputs import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
-from winnow.ranking.models.star import Branch, StarLinear
+from winnow.ranking.models.star import Branch, StarLinear, branches
 from winnow.ranking.routing import Route
 
 __all__ = ["AdaptDhm", "AdaptDhmConfig"]
@@ -98,7 +98,7 @@ class AdaptDhm(RankingModel):
 
     def _network(self) -> Branch:
         """Rows of one cluster to logits [B, 1]."""
-        *hidden, last = (layer.branch() for layer in self.layers)
+        *hidden, last = branches(self.layers)
 
         def network(cluster: int, x_BD: Tensor) -> Tensor:
             h = x_BD

@@ -30,7 +30,7 @@ from winnow.ranking.blocks import MLP, BatchNorm, Dropout
 from winnow.ranking.inputs import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["Branch", "Star", "StarConfig", "StarLinear"]
+__all__ = ["Branch", "Star", "StarConfig", "StarLinear", "branches"]
 
 Branch = Callable[[int, Tensor], Tensor]
 """What `Route.apply` takes: a scenario and its rows to a row for each."""
@@ -75,7 +75,7 @@ class Star(RankingModel):
 
     def _star(self) -> Branch:
         """The star network: rows of one scenario to logits [B, 1]."""
-        norm, (*hidden, last) = self.norm.branch(), (layer.branch() for layer in self.layers)
+        norm, (*hidden, last) = self.norm.branch(), branches(self.layers)
 
         def star(scenario: int, x_BD: Tensor) -> Tensor:
             h = norm(scenario, x_BD)
@@ -87,7 +87,7 @@ class Star(RankingModel):
 
     def _reference_star(self) -> Branch:
         """The same as the reference code computes it; never negative."""
-        norm, layers = self.norm.branch(), [layer.branch() for layer in self.layers]
+        norm, layers = self.norm.branch(), branches(self.layers)
 
         def star(scenario: int, x_BD: Tensor) -> Tensor:
             h = norm(scenario, x_BD)
@@ -141,6 +141,11 @@ class StarLinear(nn.Module):
         weights = (self.shared.weight * self.weight_SOI).unbind()
         biases = (self.shared.bias + self.bias_SO).unbind()
         return lambda scenario, x_BI: functional.linear(x_BI, weights[scenario], biases[scenario])
+
+
+def branches(layers: nn.ModuleList) -> list[Branch]:
+    """Of each star layer, `StarLinear.branch`."""
+    return [layer.branch() for layer in layers if isinstance(layer, StarLinear)]
 
 
 def _draw_factors(module: nn.Module) -> None:
