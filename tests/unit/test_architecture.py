@@ -15,7 +15,7 @@ FORBIDDEN = {
     "serve": {"jobs"},
 }
 LAYERS = (
-    {"errors"},
+    {"errors", "precision"},
     {"config"},
     {"publish"},
     {"artifact"},
