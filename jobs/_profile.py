@@ -35,8 +35,8 @@ IN_HAPROXY = f"""leastconn
 is and last of HAProxy's defaults, what Serve has no variable for.
 
 A request that HAProxy holds whole before it sends it on is one that it can send again. A replica
-gets no more requests at a time than it computes well; the others wait where that costs next to
-nothing, and briefly, for a refusal by HAProxy takes a fortieth of one by a replica.
+gets no more requests at a time than it computes well; the others wait where that costs the replica
+nothing, and briefly, so that those which are let in are answered soon.
 """
 
 THROUGHPUT = {

@@ -35,6 +35,8 @@ class LlmConfig:
     """OpenAI-compatible endpoint for modes goal and tree; empty: those are not offered."""
     model: str = ""
     """Name that the endpoint serves it under."""
+    at_a_time: int = 8
+    """Requests of one replica that may ask it; more get the list without it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

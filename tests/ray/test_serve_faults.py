@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs._profile import IN_HAPROXY
 from tests.ray.serve_cluster import ADMIN, Load, ServeCluster
 from tests.ray.serving import renamed_bundle
 from tests.redis_server import RedisServer
@@ -58,6 +59,11 @@ def whole(bundles):
         return answer["bundle"]
 
     return judge
+
+
+def test_serve_hands_on_what_it_has_no_variable_for(cluster, fused):
+    (written,) = cluster.folder.rglob("haproxy.cfg")
+    assert IN_HAPROXY in written.read_text()
 
 
 def test_ten_swaps_fail_no_request_and_mix_nothing(cluster, fused, bundles):

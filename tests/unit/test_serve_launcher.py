@@ -1,13 +1,14 @@
 """What the launcher decides before anything starts."""
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import ray
 
 from jobs import _profile, serve
+from serve.args import LlmArgs
 from winnow.errors import WinnowError
 
 
@@ -89,3 +90,9 @@ def test_the_place_of_events_is_the_same_for_workers(monkeypatch, tmp_path):
 def test_a_wrong_port_is_refused():
     with pytest.raises(ValueError, match=r"ServeConfig\.port must be 1 to 65535, got 0"):
         replace(serve.tiny(), port=0)
+
+
+def test_what_it_is_told_of_the_language_model_reaches_the_endpoint():
+    told = serve.LlmConfig(url="http://127.0.0.1:8001/v1", model="m", at_a_time=3)
+    assert LlmArgs(**asdict(told)).at_a_time == 3
+    assert serve.LlmConfig().at_a_time == LlmArgs().at_a_time
