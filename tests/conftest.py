@@ -14,8 +14,8 @@ import torch
 torch.set_num_threads(1)  # tiny tensors: a second thread only adds waiting
 
 
-def isolate_ray() -> None:
-    """Keep Ray's files and its token out of the user's own folders.
+def set_environment() -> None:
+    """Keep Ray's files and its token out of the user's own folders, and wait for nothing needless.
 
     Called before any test module imports ray, which reads some of these variables then. Ray puts
     Unix sockets below RAY_TMPDIR, whose paths may have 107 bytes: so not pytest's folder.
@@ -30,11 +30,13 @@ def isolate_ray() -> None:
         "RAY_USAGE_STATS_ENABLED": "0",
         # Serve ends a proxy that is not there after 5 s, which two cores do not always manage
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        # vLLM leaves out the compiler, which takes longer than such models ever compute here
+        "VLLM_CPU_CI_ENV": "1",
     }
     os.environ.pop("RAY_ADDRESS", None)
 
 
-isolate_ray()
+set_environment()
 
 
 @pytest.fixture(autouse=True)
