@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,12 +98,28 @@ def wait_for(rows, folder, job):
         time.sleep(0.02)
 
 
+def missing_metrics(cluster):
+    """What the dashboard shows and no node of the cluster reports to Prometheus, waited for."""
+    dashboard = json.loads((ROOT / "cluster" / "grafana" / "generate.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    missing = {name for query in queries for name in re.findall(r"ray_\w+", query)}
+    deadline = time.monotonic() + 60  # nodes report every ten seconds
+    while missing and time.monotonic() < deadline:
+        time.sleep(1)
+        for node in cluster.list_all_nodes():
+            url = f"http://{node.node_ip_address}:{node.metrics_export_port}/metrics"
+            with urllib.request.urlopen(url, timeout=10) as reply:
+                missing -= set(re.findall(r"^ray_\w+", reply.read().decode(), re.MULTILINE))
+    return missing
+
+
 def test_every_key_once_after_the_loss_of_an_engine_a_node_and_the_driver(cluster, folder):
     second = cluster.add_node(**NODE)
     job = start(folder, cluster.address)
     wait_for(200, folder, job)
     os.kill(engine_processes()[0], signal.SIGKILL)
     wait_for(500, folder, job)
+    assert missing_metrics(cluster) == set()
     cluster.remove_node(second, allow_graceful=False)
     wait_for(900, folder, job)
     job.send_signal(signal.SIGKILL)
