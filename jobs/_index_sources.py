@@ -73,7 +73,7 @@ class Documents:
         self.parents = {"collection": self._collection.artifact, "vectors": vectors}
 
     def encoded(self) -> tuple[Floats, Floats]:
-        encoder = TextEncoder.load(
+        encoder = TextEncoder.for_inference(
             find_encoder(self._encoding.model), precision=self._encoding.precision
         )
         drawn_Q = np.random.default_rng(0).permutation(self._collection.queries.num_rows)

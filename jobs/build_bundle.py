@@ -82,7 +82,7 @@ def text_vectors(dataset: Dataset, encoder: str) -> NDArray[np.float32] | None:
     """Unit vectors of the item texts; None if they say nothing that could be searched."""
     texts = dataset.items["text"].to_pylist()
     if encoder:
-        return TextEncoder.load(find_encoder(encoder)).encode_documents(texts)
+        return TextEncoder.for_inference(find_encoder(encoder)).encode_documents(texts)
     vectors_ID = lsa_vectors(texts)
     if vectors_ID is None:
         logger.warning("no two item texts share a word: recall goes without its text channel")

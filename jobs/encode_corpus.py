@@ -30,7 +30,7 @@ from winnow.config import canonical_json, job_main
 from winnow.data.collection import Collection
 from winnow.data.progress import Progress
 from winnow.llm.request import model_digest
-from winnow.precision import Precision, dtype_of
+from winnow.precision import InferencePrecision, dtype_of
 from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.work import WorkFolder
 
@@ -47,8 +47,9 @@ class EncodeCorpusConfig:
     """A folder, a Hugging Face id, or a name of `winnow.retrieval.encoder.PACKAGED`."""
     output: str = "runs/vectors"
     """Where the vectors go; `.<name>.work` beside it holds finished shards."""
-    precision: Precision = "auto"
-    """Of the weights; `auto` is bfloat16 where that is fast."""
+    precision: InferencePrecision = "auto"
+    """Of the products; `auto` is bfloat16 where that is fast. int8, on a CPU, takes two thirds of
+    its time and moves the vectors a little more."""
     shard_documents: int = 4_096
     """Documents of a shard: what a killed worker has to do again."""
     workers: tuple[int, int] = (1, 1)
@@ -87,9 +88,11 @@ class ShardEncoder:
         if config.workers[1]:  # a process of its own; in the caller's this is not ours to say
             torch.set_num_threads(config.cpus_per_worker)
         self._collection = Collection.open(config.collection)
-        self._encoder = TextEncoder.load(find_encoder(config.model), precision=config.precision)
-        if config.use_gpu:
-            self._encoder.model.to("cuda")
+        self._encoder = TextEncoder.for_inference(
+            find_encoder(config.model),
+            precision=config.precision,
+            device="cuda" if config.use_gpu else "cpu",
+        )
         self._work = WorkFolder.beside(config.output)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -118,7 +121,8 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
     )
     collection = Collection.open(config.collection)
     assert collection.artifact is not None
-    recorded = {"model": model_digest(folder), "precision": str(dtype_of(config.precision))}
+    precision = "int8" if config.precision == "int8" else str(dtype_of(config.precision))
+    recorded = {"model": model_digest(folder), "precision": precision}
     parents = {"collection": collection.artifact}
     if made := up_to_date(config.output, "vectors", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)

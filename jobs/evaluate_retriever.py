@@ -24,7 +24,7 @@ from jobs.encode_corpus import EncodeCorpusConfig, corpus_vectors, read_vectors
 from winnow.artifact import create_artifact, open_artifact
 from winnow.config import job_main
 from winnow.data.collection import Collection
-from winnow.precision import Precision
+from winnow.precision import InferencePrecision
 from winnow.retrieval.bm25 import Bm25
 from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.retrieval.evaluate import DEPTH, Measured, exact_search, measure
@@ -48,7 +48,7 @@ class EvaluateRetrieverConfig:
     """Where the figures go; `<output>_vectors` beside it keeps the documents' vectors."""
     against: str = ""
     """An evaluation of the same split; the difference is tested query by query."""
-    precision: Precision = "auto"
+    precision: InferencePrecision = "auto"
     workers: tuple[int, int] = (1, 1)
     """Of `jobs.encode_corpus`."""
     cpus_per_worker: int = 2
@@ -121,7 +121,7 @@ def measured_rows(
     """The measures of the encoder, of BM25 and of both fused."""
     judged = collection.judged(config.split)
     queries = collection.query_texts(judged.query_Q)
-    encoder = TextEncoder.load(find_encoder(config.model), precision=config.precision)
+    encoder = TextEncoder.for_inference(find_encoder(config.model), precision=config.precision)
     _, dense_QK = exact_search(encoder.encode_queries(queries), document_ID, DEPTH)
     _, lexical_QK = Bm25.build(collection.document_texts()).search(queries, DEPTH)
     _, fused_QK = reciprocal_rank_fusion([dense_QK, lexical_QK], DEPTH)

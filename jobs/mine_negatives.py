@@ -107,7 +107,7 @@ def run(config: MineNegativesConfig) -> dict[str, Any]:
         draft.metrics |= write_negatives(
             draft.path,
             collection,
-            TextEncoder.load(folder, precision="auto"),
+            TextEncoder.for_inference(folder),
             read_vectors(vectors),
             config,
             generation=parents.get("generation"),

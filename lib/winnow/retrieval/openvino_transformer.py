@@ -1,0 +1,106 @@
+"""An encoder's forward pass compiled for the CPU by OpenVINO: for weights that no longer change.
+
+Measured beside torch on the same CPU, at the same precision, a forward pass takes three quarters of
+the time, and in int8 half: attention is one fused kernel, and so is a product with what follows it.
+
+int8 here means: the weights of every linear layer as int8, a scale for each output; what is
+multiplied with them is rounded to int8 while it runs, a scale for each `width` values of a token.
+Nothing is calibrated. Sums, attention and the embeddings keep a floating type.
+
+Suffixes: B texts of a batch, L tokens, D width of a hidden state, O outputs of a layer, I its
+inputs.
+"""
+
+import importlib.util
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from winnow.precision import InferencePrecision, dtype_of
+
+__all__ = ["OpenVinoTransformer", "has_openvino"]
+
+INT8_MOST = 127
+
+
+def has_openvino() -> bool:
+    """Whether the extra `winnow[openvino]` is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+class OpenVinoTransformer:
+    """Hidden states of batches of any size, as the model itself makes them, without gradients.
+
+    Args:
+        model: a Hugging Face encoder with float32 weights, which must not change afterwards.
+        width: of its hidden states.
+        precision: `auto` as everywhere: bfloat16 where that is fast.
+    """
+
+    def __init__(self, model: nn.Module, width: int, precision: InferencePrecision) -> None:
+        from openvino import Core
+
+        converted = _converted(model)
+        hint = "bf16" if dtype_of(precision) == torch.bfloat16 else "f32"
+        options = {
+            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Pinned, the workers of one node would all sit on its first cores.
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": hint,
+        }
+        if precision == "int8":
+            _quantize_weights(converted)
+            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(width)
+        self._compiled = Core().compile_model(converted, "CPU", options)
+
+    def __call__(self, ids_BL: Tensor, real_BL: Tensor) -> Tensor:
+        """Float32 [B, L, D]; those of padding mean nothing."""
+        return torch.from_numpy(self._compiled([ids_BL.numpy(), real_BL.long().numpy()])[0])
+
+
+def _converted(model: nn.Module) -> Any:
+    """The model as OpenVINO has it.
+
+    `openvino.convert_model` would do the same, and report on its use to the vendor.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    def hidden(ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        states: Tensor = model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
+        return states
+
+    model.eval().requires_grad_(False)  # the trace keeps the weights as constants
+    ids_BL = torch.zeros(2, 4, dtype=torch.long)
+    mask_BL = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of branches on shapes, and that tracing is old
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            hidden, (ids_BL, mask_BL), check_trace=False
+        )
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced)  # the frontend does not keep it alive
+    return frontend.convert(frontend.load(decoder))
+
+
+def _quantize_weights(model: Any) -> None:
+    """Replace every constant that a linear layer multiplies with by int8 values and scales."""
+    from openvino import opset13 as ops
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "MatMul":
+            continue
+        weight = node.input_value(1).get_node()
+        if weight.get_type_name() != "Constant":
+            continue  # attention multiplies two activations
+        inputs = 1 if node.get_attributes()["transpose_b"] else 0
+        weight_OI = weight.get_data().astype(np.float32)
+        most = np.abs(weight_OI).max(axis=inputs, keepdims=True)
+        scale = np.where(most > 0, most, 1) / np.float32(INT8_MOST)
+        rounded = ops.constant(np.rint(weight_OI / scale).astype(np.int8))
+        restored = ops.multiply(ops.convert(rounded, "f32"), ops.constant(scale))
+        node.input(1).replace_source_output(restored.output(0))
