@@ -26,7 +26,9 @@ logger = logging.getLogger("winnow.serve")
 Profile = Literal["throughput", "plain"]
 
 BUSY = '{"errors": [{"field": "server", "message": "too many requests wait"}]}'
-IN_HAPROXY = f"""leastconn
+IN_HAPROXY = f"""hash src_port
+    hash-type consistent
+    hash-balance-factor 101
     option http-buffer-request
     default-server maxconn 16
     timeout queue 25ms

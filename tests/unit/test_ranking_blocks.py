@@ -70,3 +70,16 @@ def test_routing_equals_masking_and_so_do_its_gradients():
     (grad_routed,) = torch.autograd.grad(routed.square().sum(), x)
     (grad_masked,) = torch.autograd.grad(masked.square().sum(), x)
     torch.testing.assert_close(grad_routed, grad_masked)
+
+
+def test_folded_norms_change_no_output():
+    mlp = MLP(6, (8, 4), dropout=0.2, head=True)
+    for _ in range(20):
+        mlp(3 + 2 * torch.randn(64, 6))  # the running statistics move away from 0 and 1
+    mlp.eval()
+    x_BD = torch.randn(5, 6)
+    expected = mlp(x_BD)
+    mlp.fold_norms()
+    kinds = [type(layer) for layer in mlp]
+    assert kinds == [torch.nn.Linear, torch.nn.ReLU] * 2 + [torch.nn.Linear]
+    torch.testing.assert_close(mlp(x_BD), expected)

@@ -26,6 +26,7 @@ from winnow.cascade.popular import Popular
 from winnow.desk import CHANNELS, Candidates, Query, check_bundle
 from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.towers.retriever import Retriever
+from winnow.retrieval.towers.user_vectors import UserVectors
 
 __all__ = ["Recall"]
 
@@ -48,7 +49,8 @@ class Recall:
     def __init__(self, bundle: Bundle) -> None:
         self._version = bundle.version
         self._config = bundle.cascade
-        self._retriever = Retriever.load(bundle.part("retriever"))
+        retriever = Retriever.load(bundle.part("retriever"))
+        self._vectors_of = UserVectors(retriever.model.user, retriever.history_ID)
         self._index = Nearest(ItemIndex.load(bundle.part("index")))
         self._text = Nearest(ItemIndex.load(bundle.part("text"))) if bundle.has_text else None
         self._neighbours_IM = bundle.neighbours_IM
@@ -75,16 +77,11 @@ class Recall:
         ]
 
     def _user_vectors(self, queries: Sequence[Query]) -> Floats:
-        length = self._retriever.history_length
-        history_BH = np.full((len(queries), length), -1, np.int32)
-        for row, query in enumerate(queries):
-            latest = query.history[-length:]
-            history_BH[row, length - len(latest) :] = latest
-        return self._retriever.encode_users(
-            history_BH,
-            np.stack([q.user_sparse_U for q in queries]),
-            np.stack([q.user_dense_E for q in queries]),
-            np.array([q.scenario for q in queries]),
+        return self._vectors_of(
+            [query.history for query in queries],
+            np.stack([query.user_sparse_U for query in queries]),
+            np.stack([query.user_dense_E for query in queries]),
+            np.array([query.scenario for query in queries]),
         )
 
     def _merged(self, query: Query, near_C: Rows, in_words_C: Rows, free_I: Mask) -> Candidates:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from winnow.ranking.batch_norm import BatchNorm
 from winnow.ranking.dropout import Dropout
@@ -36,6 +37,17 @@ class MLP(nn.Sequential):
         if head:
             layers.append(nn.Linear(hidden[-1] if hidden else width, 1))
         super().__init__(*layers)
+
+    def fold_norms(self) -> None:
+        """Put every batch norm, which in evaluation is linear too, into the layer before it."""
+        folded: list[nn.Module] = []
+        for layer in self:
+            before = folded[-1] if folded else None
+            if isinstance(layer, BatchNorm) and isinstance(before, nn.Linear):
+                folded[-1] = fuse_linear_bn_eval(before, layer)
+            elif not isinstance(layer, Dropout):
+                folded.append(layer)
+        super().__init__(*folded)
 
 
 class Experts(nn.Module):

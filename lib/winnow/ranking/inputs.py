@@ -79,7 +79,9 @@ class Inputs(nn.Module):
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor) -> Tensor:
         """[all embeddings | dense], shape [B, D]."""
         embedded_BD = self.fields(sparse_BF).flatten(1)
-        return torch.cat([embedded_BD, dense_BE], dim=1) if self.use_dense else embedded_BD
+        if not (self.use_dense and dense_BE.shape[1]):
+            return embedded_BD
+        return torch.cat([embedded_BD, dense_BE], dim=1)
 
 
 class _Lookup(torch.autograd.Function):

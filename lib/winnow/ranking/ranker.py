@@ -35,6 +35,7 @@ class Ranker:
     def __init__(self, model: RankingModel, schema: DatasetSchema) -> None:
         self.schema = schema
         self._model = model.eval().requires_grad_(False)
+        self._model.freeze()
         self.history = model.history
         """Liked items that `score` wants to know of each row; 0: none."""
 

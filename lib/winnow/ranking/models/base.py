@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from winnow.data.schema import DatasetSchema
+from winnow.ranking.blocks import MLP
 from winnow.ranking.inputs import InputConfig, Inputs
 from winnow.ranking.routing import Route
 
@@ -67,6 +68,16 @@ class RankingModel(nn.Module):
 
         A model whose config has a positive `history` takes a fourth argument, a `HistoryBatch`.
         """
+
+    def freeze(self) -> None:
+        """Compute what follows from the weights alone, once; in evaluation mode.
+
+        For scoring small batches, which that would take a part of each time. The weights must not
+        change afterwards, nor be saved.
+        """
+        for module in self.modules():
+            if isinstance(module, MLP):
+                module.fold_norms()
 
     def auxiliary_loss(self, label_B: Tensor) -> Tensor | None:
         """What the last `forward` adds to the log loss, summed over its rows; most add nothing."""

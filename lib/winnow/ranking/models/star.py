@@ -66,12 +66,20 @@ class Star(RankingModel):
             )
         self.dropout = Dropout(config.dropout)
         self.auxiliary = MLP(width, config.auxiliary, dropout=config.dropout, head=True)
+        self._frozen: Branch | None = None
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         x_BD = self.inputs(sparse_BF, dense_BE)
-        star = self._reference_star() if self.compat else self._star()
+        star = self._frozen or self._branch()
         logit_B1: Tensor = self.route(scenario_B).apply(star, x_BD) + self.auxiliary(x_BD)
         return logit_B1.squeeze(1)
+
+    def freeze(self) -> None:
+        super().freeze()
+        self._frozen = self._branch()
+
+    def _branch(self) -> Branch:
+        return self._reference_star() if self.compat else self._star()
 
     def _star(self) -> Branch:
         """The star network: rows of one scenario to logits [B, 1]."""
