@@ -28,7 +28,8 @@ class Trace:
     def __init__(self, traceparent: str | None) -> None:
         match = PARENT.fullmatch(traceparent or "")
         known = match is not None and match[1].strip("0") and match[2].strip("0")
-        self.trace_id: str = match[1] if match and known else os.urandom(16).hex()
+        # not os.urandom: it lets go of the interpreter, and under load waits to have it back
+        self.trace_id: str = match[1] if match and known else f"{random.getrandbits(128):032x}"
         self.parent: str | None = match[2] if match and known else None
         self.start = time.monotonic()
 
