@@ -51,9 +51,6 @@ THROUGHPUT = {
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # HAProxy learns of a leaving replica within a second; Serve's 30 s are for load balancers
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
-    # a node's agent repeats every measurement of every request, and once in ten seconds, as is
-    # usual, that held up the replicas of two cores for a second
-    "RAY_metrics_report_interval_ms": "2000",
     # Ray runs its workers at niceness 15, so whatever else runs would come before the replicas
     "RAY_worker_niceness": "0",
     # a busy machine starts a proxy in more than the usual 5 s, and killing it then does not help

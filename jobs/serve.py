@@ -58,7 +58,7 @@ class ServeConfig:
     deadline_ms: int = 1000
     """Of a request that sets none."""
     max_batch: int = 8
-    """Requests computed together; the features of 16 times 200 candidates outgrew a core's cache."""
+    """Requests computed together; the features of 16 times 200 items outgrow a core's cache."""
     max_wait_ms: float = 50.0
     """Expected wait beyond which a request is refused with 503."""
     rate_per_s: float = 0.0

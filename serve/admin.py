@@ -1,7 +1,6 @@
 """POST /admin/bundle and the Serve config's `user_config`: two ways to the same plan."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from serve.api import BundleBody, parse
 from serve.args import Args
 from serve.bundles import Plan, Shelf, planned
 from serve.front import Ask
+from serve.log import logger
 from serve.meter import Meter
 from serve.registry import Registry
 from serve.reply import Refusal, Reply, json_reply
@@ -20,8 +20,6 @@ from serve.version import Version
 from winnow.errors import ArtifactError
 
 __all__ = ["Admin", "UserConfig"]
-
-logger = logging.getLogger("ray.serve")
 
 
 class UserConfig(Args):

@@ -10,7 +10,6 @@ the stage classes of `winnow.cascade` and give the same answers.
 """
 
 import asyncio
-import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from serve.bundles import Shelf
 from serve.endpoint import Endpoint
 from serve.front import Front
 from serve.graph import FusedGraph
+from serve.log import QUIET, logger
 from serve.meter import Meter
 from serve.modes import Modes
 from serve.registry import Registry, instance_id
@@ -42,13 +42,14 @@ from winnow.events import GuardedEvents, open_events
 
 __all__ = ["Recommend", "RecommendArgs", "build_app"]
 
-logger = logging.getLogger("ray.serve")
-
 APP = "recommend"
 MAX_ONGOING = 4096
 """Far more than the batcher lets in: its bound, which answers 503, must be met first."""
 LOOK_S = 1.0
 """Between two looks at the plan of bundles, for replicas that nobody could tell."""
+UNMEASURED = {"RAY_enable_metrics_collection": "0"}
+"""Of replicas alone: /metrics counts their requests. What Ray measures goes one by one through the
+node's agent, whose bursts held up the replicas of a small machine."""
 STUCK_S = 30.0
 """A batch that takes longer hangs: the replica says so and Serve replaces it."""
 
@@ -58,7 +59,7 @@ STUCK_S = 30.0
     max_ongoing_requests=MAX_ONGOING,
     max_surge_percent=100,
     health_check_period_s=5,
-    logging_config={"enable_access_log": False},
+    logging_config=QUIET,
 )
 @serve.ingress()
 class Recommend:
@@ -153,11 +154,15 @@ class Recommend:
 
 def build_app(args: RecommendArgs) -> Application:
     """Named by `import_path` in cluster/serve/*.yaml."""
-    placed = {"num_replicas": args.num_replicas, "ray_actor_options": {"num_cpus": args.num_cpus}}
+    placed = {"num_replicas": args.num_replicas, "ray_actor_options": _actor(args.num_cpus)}
     if args.topology == "fused":
         return Recommend.options(**placed).bind(args, {})
     stages = {
         name: Stage.options(name=name, **placed).bind(name, args.bundle, APP) for name in STAGES
     }
-    placed["ray_actor_options"] = {"num_cpus": min(args.num_cpus, 0.5)}
+    placed["ray_actor_options"] = _actor(min(args.num_cpus, 0.5))
     return Recommend.options(**placed).bind(args, stages)
+
+
+def _actor(num_cpus: float) -> dict[str, Any]:
+    return {"num_cpus": num_cpus, "runtime_env": {"env_vars": UNMEASURED}}

@@ -6,18 +6,16 @@ kept, so that going back to it is instant.
 """
 
 import hashlib
-import logging
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from serve.log import logger
 from winnow.bundle import Bundle
 from winnow.errors import ArtifactError
 
 __all__ = ["Place", "Plan", "Shelf", "Variant", "planned"]
-
-logger = logging.getLogger("ray.serve")
 
 Variant = Literal["a", "b"]
 

@@ -4,7 +4,6 @@ A framework's request costs several times what the stages leave to spare at the 
 all that is needed of one is on this page. /openapi.json describes it.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,11 @@ from urllib.parse import quote, unquote
 from starlette.types import Message, Receive, Scope, Send
 
 from serve.limits import RateLimit
+from serve.log import logger
 from serve.reply import Refusal, Reply
 from serve.trace import Trace
 
 __all__ = ["Ask", "Front", "Route"]
-
-logger = logging.getLogger("ray.serve")
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 

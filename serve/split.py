@@ -5,7 +5,6 @@ travel together, and several batches at a time, one in each stage.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +13,13 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serve.graph import by_version, warm_jobs
+from serve.log import logger
 from serve.version import Job, Version, resolve_all
 from winnow.cascade import StageClock
 from winnow.desk import BundleMismatch, Candidates, Outcome, Reason
 from winnow.errors import ArtifactError
 
 __all__ = ["SplitGraph"]
-
-logger = logging.getLogger("ray.serve")
 
 START_S = 300.0
 """A stage has to start, in which it loads its models."""

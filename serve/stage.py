@@ -1,7 +1,6 @@
 """One stage of the split topology: a deployment that computes batches for the ingress."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +9,13 @@ from dataclasses import dataclass
 from ray import serve
 
 from serve.bundles import Shelf
+from serve.log import QUIET, logger
 from serve.registry import Registry, instance_id
 from winnow.cascade import STAGES, Rank, Recall, Rerank
 from winnow.desk import BundleMismatch, Candidates, Query
 from winnow.errors import WinnowError
 
 __all__ = ["Stage"]
-
-logger = logging.getLogger("ray.serve")
 
 MAX_QUEUED = 64
 """Batches that wait for a replica; more are refused, and their queries get the fallback."""
@@ -35,7 +33,7 @@ class Held:
     max_ongoing_requests=16,
     max_queued_requests=MAX_QUEUED,
     max_surge_percent=100,
-    logging_config={"enable_access_log": False},
+    logging_config=QUIET,
 )
 class Stage:
     """Holds the versions of the plan, and answers by the one that a batch was resolved for."""

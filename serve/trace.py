@@ -1,7 +1,6 @@
 """Which request was it: trace ids, one log line for a request worth it, and optional spans."""
 
 import json
-import logging
 import os
 import random
 import re
@@ -9,12 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from serve.log import logger
 from winnow.desk import Degradation
 from winnow.errors import WinnowError
 
 __all__ = ["Spans", "Trace", "log_request"]
-
-logger = logging.getLogger("ray.serve")
 
 PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 """W3C Trace Context, level 1."""

@@ -12,6 +12,5 @@ export RAY_SERVE_HAPROXY_RETRY_ON='conn-failure empty-response'
 export RAY_SERVE_HAPROXY_RETRIES=3
 export RAY_SERVE_HAPROXY_METRICS_ENABLED=0
 export RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=5
-export RAY_metrics_report_interval_ms=2000
 export RAY_worker_niceness=0
 export RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S=30

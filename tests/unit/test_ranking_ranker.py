@@ -30,8 +30,18 @@ def spec(name="star"):
 def saved(folder, name="star"):
     torch.manual_seed(0)
     model = spec(name).build(SCHEMA)
+    with torch.no_grad():  # as after training: no scale is 1, no shift or running mean 0
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+        for _ in range(5):
+            model(*tensors(features(64)))
     save_ranker(folder, spec(name), SCHEMA, model.state_dict())
     return model.eval()
+
+
+def tensors(rows):
+    sparse, dense, scenario = rows
+    return *map(torch.from_numpy, (sparse, dense)), torch.from_numpy(scenario.astype(np.int64))
 
 
 def features(count):
@@ -47,7 +57,7 @@ def features(count):
 def test_a_loaded_ranker_scores_as_the_model_did(tmp_path, name):
     model = saved(tmp_path, name)
     sparse, dense, scenario = features(9)
-    expected = model(*(torch.from_numpy(x) for x in (sparse, dense, scenario.astype(np.int64))))
+    expected = model(*tensors((sparse, dense, scenario)))
     ranker = Ranker.load(tmp_path)
     scores = ranker.score(sparse, dense, scenario)
     np.testing.assert_allclose(scores, expected.sigmoid().detach().numpy(), atol=1e-6)

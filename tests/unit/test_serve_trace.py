@@ -11,7 +11,7 @@ from winnow.desk import Degradation
 
 def lines(caplog, degraded=(), **options):
     caplog.clear()
-    with caplog.at_level(logging.INFO, "ray.serve"):
+    with caplog.at_level(logging.INFO, "ray.serve.winnow"):
         options = {"slow_ms": 1000.0, "sample": 0.0} | options
         log_request(Trace(None), {"bundle": "abc"}, degraded, **options)
     return [json.loads(record.message) for record in caplog.records]

@@ -70,16 +70,13 @@ class Star(RankingModel):
 
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         x_BD = self.inputs(sparse_BF, dense_BE)
-        star = self._frozen or self._branch()
+        star = self._frozen or (self._reference_star() if self.compat else self._star())
         logit_B1: Tensor = self.route(scenario_B).apply(star, x_BD) + self.auxiliary(x_BD)
         return logit_B1.squeeze(1)
 
     def freeze(self) -> None:
         super().freeze()
-        self._frozen = self._branch()
-
-    def _branch(self) -> Branch:
-        return self._reference_star() if self.compat else self._star()
+        self._frozen = self._reference_star() if self.compat else self._folded_star()
 
     def _star(self) -> Branch:
         """The star network: rows of one scenario to logits [B, 1]."""
@@ -90,6 +87,23 @@ class Star(RankingModel):
             for layer in hidden:
                 h = self.dropout(layer(scenario, h).relu())
             return last(scenario, h)
+
+        return star
+
+    def _folded_star(self) -> Branch:
+        """The star network in evaluation: the norm, which is linear then, is in the first layer."""
+        scale_SD, shift_SD = self.norm.scale_and_shift()
+        first, *others = (layer for layer in self.layers if isinstance(layer, StarLinear))
+        weight_SOD, bias_SO = first.weights()
+        bias_SO = bias_SO + (weight_SOD @ shift_SD[:, :, None]).squeeze(2)
+        weights, biases = (weight_SOD * scale_SD[:, None]).unbind(), bias_SO.unbind()
+        layers = [layer.branch() for layer in others]
+
+        def star(scenario: int, x_BD: Tensor) -> Tensor:
+            h = functional.linear(x_BD, weights[scenario], biases[scenario])
+            for layer in layers:
+                h = layer(scenario, h.relu_())
+            return h
 
         return star
 
@@ -119,6 +133,14 @@ class PartitionedNorm(nn.Module):
         self.scale_SD = nn.Parameter(torch.ones(num_scenarios, width))
         self.shift_SD = nn.Parameter(torch.zeros(num_scenarios, width))
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What the norm of every scenario comes to in evaluation: x * scale + shift, [S, D]."""
+        norms = [norm for norm in self.statistics if isinstance(norm, BatchNorm)]
+        mean_SD = torch.stack([_running(norm.running_mean) for norm in norms])
+        var_SD = torch.stack([_running(norm.running_var) + norm.eps for norm in norms])
+        scale_SD = self.scale_D * self.scale_SD * var_SD.rsqrt()
+        return scale_SD, self.shift_D + self.shift_SD - mean_SD * scale_SD
+
     def branch(self) -> Branch:
         """The norm of every scenario, for the rows of one."""
         scales = (self.scale_D * self.scale_SD).unbind()
@@ -146,9 +168,17 @@ class StarLinear(nn.Module):
         The products are made all at once: taken out one by one, each would have a gradient as large
         as all of them, mostly zeros, and training takes a sixth longer.
         """
-        weights = (self.shared.weight * self.weight_SOI).unbind()
-        biases = (self.shared.bias + self.bias_SO).unbind()
+        weights, biases = (products.unbind() for products in self.weights())
         return lambda scenario, x_BI: functional.linear(x_BI, weights[scenario], biases[scenario])
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Weights [S, O, I] and biases [S, O] of every scenario."""
+        return self.shared.weight * self.weight_SOI, self.shared.bias + self.bias_SO
+
+
+def _running(statistic: Tensor | None) -> Tensor:
+    assert statistic is not None
+    return statistic
 
 
 def branches(layers: nn.ModuleList) -> list[Branch]:
