@@ -8,7 +8,7 @@ import ray
 import torch
 from ray.data import DataIterator, Dataset
 
-from winnow.data.batches import Batch
+from winnow.data.batches import Batch, by_scenario
 from winnow.data.schema import DatasetSchema
 from winnow.data.streamed import RowReader
 
@@ -69,7 +69,8 @@ class StreamedTrainRows:
         ):
             rows = self._reader.read(table)
             order = torch.from_numpy(draw.permutation(table.num_rows))
-            for chosen in torch.split(order, self._rows_per_batch):
+            for drawn in torch.split(order, self._rows_per_batch):
+                chosen = drawn[torch.from_numpy(by_scenario(rows.scenario_B[drawn].numpy()))]
                 yield Batch(
                     sparse_BF=rows.sparse_BF.index_select(0, chosen).to(self._device),
                     dense_BE=rows.dense_BE.index_select(0, chosen).to(self._device),

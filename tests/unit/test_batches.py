@@ -61,6 +61,14 @@ def test_an_epoch_holds_every_row_once_in_its_own_order():
     assert first != ids(Batches(interactions(10), batch_size=4, seed=2).shuffled(0))
 
 
+def test_rows_to_train_on_come_by_scenario_and_others_as_they_stand():
+    batches = Batches(interactions(30), batch_size=10, seed=1)
+    for batch in batches.shuffled(0):
+        assert bool((batch.scenario_B.diff() >= 0).all())
+        assert len(set(batch.scenario_B.tolist())) == 3
+    assert flat(ids(batches.in_order())) == list(range(30))
+
+
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_any_number_of_ranks_shares_the_same_global_batches(ranks):
     alone = ids(Batches(interactions(13), batch_size=6, seed=1).shuffled(3))

@@ -31,7 +31,7 @@ class MLP(nn.Sequential):
     ) -> None:
         layers: list[nn.Module] = []
         for n_in, n_out in zip((width, *hidden), hidden, strict=False):
-            layers += [nn.Linear(n_in, n_out), BatchNorm(n_out), nn.ReLU()]
+            layers += [nn.Linear(n_in, n_out), BatchNorm(n_out), nn.ReLU(inplace=True)]
             if dropout:
                 layers.append(Dropout(dropout))
         if head:

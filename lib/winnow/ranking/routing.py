@@ -1,7 +1,8 @@
 """Send each row through the branch of its own scenario, and only through that one.
 
-The rows of a batch are sorted by scenario once; every branch then works on one contiguous slice,
-so S branches cost as much as one, and a branch's batch statistics come from its own rows only.
+The rows of a batch are sorted by scenario once, if they do not come so; every branch then works on
+one contiguous slice, so S branches cost as much as one, and a branch's batch statistics come from
+its own rows only.
 The other way, every branch on all rows, is there to compare with code that does that.
 Suffixes: B rows, S scenarios, D features.
 """
@@ -28,7 +29,7 @@ class Route:
 
     @classmethod
     def of(cls, scenario_B: Tensor, num_scenarios: int, *, masked: bool = False) -> "Route":
-        """Sort a batch; one device synchronisation on a GPU.
+        """Sort a batch; one or two device synchronisations on a GPU.
 
         `masked` runs every branch on all rows and keeps, of each row, its own scenario's result:
         S times the work, and batch statistics over all rows.
@@ -43,7 +44,8 @@ class Route:
         if masked:
             return cls(None, [len(scenario_B)] * num_scenarios, scenario_B)
         counts: list[int] = torch.bincount(scenario_B, minlength=num_scenarios).tolist()
-        if max(counts) == len(scenario_B):  # one scenario, as in most requests
+        # of one scenario, as most requests are, or in order, as batches to train on are
+        if max(counts) == len(scenario_B) or bool((scenario_B.diff() >= 0).all()):
             return cls(None, counts)
         return cls(torch.argsort(scenario_B, stable=True), counts)
 

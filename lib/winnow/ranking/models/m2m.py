@@ -31,6 +31,7 @@ Advertiser Modeling", WSDM 2022.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -263,12 +264,8 @@ class Attention(nn.Module):
         else:
             (query_HPTB,) = self._project(query_KK, token_TBK)
             key_HPTB, value_HPTB = self._project(key_value_2KK, source_TBK)
-        read = []
-        for query_HPB in query_HPTB.unbind(2):
-            weight_HTB = (query_HPB.unsqueeze(2) * key_HPTB).sum(1).softmax(1)
-            read.append((weight_HTB.unsqueeze(1) * value_HPTB).sum(2))
-        read_KTB = torch.stack(read, dim=2).flatten(0, 1)
-        out_TBK: Tensor = self.out(read_KTB.flatten(1).T).view(token_TBK.shape)
+        read_HPTB = _Read.apply(query_HPTB, key_HPTB, value_HPTB)  # type: ignore[no-untyped-call]
+        out_TBK: Tensor = self.out(read_HPTB.flatten(2).flatten(0, 1).T).view(token_TBK.shape)
         return out_TBK
 
     def _project(self, weight: Tensor, token_TBK: Tensor) -> tuple[Tensor, ...]:
@@ -276,6 +273,40 @@ class Attention(nn.Module):
         projected = weight @ token_TBK.flatten(0, 1).T
         count = len(weight) // token_TBK.shape[2]
         return projected.view(count, *self.shape_HP, *token_TBK.shape[:2]).unbind(0)
+
+
+class _Read(torch.autograd.Function):
+    """Values averaged by the softmax of queries times keys, for some rows at a time.
+
+    The same as automatic differentiation does, in a third fewer passes over memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query_HPTB: Tensor, key_HPSB: Tensor, value_HPSB: Tensor) -> Tensor:
+        read_HPTB = torch.empty_like(query_HPTB, memory_format=torch.contiguous_format)
+        weights = []
+        for at, query_HPB in enumerate(query_HPTB.unbind(2)):
+            weight_HSB = (query_HPB.unsqueeze(2) * key_HPSB).sum(1).softmax(1)
+            torch.sum(weight_HSB.unsqueeze(1) * value_HPSB, 2, out=read_HPTB[:, :, at])
+            weights.append(weight_HSB)
+        ctx.save_for_backward(query_HPTB, key_HPSB, value_HPSB, *weights)
+        return read_HPTB
+
+    @staticmethod
+    def backward(ctx: Any, gradient_HPTB: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query_HPTB, key_HPSB, value_HPSB, *weights = ctx.saved_tensors
+        of_query, of_key, of_value = (
+            torch.zeros_like(x, memory_format=torch.contiguous_format)
+            for x in (query_HPTB, key_HPSB, value_HPSB)
+        )
+        for at, weight_HSB in enumerate(weights):
+            gradient_HP1B = gradient_HPTB[:, :, at].unsqueeze(2)
+            of_value.addcmul_(weight_HSB.unsqueeze(1), gradient_HP1B)
+            of_weight = (gradient_HP1B * value_HPSB).sum(1)
+            of_score = torch._softmax_backward_data(of_weight, weight_HSB, 1, of_weight.dtype)
+            of_key.addcmul_(of_score.unsqueeze(1), query_HPTB[:, :, at].unsqueeze(2))
+            torch.sum(of_score.unsqueeze(1) * key_HPSB, 2, out=of_query[:, :, at])
+        return of_query, of_key, of_value
 
 
 def _leaky(x: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class Star(RankingModel):
         def star(scenario: int, x_BD: Tensor) -> Tensor:
             h = norm(scenario, x_BD)
             for layer in hidden:
-                h = self.dropout(layer(scenario, h).relu())
+                h = self.dropout(layer(scenario, h).relu_())
             return last(scenario, h)
 
         return star
