@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema, Field
 from winnow.ranking.inputs import InputConfig
-from winnow.ranking.models.m2m import M2M, Attention, M2MConfig, MetaLayers, Transformer
+from winnow.ranking.models.m2m import M2M, Attention, M2MConfig, MetaLayers, Transformer, _Read
 
 SCHEMA = DatasetSchema(
     name="surfaces",
@@ -66,6 +66,25 @@ def test_attention_is_scaled_dot_product_attention(num_tokens):
         )
         expected = attention.out(read.permute(2, 0, 1, 3).flatten(2))
         torch.testing.assert_close(attention(token, source), expected)
+
+
+def test_attention_has_the_gradients_of_scaled_dot_product_attention():
+    torch.manual_seed(0)
+    query, key, value = (
+        torch.randn(2, 4, tokens, 3, requires_grad=True) for tokens in (5, 7, 7)
+    )  # [H, P, T, B]
+    weight = torch.randn(2, 4, 5, 3)
+    rows = [x.permute(3, 0, 2, 1) for x in (query, key, value)]  # [B, H, T, P]
+    expected = functional.scaled_dot_product_attention(*rows, scale=1.0).permute(1, 3, 2, 0)
+    found = _Read.apply(query, key, value)
+    torch.testing.assert_close(found, expected)
+    inputs = (query, key, value)
+    for mine, theirs in zip(
+        torch.autograd.grad((found * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_the_transformer_is_that_of_torch_without_biases_and_last_norms():
