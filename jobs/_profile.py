@@ -28,8 +28,8 @@ Profile = Literal["throughput", "plain"]
 BUSY = '{"errors": [{"field": "server", "message": "too many requests wait"}]}'
 IN_HAPROXY = f"""leastconn
     option http-buffer-request
-    default-server maxconn 16
-    timeout queue 25ms
+    default-server maxconn 8
+    timeout queue 20ms
     http-error status 503 content-type application/json hdr retry-after 1 string '{BUSY}'"""
 """The rule by which HAProxy chooses a replica and, as Serve writes it into the configuration as it
 is and last of HAProxy's defaults, what Serve has no variable for.

@@ -41,7 +41,7 @@ class RecommendArgs(Args):
         description="Store of live events: a file for the replicas of one machine, or redis://",
     )
     deadline_ms: int = Field(1000, ge=1, le=60_000, description="Of a request that sets none")
-    max_batch: int = Field(8, ge=1, description="Requests computed together")
+    max_batch: int = Field(4, ge=1, description="Requests computed together")
     max_wait_ms: float = Field(
         50.0, gt=0, description="Expected wait beyond which a request is refused with 503"
     )

@@ -5,8 +5,8 @@ export RAY_SERVE_THROUGHPUT_OPTIMIZED=1
 export RAY_SERVE_ENABLE_HA_PROXY=1
 export RAY_SERVE_HAPROXY_BALANCE_ALGORITHM='leastconn
     option http-buffer-request
-    default-server maxconn 16
-    timeout queue 25ms
+    default-server maxconn 8
+    timeout queue 20ms
     http-error status 503 content-type application/json hdr retry-after 1 string '"'"'{"errors": [{"field": "server", "message": "too many requests wait"}]}'"'"''
 export RAY_SERVE_HAPROXY_RETRY_ON='conn-failure empty-response'
 export RAY_SERVE_HAPROXY_RETRIES=3
