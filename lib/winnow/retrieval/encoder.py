@@ -8,6 +8,7 @@ unchanged. Suffixes: N texts, B texts of a batch, L tokens, D vector width.
 import importlib.util
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -162,16 +163,25 @@ class TextEncoder:
     def encode_tokens(self, tokens: TokenLists) -> NDArray[np.float32]:
         """Vectors of tokenised texts, float32 [N, D], in their order."""
         device = next(self.model.parameters()).device
-        most = BATCH_TOKENS[device.type]
         vector_ND = np.empty((len(tokens), self.dim), np.float32)
         progress = Progress("encoded texts", len(tokens))
         training = self.model.training
         self.model.eval()
-        with torch.inference_mode():
-            for rows_B in token_batches(tokens.length_N, most):
-                ids_BL, real_BL = tokens.padded(rows_B, self.padding)
-                vector_ND[rows_B] = self(ids_BL.to(device), real_BL.to(device)).cpu().numpy()
-                progress.add(len(rows_B))
+
+        @torch.inference_mode()
+        def encode(rows_B: NDArray[np.int64]) -> int:
+            ids_BL, real_BL = tokens.padded(rows_B, self.padding)
+            vector_ND[rows_B] = self(ids_BL.to(device), real_BL.to(device)).cpu().numpy()
+            return len(rows_B)
+
+        batches = token_batches(tokens.length_N, BATCH_TOKENS[device.type])
+        if self._compiled is None:
+            for rows_B in batches:
+                progress.add(encode(rows_B))
+        else:
+            with ThreadPoolExecutor(self._compiled.at_a_time) as pool:
+                for encoded in pool.map(encode, batches):
+                    progress.add(encoded)
         self.model.train(training)
         return vector_ND
 

@@ -12,6 +12,7 @@ inputs.
 """
 
 import importlib.util
+import threading
 import warnings
 from typing import Any
 
@@ -43,11 +44,16 @@ class OpenVinoTransformer:
     def __init__(self, model: nn.Module, width: int, precision: InferencePrecision) -> None:
         from openvino import Core
 
+        self.at_a_time = torch.get_num_threads()
+        """Threads that may call at a time, and should: each call has a thread of its own."""
+        self._of_thread = threading.local()
         converted = _converted(model)
         hint = "bf16" if dtype_of(precision) == torch.bfloat16 else "f32"
         options = {
-            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, on all threads
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # A thread for each batch, as many batches as threads: on two cores a sixth faster than
+            # two threads for each batch, which wait for each other after every layer.
+            "NUM_STREAMS": str(self.at_a_time),
+            "INFERENCE_NUM_THREADS": self.at_a_time,
             # Pinned, the workers of one node would all sit on its first cores.
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": hint,
@@ -59,7 +65,10 @@ class OpenVinoTransformer:
 
     def __call__(self, ids_BL: Tensor, real_BL: Tensor) -> Tensor:
         """Float32 [B, L, D]; those of padding mean nothing."""
-        return torch.from_numpy(self._compiled([ids_BL.numpy(), real_BL.long().numpy()])[0])
+        request = getattr(self._of_thread, "request", None)
+        if request is None:
+            request = self._of_thread.request = self._compiled.create_infer_request()
+        return torch.from_numpy(request.infer([ids_BL.numpy(), real_BL.long().numpy()])[0])
 
 
 def _converted(model: nn.Module) -> Any:
