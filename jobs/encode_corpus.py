@@ -48,8 +48,8 @@ class EncodeCorpusConfig:
     output: str = "runs/vectors"
     """Where the vectors go; `.<name>.work` beside it holds finished shards."""
     precision: InferencePrecision = "auto"
-    """Of the products; `auto` is bfloat16 where that is fast. int8, on a CPU, takes three quarters of
-    its time and moves the vectors a little more."""
+    """Of the products; `auto` is bfloat16 where that is fast. int8, on a CPU, takes three
+    quarters of its time and moves the vectors a little more."""
     shard_documents: int = 4_096
     """Documents of a shard: what a killed worker has to do again."""
     workers: tuple[int, int] = (1, 1)

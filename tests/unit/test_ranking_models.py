@@ -206,6 +206,18 @@ def test_star_normalises_by_the_scenarios_own_statistics():
     assert mean_of == pytest.approx([0, 0.2, 0])  # momentum 0.1 times the mean, 2
 
 
+@pytest.mark.parametrize("compat", ["none", "scenario_wise"])
+def test_a_frozen_star_predicts_what_it_did(compat):
+    model = build("star", compat=compat)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+        model(*rows(32))  # the running statistics move
+    expected = model.eval()(*rows(7))
+    model.freeze()
+    torch.testing.assert_close(model(*rows(7)), expected)
+
+
 def test_an_unknown_model_gets_a_suggestion():
     with pytest.raises(ValueError, match="did you mean 'star'"):
         model_type("starr")
