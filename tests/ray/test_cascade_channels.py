@@ -11,6 +11,7 @@ from winnow.cascade import Cascade, Fallbacks, Recall
 from winnow.desk import CHANNELS, Desk, RecommendRequest
 from winnow.errors import DataError
 from winnow.events import SqliteEvents
+from winnow.retrieval.encoder import TextEncoder
 from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.tiny_encoder import make_tiny_encoder
 
@@ -77,13 +78,14 @@ def test_the_text_channel_finds_the_nearest_in_words(bundle_with):
 
 def test_an_encoder_makes_the_text_vectors_instead(tiny_run, tmp_path):
     texts = Bundle.open(tiny_run / "bundle").items["text"].to_pylist()
-    encoder = make_tiny_encoder(tmp_path / "encoder", texts, dim=24)
+    make_tiny_encoder(tmp_path / "encoder", texts, dim=24)
     parts = {n: str(tiny_run / n) for n in ("dataset", "retriever", "index", "ranker")}
     config = replace(build_bundle.tiny(), encoder=str(tmp_path / "encoder"), **parts)
     build_bundle.run(replace(config, output=str(tmp_path / "bundle")))
     bundle = Bundle.open(tmp_path / "bundle")
     vectors = ItemIndex.load(bundle.part("text")).vectors
-    np.testing.assert_allclose(vectors, encoder.encode_documents(texts), atol=1e-5)
+    expected = TextEncoder.for_inference(tmp_path / "encoder").encode_documents(texts)
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
     (found,) = Recall(bundle)([ask(bundle)], [])
     assert by_channel(found)["text"]
 
