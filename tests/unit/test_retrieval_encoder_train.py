@@ -14,6 +14,7 @@ from winnow.retrieval.instances import Instances, TrainingTexts, number_of_steps
 from winnow.retrieval.mixing import MixConfig
 from winnow.retrieval.tiny_encoder import make_tiny_encoder
 from winnow.retrieval.token_lists import TokenLists
+from winnow.retrieval.toy_search import make_toy_search
 from winnow.retrieval.train import MEASURE, EncoderTrainConfig, read_checkpoint
 
 TOPICS = ["moon", "rain", "tide", "harbour", "night", "hill", "road", "bread", "glass", "wool"]
@@ -223,3 +224,25 @@ def test_a_teacher_is_distilled(config, tmp_path):
     taught = replace(config, teacher=config.model, train=replace(config.train, distil=1.0))
     _, last = train(taught, tmp_path)
     assert last["losses"][-1] == pytest.approx(0, abs=1e-6)  # no negatives: nothing to compare
+
+
+def test_validation_searches_what_was_mined_for_its_queries(tmp_path):
+    places = {name: tmp_path / name for name in ("collection", "model", "mined")}
+    make_toy_search(*places.values())
+    config = EncoderConfig(
+        **{name: str(path) for name, path in places.items()}, valid_share=0.05, valid_documents=5
+    )
+    experiment = EncoderExperiment(config)
+    words = [
+        set(text.split(" and ")) for text in experiment.collection.documents["text"].to_pylist()
+    ]
+    (relevant,) = experiment._valid.document_N.tolist()
+    searched = set(experiment._valid_rows.tolist())
+    assert relevant in searched
+    assert len(searched) == 5
+    assert all(words[row] & words[relevant] for row in searched)  # mined here: a topic in common
+    more = EncoderExperiment(replace(config, valid_documents=18))._valid_rows.tolist()
+    assert searched < set(more)
+    assert len(more) == len(set(more)) == 18
+    plain = EncoderExperiment(replace(config, mined="", negatives=MixConfig(mode="none")))
+    assert not all(words[row] & words[relevant] for row in plain._valid_rows)

@@ -5,7 +5,7 @@ Suffixes: P training pairs (query, positive), Q queries, N negatives of an insta
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from winnow.retrieval.evaluate import DEPTH, Measured, exact_search, measure
 from winnow.retrieval.instances import Instances, TrainingTexts
 from winnow.retrieval.mixing import MixConfig, Mixer
 from winnow.retrieval.negatives import NegativesTable
-from winnow.retrieval.pools import SOURCES, NegativePools, Pool
+from winnow.retrieval.pools import SOURCES, NegativePools, Pool, Source
 from winnow.retrieval.together import encode_together
 from winnow.retrieval.train import EncoderTrainConfig, Report, train_encoder
 
@@ -33,6 +33,8 @@ __all__ = ["EncoderConfig", "EncoderExperiment"]
 logger = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
+FOUND: tuple[Source, ...] = ("bm25", "dense", "fused")
+"""Sources that search for what is near the query."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +58,8 @@ class EncoderConfig:
     valid_share: float = 0.1
     """Share of the split's queries that pick the best weights instead of being trained on."""
     valid_documents: int = 0
-    """Documents that validation searches, the relevant ones among them; 0: all."""
+    """Documents that validation searches: the relevant ones, what was mined for the same queries,
+    and if that is not enough, others at random; 0: all."""
     teacher: str = ""
     """An encoder whose similarities are distilled, if `train.distil` is above 0."""
 
@@ -115,7 +118,9 @@ class EncoderExperiment:
             )
         self._valid = _part(judged, np.sort(at_Q[:held]))
         self._trained = _part(judged, np.sort(at_Q[held:]))
-        self._build_texts(judged)
+        pools = self._pools()
+        self._build_texts(judged, pools)
+        self._valid_rows = self._searched(pools)
 
     def train(self, report: Report, resume: Path | None) -> None:
         """See `winnow.retrieval.train.train_encoder`."""
@@ -152,14 +157,33 @@ class EncoderExperiment:
         teacher_PG = self._teach(query_P, np.column_stack([positive_P, negative_PN]))
         return Instances(query_P, positive_P, negative_PN, teacher_PG)
 
-    def _build_texts(self, judged: Judgements) -> None:
+    def _pools(self) -> NegativePools:
+        if not self.config.mined:
+            return _no_negatives(self.collection)
+        ids = self.collection.queries["id"], self.collection.documents["id"]
+        return NegativesTable.open(self.config.mined).pools(*ids)
+
+    def _searched(self, pools: NegativePools) -> Rows:
+        """Rows of the documents that validation searches, in ascending order."""
+        rows = np.arange(self.collection.documents.num_rows)
+        most = self.config.valid_documents
+        if not most or most >= len(rows):
+            return rows
+        # Among documents at random every epoch finds the relevant one, and none is told apart.
+        mined = pools.union(FOUND)
+        hard = [
+            mined.candidate_N[mined.start_Q[row] : mined.start_Q[row + 1]]
+            for row in self._valid.query_Q
+        ]
+        at_random = np.random.default_rng(self.config.train.seed).permutation(rows)
+        in_turn = [self._valid.document_N, _in_turn(hard), at_random]
+        found, first = np.unique(np.concatenate(in_turn), return_index=True)
+        relevant = len(np.unique(self._valid.document_N))
+        return np.sort(found[np.argsort(first)][: max(most, relevant)])
+
+    def _build_texts(self, judged: Judgements, pools: NegativePools) -> None:
         """Tokens of all that is trained on; what is a known positive of the whole split."""
         collection, trained = self.collection, self._trained
-        if self.config.mined:
-            ids = collection.queries["id"], collection.documents["id"]
-            pools = NegativesTable.open(self.config.mined).pools(*ids)
-        else:
-            pools = _no_negatives(collection)
         self._mixer = Mixer(pools, self.config.negatives)
         candidates = [pool.candidate_N for pool in pools.by_source.values()]
         self._used = np.unique(np.concatenate([judged.document_N, *candidates]))
@@ -195,14 +219,7 @@ class EncoderExperiment:
 
     def _validator(self) -> Any:
         """A function that measures the encoder on the held-out queries of the split."""
-        collection, judged = self.collection, self._valid
-        rows = np.arange(collection.documents.num_rows)
-        most = self.config.valid_documents
-        if most and most < len(rows):
-            others = np.setdiff1d(rows, judged.document_N)
-            drawn = np.random.default_rng(self.config.train.seed).permutation(others)
-            relevant = np.unique(judged.document_N)
-            rows = np.sort(np.append(relevant, drawn[: max(most - len(relevant), 0)]))
+        collection, judged, rows = self.collection, self._valid, self._valid_rows
         query_tokens = self.encoder.tokens(collection.query_texts(judged.query_Q), "query")
         document_tokens = self.encoder.tokens(collection.document_texts(rows), "document")
 
@@ -233,6 +250,12 @@ def _unseen_elsewhere(collection: Collection, split: str) -> Judgements:
             split, len(own_Q), left_out,
         )  # fmt: skip
     return _part(judged, np.flatnonzero(own_Q))
+
+
+def _in_turn(lists: Sequence[Rows]) -> Rows:
+    """The first of every list, then the second of every list, and so on."""
+    place_N = np.concatenate([np.arange(len(one)) for one in lists])
+    return np.concatenate(lists)[np.argsort(place_N, kind="stable")]
 
 
 def _no_negatives(collection: Collection) -> NegativePools:
