@@ -74,13 +74,13 @@ def test_two_workers_train_what_one_does(ray_cluster, config, tmp_path):
 
 def test_a_killed_run_ends_as_the_unbroken_one(config, tmp_path):
     whole = replace(config, num_workers=0, output=str(tmp_path / "whole"))
-    longer = replace(config.train, epochs=30, patience=99)
+    longer = replace(config.train, epochs=8, patience=99)
     train_retriever.run(replace(whole, train=longer))
     broken = tmp_path / "broken"
     settings = {
         "collection": config.collection, "model": config.model, "output": broken, "mined": "",
         "negatives.mode": "none", "valid_share": 0.2, "cpus_per_worker": 1,
-        "train.epochs": 30, "train.batch_size": 8, "train.lr": 5e-3, "train.temperature": 0.1,
+        "train.epochs": 8, "train.batch_size": 8, "train.lr": 5e-3, "train.temperature": 0.1,
         "train.precision": "float32", "train.patience": 99,
     }  # fmt: skip
     texts = [f"{name}={value}" for name, value in settings.items()]
@@ -96,7 +96,7 @@ def test_a_killed_run_ends_as_the_unbroken_one(config, tmp_path):
     assert not broken.exists()
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["epochs"] == 30
+    assert json.loads(done.stdout.splitlines()[-1])["epochs"] == 8
     for name, weight in weights(tmp_path / "whole").items():
         assert torch.equal(weights(broken)[name], weight), name
 
