@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 from pyarrow import fs
@@ -20,12 +21,19 @@ def absolute(uri: str) -> str:
     return uri if "://" in uri or not uri else str(Path(uri).absolute())
 
 
-def connect(*, log_to_driver: bool = True) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a small one here."""
+def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start a small one here.
+
+    Args:
+        log_to_driver: whether workers' lines are printed here.
+        measured: whether a cluster that is started here collects Ray's own metrics.
+    """
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # it prints every plan it runs
     if ray.is_initialized():
         return
-    local = {"object_store_memory": OBJECT_STORE_BYTES}
+    local: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES}
+    if not measured:
+        local["_system_config"] = {"enable_metrics_collection": False}
     ray.init(
         log_to_driver=log_to_driver,
         logging_level="warning",

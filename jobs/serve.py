@@ -100,7 +100,7 @@ def run(config: ServeConfig) -> dict[str, Any]:
     version = open_artifact(bundle, kind="bundle").digest[:12]  # refuse before anything starts
     tokens = _digests("WINNOW_TOKEN")
     choose(config.profile)
-    connect(log_to_driver=False)
+    connect(log_to_driver=False, measured=False)  # /metrics has what the endpoint counts
     profile = adopt(config.profile)
     check_exposure(config.host, profile, guarded=bool(tokens) or config.allow_open)
     from ray import serve  # not before: it reads its profile when it is imported
