@@ -62,10 +62,9 @@ class StudyNegativesConfig(EncoderConfig):
             self.cell(variant, 0)  # says what is wrong with the settings
 
     def cell(self, variant: Mode, seed: int) -> EncoderConfig:
-        """How that variant is trained with that seed."""
+        """How that variant is trained with that seed; `mined` also says what all validate on."""
         common = {name: getattr(self, name) for name in EncoderConfig.__dataclass_fields__}
         mine = {
-            "mined": "" if variant == "none" else self.mined,
             "negatives": replace(self.negatives, mode=variant, seed=seed),
             "train": replace(self.train, seed=seed, patience=NEVER),
         }

@@ -164,7 +164,13 @@ def test_runs_are_known_by_what_decides_them(config):
     longer = replace(config, train=replace(config.train, epochs=9))
     assert config.key(longer.untrained()) == keys[-1]
     assert config.key(longer.cell("none", 0)) != keys[0]
-    assert config.key(replace(config, mined="elsewhere").cell("none", 0)) == keys[0]
+
+
+def test_all_variants_validate_on_the_same_documents(config):
+    few = replace(config, valid_documents=12)
+    searched = [EvenExperiment(few.cell(v, 0))._valid_rows.tolist() for v in config.variants]
+    assert len(searched[0]) == 12
+    assert all(rows == searched[0] for rows in searched)
 
 
 def test_the_untuned_encoder_is_no_easier_to_beat_for_short_texts(config):
