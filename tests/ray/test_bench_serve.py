@@ -51,9 +51,8 @@ def test_the_bench_has_all_its_rows(tiny_run):
         assert row.keys() == {"rps", "p50_ms_1", "p99_ms_70", "connections"}
         assert row["rps"] > 0
         assert row["p50_ms_1"] > 0
+        assert row["p99_ms_70"] > 0
         assert not result["not_right"][name].keys() & {"failed", "wrong"}
-    # Serve's defaults may answer nothing in half a second of a busy machine.
-    assert all(result[name]["p99_ms_70"] > 0 for name in ("fused", "fastapi"))
     assert {"offered", "accepted", "p99_ms", "refused_ms"} <= result["overload"].keys()
     assert result["overload"]["accepted"] > 0
     assert result["ratios"].keys() == {"fused_vs_naive", "fused_vs_fastapi", "split_vs_naive"}

@@ -39,9 +39,9 @@ def test_the_artifact_is_what_the_result_says(tiny, dataset):
     test = Dataset.open(dataset).split("test")
     ranker = Ranker.load(open_artifact(tiny.output, kind="ranker").path)
     scores = ranker.score(test.sparse_NF, test.dense_NE, test.scenario_N)
-    # A loaded ranker has its norms folded, so its last digits are others: a few pairs may change
-    # places. The weights of another epoch are off by 0.01.
-    assert auc(test.label_N, scores) == pytest.approx(result["auc"], abs=1e-4)
+    # A loaded ranker has its norms folded, so its last digits are others: up to five pairs of
+    # rows may change places. The weights of another epoch are off by 0.01.
+    assert auc(test.label_N, scores) == pytest.approx(result["auc"], abs=2e-5)
     assert result["best_auc"] == pytest.approx(auc(test.label_N, test.probability_N))
     assert result["epochs"] == tiny.epochs
     assert set(result["auc_by_scenario"]) == {"home", "search", "cart"}

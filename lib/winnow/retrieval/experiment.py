@@ -5,7 +5,7 @@ Suffixes: P training pairs (query, positive), Q queries, N negatives of an insta
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 FOUND: tuple[Source, ...] = ("bm25", "dense", "fused")
-"""Sources that search for what is near the query."""
+"""Sources that search for what is near the query; what comes first is taken first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,14 +169,14 @@ class EncoderExperiment:
         most = self.config.valid_documents
         if not most or most >= len(rows):
             return rows
-        # Among documents at random every epoch finds the relevant one, and none is told apart.
+        # Among documents at random the epochs of a run can hardly be told apart.
         mined = pools.union(FOUND)
-        hard = [
-            mined.candidate_N[mined.start_Q[row] : mined.start_Q[row + 1]]
-            for row in self._valid.query_Q
-        ]
+        query_N = mined.query_N
+        place_N = np.arange(len(query_N)) - mined.start_Q[query_N]
+        asked_N = np.isin(query_N, self._valid.query_Q)
+        hard = mined.candidate_N[asked_N][np.argsort(place_N[asked_N], kind="stable")]
         at_random = np.random.default_rng(self.config.train.seed).permutation(rows)
-        in_turn = [self._valid.document_N, _in_turn(hard), at_random]
+        in_turn = [self._valid.document_N, hard, at_random]
         found, first = np.unique(np.concatenate(in_turn), return_index=True)
         relevant = len(np.unique(self._valid.document_N))
         return np.sort(found[np.argsort(first)][: max(most, relevant)])
@@ -250,12 +250,6 @@ def _unseen_elsewhere(collection: Collection, split: str) -> Judgements:
             split, len(own_Q), left_out,
         )  # fmt: skip
     return _part(judged, np.flatnonzero(own_Q))
-
-
-def _in_turn(lists: Sequence[Rows]) -> Rows:
-    """The first of every list, then the second of every list, and so on."""
-    place_N = np.concatenate([np.arange(len(one)) for one in lists])
-    return np.concatenate(lists)[np.argsort(place_N, kind="stable")]
 
 
 def _no_negatives(collection: Collection) -> NegativePools:
