@@ -19,24 +19,27 @@ import ray
 
 from winnow.errors import WinnowError
 
-__all__ = ["Profile", "adopt", "check_exposure", "choose", "explained"]
+__all__ = ["AT_A_TIME", "Profile", "adopt", "check_exposure", "choose", "explained"]
 
 logger = logging.getLogger("winnow.serve")
 
 Profile = Literal["throughput", "plain"]
 
+AT_A_TIME = 8
+"""Requests that HAProxy lets into a replica at a time."""
 BUSY = '{"errors": [{"field": "server", "message": "too many requests wait"}]}'
 IN_HAPROXY = f"""leastconn
     option http-buffer-request
-    default-server maxconn 8
+    option forwardfor
+    default-server maxconn {AT_A_TIME}
     timeout queue 20ms
     http-error status 503 content-type application/json hdr retry-after 1 string '{BUSY}'"""
 """The rule by which HAProxy chooses a replica and, as Serve writes it into the configuration as it
 is and last of HAProxy's defaults, what Serve has no variable for.
 
-A request that HAProxy holds whole before it sends it on is one that it can send again. A replica
-gets no more requests at a time than it computes well; the others wait where that costs the replica
-nothing, and briefly, so that those which are let in are answered soon.
+A request that HAProxy holds whole before it sends it on is one that it can send again; whose it is,
+a header says. A replica gets no more requests at a time than it computes well; the others wait
+where that costs the replica nothing, and briefly, so that who is let in is answered soon.
 """
 
 THROUGHPUT = {

@@ -15,7 +15,7 @@ import urllib.request
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from jobs._profile import Profile, adopt, check_exposure, choose, explained
+from jobs._profile import AT_A_TIME, Profile, adopt, check_exposure, choose, explained
 from jobs._ray import absolute, connect
 from winnow.artifact import open_artifact
 from winnow.config import job_main
@@ -35,7 +35,7 @@ class LlmConfig:
     """OpenAI-compatible endpoint for modes goal and tree; empty: those are not offered."""
     model: str = ""
     """Name that the endpoint serves it under."""
-    at_a_time: int = 8
+    at_a_time: int = 4
     """Requests of one replica that may ask it; more get the list without it."""
 
 
@@ -72,6 +72,11 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
             raise ValueError(f"ServeConfig.port must be 1 to 65535, got {self.port}")
+        if self.profile == "throughput" and self.llm.at_a_time >= AT_A_TIME:
+            raise ValueError(
+                f"ServeConfig.llm.at_a_time must be less than {AT_A_TIME}, what HAProxy lets into "
+                f"a replica, or slow ones shut it to all others; got {self.llm.at_a_time}"
+            )
 
 
 PASSED_ON = (

@@ -24,10 +24,10 @@ class LlmArgs(Args):
         default=20_000, ge=1, le=60_000, description="Of a request that sets none"
     )
     at_a_time: int = Field(
-        default=8,
+        default=4,
         ge=1,
-        description="Requests of one replica that may ask the model; more get the list without it, "
-        "so that those of the standard mode find a replica free",
+        description="Requests of one replica that may ask the model; more get the list without it. "
+        "Fewer than HAProxy lets into a replica (8), or those of the standard mode find it shut",
     )
 
 

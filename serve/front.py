@@ -36,8 +36,9 @@ class Route:
     answer: Callable[[Ask], Awaitable[Reply]]
     max_bytes: int = 0
     """Of the body; 0 for a route without one."""
-    guard: Callable[[str | None], None] | None = None
-    """Checks the authorization header; None where a token is never asked for."""
+    guard: Callable[[str | None], str] | None = None
+    """Checks the authorization header and says whose it is, or nothing where all are let in; None
+    where a token is never asked for."""
 
 
 class Front:
@@ -48,12 +49,14 @@ class Front:
         routes: Mapping[tuple[str, str], Route],
         *,
         rate: RateLimit | None,
+        forwarded: bool,
         seen: Callable[[str, int, Refusal | None], None],
     ) -> None:
-        """`seen` is told path, status and refusal of every request."""
+        """`forwarded`: every request comes through a proxy that adds its client's address.
+        `seen` is told path, status and refusal of every request."""
         self._routes = dict(routes)
         self._paths = {path for _, path in routes}
-        self._rate = rate
+        self._rate, self._forwarded = rate, forwarded
         self._seen = seen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,37 +69,46 @@ class Front:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        trace = Trace(headers.get(b"traceparent"))
         try:
-            reply = await self._answer(scope, receive)
+            reply = await self._answer(scope, receive, headers, trace)
         except Refusal as error:
             refusal, reply = error, error.reply()
         except Disconnected:
             return
         except Exception:
-            logger.exception("request failed: path=%s", scope["path"])
-            reply = Refusal(500, ("server", "this request failed; the log says why")).reply()
-        headers = [
+            logger.exception("request failed: path=%s trace_id=%s", scope["path"], trace.trace_id)
+            message = f"this request failed; the log says why, by trace_id {trace.trace_id}"
+            reply = Refusal(500, ("server", message)).reply()
+        sent = [
             (b"content-type", reply.content_type.encode()),
             (b"content-length", str(len(reply.body)).encode()),
             NOSNIFF,
             *((name.encode(), value.encode()) for name, value in reply.headers.items()),
         ]
         self._seen(scope["path"], reply.status, refusal)
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.start", "status": reply.status, "headers": sent})
         await send({"type": "http.response.body", "body": reply.body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    async def _answer(
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, str], trace: Trace
+    ) -> Reply:
         route, rest = self._route(scope)
-        authorization = headers.get(b"authorization")
         if route.guard is not None:
-            route.guard(authorization)
+            name = route.guard(headers.get(b"authorization"))
             if self._rate is not None:
-                self._rate.check(authorization or str((scope.get("client") or [""])[0]))
+                self._rate.check(name or self._address(scope, headers))
         if scope["method"] == "POST":
             _same_origin(headers)
         body = await _read(receive, headers, route.max_bytes) if route.max_bytes else b""
-        return await route.answer(Ask(body, rest, Trace(headers.get(b"traceparent"))))
+        return await route.answer(Ask(body, rest, trace))
+
+    def _address(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
+        """The client's; of what it may have claimed itself, the proxy's addition is the last."""
+        if self._forwarded and (known := headers.get(b"x-forwarded-for")):
+            return known.rpartition(",")[2].strip()
+        return str((scope.get("client") or [""])[0])
 
     def _route(self, scope: Scope) -> tuple[Route, str]:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]

@@ -41,23 +41,26 @@ class Keys:
         named = [_digests(env.get(name, "")) for name in ("WINNOW_TOKEN", "WINNOW_ADMIN_TOKEN")]
         return cls([*tokens, *named[0]], [*admin, *named[1]])
 
-    def check(self, authorization: str | None) -> None:
-        if self._tokens and not self._opens(authorization, [*self._tokens, *self._admin]):
-            raise _unauthorized()
+    def check(self, authorization: str | None) -> str:
+        """The digest of the token that let the request in; empty where none is needed."""
+        if not self._tokens:
+            return ""
+        return self._opened(authorization, [*self._tokens, *self._admin])
 
-    def check_admin(self, authorization: str | None) -> None:
+    def check_admin(self, authorization: str | None) -> str:
+        """The digest of the token that let the request in."""
         if not self._admin:
             raise Refusal(403, ("authorization", "/admin is off: no WINNOW_ADMIN_TOKEN is set"))
-        if not self._opens(authorization, self._admin):
-            raise _unauthorized()
+        return self._opened(authorization, self._admin)
 
-    def _opens(self, authorization: str | None, digests: Sequence[str]) -> bool:
+    def _opened(self, authorization: str | None, digests: Sequence[str]) -> str:
         scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
-            return False
         given = digest(token.strip())
         # all are compared, in the same time each: how long it took says nothing of any
-        return sum(hmac.compare_digest(given, known) for known in digests) > 0
+        opens = sum(hmac.compare_digest(given, known) for known in digests) > 0
+        if scheme.lower() != "bearer" or not opens:
+            raise _unauthorized()
+        return given
 
 
 def _digests(listed: str) -> list[str]:

@@ -49,4 +49,9 @@ def build_front(
         ("GET", "/"): Route(page),
         ("GET", "/console/"): Route(page),
     }
-    return Front(routes, rate=RateLimit.of(args.rate_per_s), seen=endpoint.seen)
+    return Front(
+        routes,
+        rate=RateLimit.of(args.rate_per_s),
+        forwarded=env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1",
+        seen=endpoint.seen,
+    )

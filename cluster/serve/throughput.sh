@@ -5,6 +5,7 @@ export RAY_SERVE_THROUGHPUT_OPTIMIZED=1
 export RAY_SERVE_ENABLE_HA_PROXY=1
 export RAY_SERVE_HAPROXY_BALANCE_ALGORITHM='leastconn
     option http-buffer-request
+    option forwardfor
     default-server maxconn 8
     timeout queue 20ms
     http-error status 503 content-type application/json hdr retry-after 1 string '"'"'{"errors": [{"field": "server", "message": "too many requests wait"}]}'"'"''

@@ -23,7 +23,7 @@ async def picky(ask: Ask):
 
 
 class Client:
-    def __init__(self, keys=None, rate=None):
+    def __init__(self, keys=None, rate=None, forwarded=False):
         guard = (keys or Keys()).check
         self.seen = []
         self.app = Front(
@@ -35,6 +35,7 @@ class Client:
                 ("GET", "/picky"): Route(picky),
             },
             rate=rate,
+            forwarded=forwarded,
             seen=lambda *what: self.seen.append(what),
         )
 
@@ -102,6 +103,9 @@ def test_an_error_shows_nothing_of_the_inside(caplog):
     assert status == 500
     assert "secret" not in json.dumps(body)
     assert "secret detail" in caplog.text
+    trace_id = body["errors"][0]["message"].rpartition(" ")[2]
+    assert len(trace_id) == 32
+    assert f"trace_id={trace_id}" in caplog.text
     assert client.ask("GET", "/picky")[2] == {
         "errors": [
             {"field": "k", "message": "must be 1"},
@@ -121,6 +125,28 @@ def test_tokens_and_rates_guard_what_is_guarded():
     assert int(headers[b"retry-after"]) > 0
     assert client.ask("GET", "/")[0] == 200
     assert [seen[1] for seen in client.seen] == [401, 200, 200, 200, 429, 200]
+
+
+@pytest.mark.parametrize("forwarded", [False, True])
+def test_where_no_token_is_needed_none_buys_a_rate_of_its_own(forwarded):
+    client = Client(rate=RateLimit(0.001, 2), forwarded=forwarded)
+    statuses = [
+        client.ask(
+            "GET", "/users/u1", authorization=f"Bearer {n}", x_forwarded_for=f"10.0.0.{n}, 10.1.1.1"
+        )[0]
+        for n in range(3)
+    ]
+    assert statuses == [200, 200, 429]
+
+
+def test_behind_a_proxy_each_client_has_its_rate():
+    client = Client(rate=RateLimit(0.001, 1), forwarded=True)
+    asked = ["10.0.0.1", "10.0.0.2", "spoofed, 10.0.0.1", "10.0.0.3"]
+    statuses = [client.ask("GET", "/users/u1", x_forwarded_for=chain)[0] for chain in asked]
+    assert statuses == [200, 200, 429, 200]
+    alone = Client(rate=RateLimit(0.001, 1))  # who claims an address without a proxy is not heard
+    statuses = [alone.ask("GET", "/users/u1", x_forwarded_for=chain)[0] for chain in asked]
+    assert statuses == [200, 429, 429, 429]
 
 
 def test_pages_of_other_sites_may_not_post():
