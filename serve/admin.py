@@ -19,7 +19,10 @@ from serve.reply import Refusal, Reply, json_reply
 from serve.version import Version
 from winnow.errors import ArtifactError
 
-__all__ = ["Admin", "UserConfig"]
+__all__ = ["Admin", "Held", "UserConfig"]
+
+Held = tuple[str, str]
+"""Versions that a replica answers with as variants a and b; the second is empty without one."""
 
 
 class UserConfig(Args):
@@ -44,7 +47,7 @@ class Admin:
         meter: Meter,
         topology: str,
         prepare: Callable[[Version, str], Awaitable[None]],
-        tell: Callable[[], Awaitable[Sequence[str]]],
+        tell: Callable[[], Awaitable[Sequence[Held]]],
     ) -> None:
         self._shelf, self._registry, self._meter = shelf, registry, meter
         self._topology, self._prepare, self._tell = topology, prepare, tell
@@ -68,7 +71,17 @@ class Admin:
             await self._apply(replace(plan, bundle=plan.previous, candidate=None, share=0.0))
 
     async def configure(self, fields: dict[str, Any]) -> None:
-        """Follow a `user_config` that is not the one applied last."""
+        """Follow a `user_config`; one that cannot be followed changes nothing.
+
+        Nothing is raised then: Serve would end this replica, which answers well as it is.
+        """
+        try:
+            await self._configure(fields)
+        except Exception:
+            self._meter.add(metrics.SWAP_FAILURES)
+            logger.exception("user_config not followed, all goes on as it was: %s", fields)
+
+    async def _configure(self, fields: dict[str, Any]) -> None:
         config = UserConfig(**fields)
         async with self._turn:
             plan = await self._current()
@@ -96,15 +109,15 @@ class Admin:
                 raise Refusal(409, ("bundle", str(error))) from None
             await self._publish(plan)
             versions = await self._tell()
-        behind = [version for version in versions if version != plan.bundle.version]
+        behind = [held for held in versions if held != _wanted(plan)]
         return self._state(len(versions) - len(behind), len(behind))
 
     async def state(self, ask: Ask) -> Reply:
         """What this replica answers with; `switched` counts it alone."""
         return self._state(1, 0)
 
-    async def follow(self) -> str:
-        """Do as the registry says, if it says something new; returns the version in use."""
+    async def follow(self) -> Held:
+        """Do as the registry says, if it says something new; returns the versions in use."""
         plan = await asyncio.to_thread(self._registry.read)
         # while this replica makes a plan itself, the registry has the one before
         if plan is not None and plan != self._shelf.plan and not self._turn.locked():
@@ -114,7 +127,7 @@ class Admin:
                 self._meter.add(metrics.SWAP_FAILURES)
                 logger.exception("bundle not loaded, the old one goes on: plan=%s", plan)
         assert self._shelf.plan is not None
-        return self._shelf.plan.bundle.version
+        return _wanted(self._shelf.plan)
 
     async def _current(self) -> Plan:
         plan = await asyncio.to_thread(self._registry.read) or self._shelf.plan
@@ -157,3 +170,7 @@ class Admin:
             "behind": behind,
         }
         return json_reply(state)
+
+
+def _wanted(plan: Plan) -> Held:
+    return plan.bundle.version, plan.candidate.version if plan.candidate else ""

@@ -22,7 +22,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from serve.admin import Admin
+from serve.admin import Admin, Held
 from serve.args import RecommendArgs
 from serve.bundles import Shelf
 from serve.endpoint import Endpoint
@@ -110,9 +110,9 @@ class Recommend:
             await self._split.hold(uri, version.version)
             await self._split.warm(version)
 
-    async def _tell(self) -> Sequence[str]:
+    async def _tell(self) -> Sequence[Held]:
         handle = serve.get_deployment_handle(APP, app_name=APP)
-        answers: Sequence[str] = await handle.broadcast("follow").results_async(timeout_s=60)
+        answers: Sequence[Held] = await handle.broadcast("follow").results_async(timeout_s=60)
         return answers
 
     async def _look(self) -> None:
@@ -124,8 +124,8 @@ class Recommend:
             except Exception:
                 logger.exception("looking at the plan of bundles failed; again in a second")
 
-    async def follow(self) -> str:
-        """Called by the replica that has made a new plan; returns the version now in use."""
+    async def follow(self) -> Held:
+        """Called by the replica that has made a new plan; returns the versions now in use."""
         return await self._admin.follow()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
