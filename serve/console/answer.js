@@ -2,7 +2,7 @@
 
 import { at, count, make, milliseconds } from "./dom.js";
 
-const STAGES = ["recall", "rank", "rerank"];
+const STAGES = ["recall", "rank", "rerank", "llm"];
 const REASONS = {
   late: "would not have met the deadline",
   failed: "failed",
@@ -12,6 +12,7 @@ const INSTEAD = {
   recall: "popular items stand in",
   rank: "items keep the order of recall and have no scores",
   rerank: "items keep the order before it",
+  llm: "items keep the order of the stages",
 };
 
 export function showTimings(answer, deadline, seenMs) {

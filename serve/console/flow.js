@@ -1,4 +1,4 @@
-// What each stage proposed and moved: three columns of places, a line for each item between them.
+// What each stage proposed and moved: columns of places, a line for each item between them.
 // An item of the list is in every column, however deep it stood there; a rule marks left out places.
 
 import { at, draw, make } from "./dom.js";
@@ -8,30 +8,34 @@ const ROW = 24; // pixels; the same as --row in style.css
 const ROWS = 20; // as many as the endpoint explains
 const HEAD = 10; // first places that a column always shows
 
+const STAGES = ["recall", "rank", "rerank"]; // the last one's list is shown where an LLM changed it
+const NOTES = {
+  recall: (item) => CHANNELS[item.channel] ?? item.channel,
+  rank: (item) => item.score?.toFixed(3) ?? "–",
+};
+
 export function showFlow(items, proposed) {
   at("flow").hidden = !proposed?.recall || !proposed.rank || !items.length;
   if (at("flow").hidden) return;
   const by = new Map(items.map((item) => [item.item_id, item.placed_by]));
   const list = items.slice(0, ROWS);
+  const stages = STAGES.filter((stage) => proposed[stage]);
   const columns = [
-    rowsOf(proposed.recall, list, by, "recall_position", (item) => CHANNELS[item.channel] ?? item.channel),
-    rowsOf(proposed.rank, list, by, "rank_position", (item) => item.score?.toFixed(3) ?? "–"),
-    list.map((item, row) => ({ item, place: row + 1 })),
+    ...stages.map((stage) => [stage, rowsOf(proposed[stage], list, by, `${stage}_position`, NOTES[stage])]),
+    ["list", list.map((item, row) => ({ item, place: row + 1 }))],
   ];
-  const height = ROW * Math.max(...columns.map((rows) => rows.length));
-  const [recall, rank, final] = columns;
-  at("flow-chart").replaceChildren(
-    column("Recall", recall, by),
-    lines(recall, rank, by, height),
-    column("Rank", rank, by),
-    lines(rank, final, by, height),
-    column("List", final, by),
-  );
+  const height = ROW * Math.max(...columns.map(([, rows]) => rows.length));
+  at("flow-chart").replaceChildren(...columns.flatMap(([name, rows], place) => [
+    ...(place ? [lines(columns[place - 1][1], rows, by, height)] : []),
+    column(name, rows, by),
+  ]));
+  at("flow-chart").classList.toggle("long", columns.length > 3);
+  at("by-llm").hidden = !proposed.rerank;
 }
 
 // First places of a stage, shortened to make room for the items of the list that stood deeper.
 function rowsOf(proposals, list, by, position, noteOf) {
-  const row = (item, place) => ({ item, place, note: noteOf(item) });
+  const row = (item, place) => ({ item, place, note: noteOf?.(item) });
   const known = new Set(proposals.map((item) => item.item_id));
   const deep = list.filter((item) => item[position] != null && !known.has(item.item_id));
   const head = Math.max(HEAD, ROWS - deep.length);
@@ -52,8 +56,7 @@ function column(name, rows, by) {
       make("span", { class: "title", title }, title),
       note && make("span", { class: "note" }, note));
   });
-  return make("div", { class: `column ${name.toLowerCase()}` },
-    make("h3", {}, name), make("ol", {}, nodes));
+  return make("div", { class: `column ${name}` }, make("h3", {}, name), make("ol", {}, nodes));
 }
 
 function lines(left, right, by, height) {

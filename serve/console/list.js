@@ -7,6 +7,7 @@ export const CHANNELS = {
   text: "text",
   recent: "recent likes",
   popular: "popular",
+  tree: "item tree",
 };
 const ARROWS = { up: "↗", down: "↘", same: "→" };
 

@@ -14,9 +14,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+# a skip that nobody reads is no proof: continuous integration must have the browser
+in_browser = pytest.mark.skipif(
+    not CHROMIUM and "CI" not in os.environ, reason="apt-get install chromium"
 )
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 FLAGS += ("--no-first-run", "--disable-background-networking", "--remote-debugging-port=0")

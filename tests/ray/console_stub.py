@@ -114,17 +114,24 @@ class Stub:
         skipped = {"state:late": ("rank", "rerank"), "state:failed": ("recall",)}.get(user_id, ())
         recall, score = found["recall"], found["score"]
         rank = recall if "rank" in skipped else found["rank"]
-        final = rank if "rerank" in skipped else found["rerank"]
+        by_stages = rank if "rerank" in skipped else found["rerank"]
+        mode = body.get("mode", "standard")
+        final, searched = by_model(mode, by_stages)
         items = []
         for place, row in enumerate([] if user_id == "state:empty" else final[:k]):
             before, ranked = recall.index(row), rank.index(row)
             by = "rerank" if ranked != place else "rank" if before != ranked else "recall"
-            items.append(
+            item = (
                 self.shown(row, user_id)
                 | {"score": None if "rank" in skipped else score[row]}
                 | {"channel": "popular" if "recall" in skipped else found["channel"][row]}
-                | {"recall_position": before + 1, "rank_position": ranked + 1, "placed_by": by}
+                | {"recall_position": before + 1, "rank_position": ranked + 1}
+                | {"placed_by": by if by_stages[place] == row else "llm"}
             )
+            if row in searched:
+                item |= {"channel": "tree", "score": None}
+                item |= {"recall_position": None, "rank_position": None}
+            items.append(item)
         variant = "b" if sum(user_id.encode()) % 5 == 0 else "a"
         reason = "failed" if user_id == "state:failed" else "late"
         answer = {
@@ -146,8 +153,13 @@ class Stub:
                     for row in rank[:20]
                 ],
             }
-        if body.get("mode", "standard") != "standard":
-            answer["llm"] = llm(body["mode"])
+            if mode != "standard":
+                answer["proposed"]["rerank"] = [
+                    self.shown(row, user_id) | {"channel": found["channel"][row]}
+                    for row in by_stages[:20]
+                ]
+        if mode != "standard":
+            answer["llm"] = llm(mode)
         return answer
 
     def shown(self, row: int, user_id: str) -> dict:
@@ -201,10 +213,20 @@ def stages(chance: random.Random, rows: list[int], tastes: list[int]) -> dict:
     }
 
 
+def by_model(mode: str, rows: list[int]) -> tuple[list[int], list[int]]:
+    """The list as a language model makes it, and what it found in the item tree."""
+    if mode == "goal":
+        return [*rows[3::-1], *rows[4:]], []
+    searched = rows[-3:] if mode == "tree" else []
+    return [*searched, *(row for row in rows if row not in searched)], searched
+
+
 def timings(user_id: str, mode: str | None) -> dict[str, float]:
     chance = random.Random(user_id)
     spent = {"recall": chance.uniform(0.4, 0.7), "rank": chance.uniform(0.5, 0.9)}
-    spent["rerank"] = 1840.0 if mode == "goal" else chance.uniform(0.1, 0.3)
+    spent["rerank"] = chance.uniform(0.1, 0.3)
+    if mode not in (None, "standard"):
+        spent["llm"] = 1840.0
     if user_id == "state:late":
         spent |= {"rank": 0.0, "rerank": 0.0}
     spent["total"] = sum(spent.values()) + 0.31

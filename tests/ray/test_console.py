@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.console_browser import CHROMIUM, Browser
+from tests.ray.console_browser import Browser, in_browser
 from tests.ray.console_stub import HOSTILE, STATES, Stub, server_of
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium"),
-]
+pytestmark = [pytest.mark.slow, in_browser]
 
 CONSOLE = Path(__file__).parents[2] / "serve" / "console"
 IDLE = "!document.querySelector('.busy')"
@@ -393,6 +390,25 @@ def test_a_goal_is_sent_and_the_model_s_steps_are_shown(page, stub, url):
     assert page.text("#llm-sum") == "4 calls, 2,360 tokens. Ended by: Stop."
     assert page.texts("#llm-nodes b") == ["Accuracy", "Diversity", "Backward", "Fairness"]
     assert "repaired 2" in page.texts("#llm-nodes .facts")[-1]
+    assert "llm 1840 ms" in page.text("#legend")
+    placed = page.texts("#items .stage")
+    assert [by.endswith("llm") for by in placed[:5]] == [True, True, True, True, False]
+    by_stages = expected(stub, mode="goal", goal="x")["proposed"]["rerank"]
+    assert page.texts(".column.rerank .title") == [row["title"] for row in by_stages]
+    assert page.texts(".column.list .title") == page.texts(TITLES)
+    assert not page.run("document.querySelector('#by-llm').hidden")
+
+
+def test_items_of_the_tree_have_no_place_in_the_stages(page, stub, url):
+    open_list(page, url, "?user_id=37&mode=tree")
+    found = [item for item in expected(stub, mode="tree")["items"] if item["channel"] == "tree"]
+    assert len(found) == 3
+    assert page.texts("#items .channel")[:3] == ["found by item tree"] * 3
+    for item in found:
+        columns = page.run(
+            f"document.querySelectorAll('#flow-chart li[data-item=\"{item['item_id']}\"]').length"
+        )
+        assert columns == 1  # the list's
 
 
 def test_a_mode_is_offered_only_where_there_is_a_choice(page):

@@ -8,13 +8,10 @@ import pytest
 from ray import serve as ray_serve
 
 from jobs import serve as serve_job
-from tests.ray.console_browser import CHROMIUM, Browser
+from tests.ray.console_browser import Browser, in_browser
 from winnow.bundle import Bundle
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium"),
-]
+pytestmark = [pytest.mark.slow, in_browser]
 
 PORT = 18_851
 URL = f"http://127.0.0.1:{PORT}"
