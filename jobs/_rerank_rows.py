@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from jobs._rerank_lists import Ground, HeldOut
+from jobs.build_bundle import tree_paths
+from winnow.artifact import Artifact
 from winnow.errors import GenerationError
 from winnow.llm.chat import Chat
 from winnow.llm.http import HttpConfig
@@ -90,9 +92,9 @@ def goal_rows(
 
 
 def tree_rows(
-    config: Config, ground: Ground, users: Sequence[HeldOut]
+    config: Config, ground: Ground, users: Sequence[HeldOut], generation: Artifact | None
 ) -> tuple[Rows, list[dict[str, Any]]]:
-    """Searches of the whole catalogue; the tree is of facets and decades, as the words have it."""
+    """Searches of the whole catalogue, in the tree that a bundle would have."""
     popular = np.argsort(-ground.likes_I, kind="stable").tolist()
     rows = {
         "popular": searched(
@@ -105,9 +107,8 @@ def tree_rows(
     }
     if not config.llm.url:
         return rows, []
-    tree = ItemTree()
-    for item in popular:  # the most liked first, as parts of leaves shall fill
-        tree.insert(item, ground.words.path(item))
+    # the most liked first, as parts of leaves shall fill
+    tree = ItemTree.of(tree_paths(ground.dataset, generation), popular)
 
     def searches(chat: Chat) -> Callable[[HeldOut], Awaitable[TreeResult]]:
         search = TreeSearch(chat, ground.words.titles, ground.likes_I, config.tree)

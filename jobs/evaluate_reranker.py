@@ -46,6 +46,8 @@ class EvaluateRerankerConfig:
     """Names of goals, or goals in words."""
     k: int = 20
     """Items of a search."""
+    tree_labels: str = ""
+    """As in `jobs.build_bundle`."""
     llm: HttpConfig = field(default_factory=online)
     """Endpoint and model; without `llm.url` no model is asked."""
     graph: GoalGraphConfig = field(default_factory=lambda: GoalGraphConfig(max_visits=5))
@@ -89,7 +91,10 @@ def run(config: EvaluateRerankerConfig) -> dict[str, Any]:
         parents["ranker"] = open_artifact(config.ranker, kind="ranker")
         rows, traces = goal_rows(config, ground, users, Ranker.load(parents["ranker"].path))
     else:
-        rows, traces = tree_rows(config, ground, users)
+        labels = None
+        if config.tree_labels:
+            labels = parents["generation"] = open_artifact(config.tree_labels, kind="generation")
+        rows, traces = tree_rows(config, ground, users, labels)
     result = {"mode": config.mode, "users": len(users), "rows": rows}
     recorded = asdict(config)
     with create_artifact(config.output, "evaluation", config=recorded, parents=parents) as draft:

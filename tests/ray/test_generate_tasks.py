@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs import generate, prepare
+from jobs import build_bundle, generate, prepare
 from winnow.artifact import open_artifact
+from winnow.bundle import Bundle
 from winnow.data.dataset import Dataset
 from winnow.llm.generation import read_answers
 from winnow.llm.registry import TASKS
@@ -15,7 +16,7 @@ from winnow.ranking.knowledge import Knowledge
 from winnow.ranking.selection import Votes, borda
 from winnow.reranking.rationales import read_rationales, scoring_text
 from winnow.retrieval.towers.generated import GeneratedNegatives, read_generation
-from winnow.tree.item_tree import ItemTree
+from winnow.tree.item_tree import ItemTree, labelled_paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -72,9 +73,14 @@ def test_votes_become_a_ranking_of_all_fields(folder, dataset):
     assert borda(votes.position_KN).shape == (len(names),)
 
 
-def test_labels_become_a_tree_of_all_items(folder, dataset):
+def test_labels_become_a_tree_of_all_items(folder, dataset, tmp_path):
     rows = read_answers(folder, "tree_labels").to_pylist()
-    tree = ItemTree.from_labels(rows, range(dataset.items.num_rows))
+    items = dataset.items.num_rows
+    tree = ItemTree.of(labelled_paths(rows, items), range(items))
+    untrained = replace(build_bundle.untrained(), dataset=str(dataset.artifact.path))
+    labelled = replace(untrained, tree_labels=str(folder), output=str(tmp_path / "bundle"))
+    build_bundle.run(labelled)
+    assert Bundle.open(labelled.output).tree_paths == labelled_paths(rows, items)
     found = sorted(row for _, rows in tree.leaves() for row in rows)
     assert found == list(range(dataset.items.num_rows))
     assert set(tree.children()) > {"other"}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow.errors import WinnowError
-from winnow.tree.item_tree import OTHER, ItemTree
+from winnow.tree.item_tree import OTHER, ItemTree, labelled_paths
 
 LABELS = st.sampled_from(["a", "B", "b ", "other", "part 1", "part 2", "c  d"])
 PATHS = st.lists(LABELS, max_size=4)
@@ -164,7 +164,7 @@ def test_a_tree_from_a_generation_holds_every_item():
         label(3, ["music"], valid=False, parsed=None),
         {"task": "user_summary", "valid": True, "inputs": "{}", "parsed": "{}"},
     ]
-    tree = ItemTree.from_labels(rows, range(5))
+    tree = ItemTree.of(labelled_paths(rows, 5), range(5))
     assert tree.items(["books", "travel"]) == [0, 2]
     assert tree.items(["other"]) == [1, 3, 4]
     assert len(tree) == 5
@@ -175,12 +175,12 @@ def test_a_tree_from_a_generation_holds_every_item():
 def test_parts_fill_in_the_order_of_the_items_not_of_the_answers():
     rows = [label(item, ["books", "travel"]) for item in range(4)]
     for answers in (rows, rows[::-1]):
-        tree = ItemTree.from_labels(answers, [3, 1, 0, 2], leaf_size=2)
+        tree = ItemTree.of(labelled_paths(answers, 4), [3, 1, 0, 2], leaf_size=2)
         assert [leaf for _, leaf in tree.leaves()] == [[3, 1], [0, 2]]
 
 
 def test_without_any_label_all_is_under_other():
-    tree = ItemTree.from_labels([], range(5), leaf_size=2)
+    tree = ItemTree.of(labelled_paths([], 5), range(5), leaf_size=2)
     assert tree.children() == ["other"]
     assert tree.items() == [0, 1, 2, 3, 4]
     assert all(len(rows) <= 2 for _, rows in tree.leaves())
@@ -196,7 +196,7 @@ def test_without_any_label_all_is_under_other():
 )
 def test_labels_of_another_dataset_are_refused(rows, found):
     with pytest.raises(WinnowError, match=found):
-        ItemTree.from_labels(rows, range(3))
+        labelled_paths(rows, 3)
 
 
 def test_what_cannot_be_done():

@@ -1,5 +1,6 @@
 """`Bundle`: a verified bundle, its tables read when first asked for."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,14 @@ from winnow.artifact import Artifact, open_artifact
 from winnow.bundle.config import CascadeConfig
 from winnow.bundle.tables import Lists, UserHistories
 from winnow.data.schema import DatasetSchema
+from winnow.errors import ArtifactError
+from winnow.retrieval.index import ItemIndex
 
-__all__ = ["NEIGHBOURS", "TEXT", "Bundle"]
+__all__ = ["NAMES", "NEIGHBOURS", "PATHS", "TEXT", "Bundle"]
 
 NEIGHBOURS = "neighbours.npy"
+NAMES = "names.json"
+PATHS = "paths.parquet"
 TEXT = "text"
 """File and folder names that writer and reader share."""
 
@@ -34,6 +39,12 @@ class Bundle:
         artifact = open_artifact(uri, kind="bundle")
         bundle = cls(artifact, DatasetSchema.load(artifact.path / "schema.json"))
         _ = bundle.cascade  # refuses a bundle that was written for other stages
+        for name in (NAMES, PATHS):
+            if not bundle.part(name).is_file():
+                raise ArtifactError(
+                    f"{uri} was written before bundles had a {name}; "
+                    f"build it again with jobs.build_bundle"
+                )
         return bundle
 
     @property
@@ -42,13 +53,25 @@ class Bundle:
         return self.artifact.digest[:12]
 
     def part(self, name: str) -> Path:
-        """Folder of the retriever, index, ranker or text index."""
+        """A file, or the folder of the retriever, index, ranker or text index."""
         return self.artifact.path / name
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are a retriever, its index and a ranker; all of them or none."""
+        return self.part("ranker").is_dir()
 
     @property
     def has_text(self) -> bool:
         """Whether the items have words that were made vectors."""
         return self.part(TEXT).is_dir()
+
+    def item_index(self) -> ItemIndex | None:
+        """By which items are near each other: the retriever's or, without one, that of the texts;
+        None if there is neither."""
+        if self.is_trained:
+            return ItemIndex.load(self.part("index"))
+        return ItemIndex.load(self.part(TEXT)) if self.has_text else None
 
     @cached_property
     def cascade(self) -> CascadeConfig:
@@ -58,6 +81,18 @@ class Bundle:
     @cached_property
     def items(self) -> pa.Table:
         return pq.read_table(self.artifact.path / "items.parquet")
+
+    @cached_property
+    def value_names(self) -> dict[str, list[str]]:
+        """Of the items' facet (`winnow.data.item_words`), what the ids 1, 2, ... stand for."""
+        names: dict[str, list[str]] = json.loads((self.artifact.path / NAMES).read_text())
+        return names
+
+    @cached_property
+    def tree_paths(self) -> list[list[str]]:
+        """Of every item row, its place in the item tree, coarse to fine."""
+        paths: list[list[str]] = pq.read_table(self.artifact.path / PATHS)["path"].to_pylist()
+        return paths
 
     @cached_property
     def users(self) -> pa.Table:

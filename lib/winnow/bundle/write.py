@@ -3,8 +3,9 @@
 Suffixes: N interactions, P positives, I items, M neighbours, D vector width.
 """
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact
-from winnow.bundle.bundle import NEIGHBOURS, TEXT
+from winnow.bundle.bundle import NAMES, NEIGHBOURS, PATHS, TEXT
 from winnow.bundle.config import CascadeConfig
 from winnow.bundle.tables import Lists, UserHistories
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
+from winnow.data.item_words import value_names
 from winnow.data.split import SPLITS
 from winnow.errors import ArtifactError, DataError
 from winnow.retrieval.index import ItemIndex, choose_kind
@@ -35,13 +37,19 @@ CHUNK = 1024
 
 
 def check_parts(dataset: Artifact, parts: Mapping[str, Artifact]) -> None:
-    """Refuse parts that were not made from each other: their ids would not mean the same rows."""
+    """Refuse parts that were not made from each other: their ids would not mean the same rows.
+
+    `parts` may hold a generation too, whose answers are about items of the dataset.
+    """
     made_from = {
         "retriever": {"dataset": dataset},
-        "index": {"retriever": parts["retriever"]},
+        "index": {"retriever": parts.get("retriever", dataset)},
         "ranker": {"dataset": dataset},
+        "generation": {"dataset": dataset},
     }
     for name, parents in made_from.items():
+        if name not in parts:
+            continue
         for role, parent in parents.items():
             if parts[name].manifest["parents"].get(role) != parent.digest:
                 raise ArtifactError(
@@ -71,15 +79,18 @@ def write_bundle(
     parts: Mapping[str, Artifact],
     cascade: CascadeConfig,
     text_ID: Floats | None,
+    tree_paths: Sequence[Sequence[str]],
     folder: Path,
 ) -> dict[str, int]:
     """Fill `folder` with everything serving reads; returns counts for the manifest.
 
     Args:
+        parts: by the names in `PARTS`; none where nothing is trained yet.
         text_ID: unit vectors of the item texts; None leaves the text channel out.
+        tree_paths: of every item row, its place in the item tree, coarse to fine.
     """
-    for name in PARTS:
-        shutil.copytree(parts[name].path, folder / name)
+    for name, part in parts.items():
+        shutil.copytree(part.path, folder / name)
     source = dataset.artifact.path
     for name in ("schema.json", "items.parquet", "users.parquet"):
         shutil.copyfile(source / name, folder / name)
@@ -87,8 +98,12 @@ def write_bundle(
     if text_ID is not None:
         (folder / TEXT).mkdir()
         ItemIndex.build(text_ID, choose_kind(len(text_ID))).save(folder / TEXT)
-    index = ItemIndex.load(folder / "index")
+    near = next((folder / n for n in ("index", TEXT) if (folder / n).is_dir()), None)
+    index = None if near is None else ItemIndex.load(near)
     np.save(folder / NEIGHBOURS, neighbours_of(index, dataset.items.num_rows, cascade.num_recent))
+    (folder / NAMES).write_text(json.dumps(value_names(dataset), ensure_ascii=False))
+    paths = pa.array([list(path) for path in tree_paths], pa.list_(pa.string()))
+    pq.write_table(pa.table({"path": paths}), folder / PATHS)
     return {
         "users": dataset.users.num_rows,
         "items": dataset.items.num_rows,
@@ -96,10 +111,10 @@ def write_bundle(
     }
 
 
-def neighbours_of(index: ItemIndex, num_items: int, count: int) -> Ints:
+def neighbours_of(index: ItemIndex | None, num_items: int, count: int) -> Ints:
     """[I, count] rows nearest to each item, nearest first, without itself; -1: no more."""
     found_IM = np.full((num_items, count), -1, np.int32)
-    if not count:
+    if not count or index is None:
         return found_IM
     for start in range(0, num_items, CHUNK):
         rows = np.arange(start, min(start + CHUNK, num_items))

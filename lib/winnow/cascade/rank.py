@@ -1,5 +1,7 @@
 """The second stage: every candidate of every query scored in one forward pass.
 
+A bundle in which nothing is trained leaves the order of recall, without scores.
+
 Suffixes: B queries of a batch, C candidates of one query, N candidates of the whole batch,
 F sparse fields, E dense fields, I items, T history steps.
 """
@@ -27,7 +29,7 @@ class Rank:
 
     def __init__(self, bundle: Bundle) -> None:
         self._version = bundle.version
-        self._ranker = Ranker.load(bundle.part("ranker"))
+        self._ranker = Ranker.load(bundle.part("ranker")) if bundle.is_trained else None
         self._sparse = _ItemFields(bundle, "sparse", np.int32)
         self._dense = _ItemFields(bundle, "dense", np.float32)
         of_items = bundle.schema.select("sparse", ["item"])
@@ -36,13 +38,14 @@ class Rank:
     def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
         check_bundle(queries, self._version)
         sizes = [len(c.item_C) for c in found]
-        if not any(sizes):
+        if not any(sizes) or self._ranker is None:
             return list(found)
         item_N = np.concatenate([c.item_C for c in found])
         sparse_NF = self._sparse.join([q.user_sparse_U for q in queries], sizes, item_N)
         dense_NE = self._dense.join([q.user_dense_E for q in queries], sizes, item_N)
         scenario_N = np.repeat(np.array([q.scenario for q in queries], np.int64), sizes)
-        history = self._history(queries, sizes) if self._ranker.history else None
+        steps = self._ranker.history
+        history = self._history(queries, sizes, steps) if steps else None
         score_N = self._ranker.score(sparse_NF, dense_NE, scenario_N, history)
         ends = np.cumsum(sizes).tolist()
         return [
@@ -50,15 +53,15 @@ class Rank:
             for candidates, size, end in zip(found, sizes, ends, strict=True)
         ]
 
-    def _history(self, queries: Sequence[Query], sizes: Sequence[int]) -> HistoryBatch:
+    def _history(self, queries: Sequence[Query], sizes: Sequence[int], steps: int) -> HistoryBatch:
         """The latest likes of each query's user, repeated for its candidates."""
-        item_BT = np.full((len(queries), self._ranker.history), -1, np.int32)
+        item_BT = np.full((len(queries), steps), -1, np.int32)
         scenario_BT = item_BT.copy()
         for row, query in enumerate(queries):
-            latest = query.history[-self._ranker.history :]
-            start = self._ranker.history - len(latest)
+            latest = query.history[-steps:]
+            start = steps - len(latest)
             item_BT[row, start:] = latest
-            scenario_BT[row, start:] = query.history_scenario[-self._ranker.history :]
+            scenario_BT[row, start:] = query.history_scenario[-steps:]
         return encode_history(
             np.repeat(item_BT, sizes, axis=0),
             np.repeat(scenario_BT, sizes, axis=0),

@@ -14,7 +14,6 @@ from winnow.desk import Candidates, Query, check_bundle
 from winnow.reranking.diversity import spread
 from winnow.reranking.permutation import as_permutation
 from winnow.reranking.rules import within_quota
-from winnow.retrieval.index import ItemIndex
 
 __all__ = ["Rerank", "Rules"]
 
@@ -40,7 +39,8 @@ class Rerank:
     def __init__(self, bundle: Bundle) -> None:
         self._version = bundle.version
         self._config = bundle.cascade
-        self._index = Nearest(ItemIndex.load(bundle.part("index")))
+        index = bundle.item_index()
+        self._index = None if index is None else Nearest(index)
         self._rules = Rules(bundle)
 
     def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
@@ -55,14 +55,14 @@ class Rerank:
         self, queries: Sequence[Query], found: Sequence[Candidates]
     ) -> list[list[int]] | list[range]:
         """The first k of each query as the configured method would have them."""
-        config = self._config
-        if config.reranker == "none" or not queries:
+        config, index = self._config, self._index
+        if config.reranker == "none" or index is None or not queries:
             return [range(len(c.item_C)) for c in found]
         heads = [max(config.num_reranked, q.k) for q in queries]
         return spread(
             config.reranker,
             [_relevance(c.score_C[:head]) for c, head in zip(found, heads, strict=True)],
-            [self._index.vectors_of(c.item_C[:head]) for c, head in zip(found, heads, strict=True)],
+            [index.vectors_of(c.item_C[:head]) for c, head in zip(found, heads, strict=True)],
             [q.k for q in queries],
             trade_off=config.trade_off,
         )

@@ -1,7 +1,6 @@
 """What every item is, in words and plain values: for prompts, and for measures of lists.
 
-Nothing here is trained or encoded. A dataset brings the names of its values; a bundle has numbers
-in their place, which tell values apart as well.
+Nothing here is trained or encoded.
 """
 
 import json
@@ -15,7 +14,7 @@ import pyarrow as pa
 from winnow.data.dataset import Dataset
 from winnow.data.schema import DatasetSchema
 
-__all__ = ["ItemWords"]
+__all__ = ["ItemWords", "value_names"]
 
 FEWEST_VALUES, MOST_VALUES = 2, 500
 """Distinct values of a facet: more are names of single items, or nearly."""
@@ -53,11 +52,7 @@ class ItemWords:
     @classmethod
     def of(cls, dataset: Dataset) -> "ItemWords":
         """With the names of the values."""
-        folder = dataset.artifact.path / "vocab"
-        fields = dataset.schema.select("sparse", ["item"])
-        files = {field: folder / f"{field}.json" for field in fields}
-        names = {f: json.loads(path.read_text()) for f, path in files.items() if path.is_file()}
-        return cls(dataset.items, dataset.schema, names)
+        return cls(dataset.items, dataset.schema, value_names(dataset))
 
     def fields(self, row: int) -> dict[str, Any]:
         """Title, facet, year and text of an item; without those that are not known."""
@@ -74,6 +69,13 @@ class ItemWords:
             return []
         name = str(value) if isinstance(value, str) else f"{self.facet} {value}"
         return [name] if year is None else [name, f"{year // 10 * 10}s"]
+
+
+def value_names(dataset: Dataset) -> dict[str, list[str]]:
+    """Of the facet, what its ids 1, 2, ... stand for; empty without one."""
+    facet = _facet(dataset.schema)
+    path = dataset.artifact.path / "vocab" / f"{facet}.json"
+    return {facet: json.loads(path.read_text())} if facet and path.is_file() else {}
 
 
 def _facet(schema: DatasetSchema) -> str | None:

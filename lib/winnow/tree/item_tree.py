@@ -6,7 +6,8 @@ of labels, coarse to fine; a node is the set of items whose paths share a prefix
 searches the tree reads the children of a few nodes and the items of a few leaves, not the
 catalogue.
 
-In: the answers of the task `tree_labels` (`winnow.llm.tree_labels`), or single items with a path.
+In: items with a path, which `labelled_paths` takes from the answers of the task `tree_labels`
+(`winnow.llm.tree_labels`).
 Out: `children` and `items` of a node. A node is named by its full path, never by its last word,
 so that "guides" below "travel" and "guides" below "coding" are two. Case and spaces are folded:
 "Science  Fiction" is "science fiction".
@@ -35,7 +36,7 @@ from typing import Any
 from winnow.errors import WinnowError
 from winnow.llm.tree_labels import TreeLabels, folded
 
-__all__ = ["OTHER", "ItemTree", "Path"]
+__all__ = ["OTHER", "TASK", "ItemTree", "Path", "labelled_paths"]
 
 TASK = TreeLabels.template.name
 LEAF_SIZE = 50
@@ -81,38 +82,19 @@ class ItemTree:
         self._path: dict[int, Path] = {}
 
     @classmethod
-    def from_labels(
-        cls,
-        rows: Iterable[Mapping[str, Any]],
-        items: Iterable[int],
-        *,
-        leaf_size: int = LEAF_SIZE,
+    def of(
+        cls, paths: Sequence[Sequence[str]], items: Iterable[int], *, leaf_size: int = LEAF_SIZE
     ) -> "ItemTree":
-        """A tree of `items`; those without a valid label are in "other".
+        """A tree of `items`, in the order in which parts are to fill, such as the most liked first.
 
         Args:
-            rows: `task`, `inputs` and `parsed` (JSON texts) and `valid` of a generation, in any
-                order.
-            items: the item rows of the dataset, in the order in which parts are to fill: the most
-                liked first, or just `range(dataset.items.num_rows)`.
+            paths: labels of every item row, coarse to fine; without any it is in "other".
+            items: rows.
             leaf_size: most items of a leaf.
-
-        Raises:
-            WinnowError: a label is about no item of them.
         """
-        path_of = {}
-        for row in rows:
-            if row["task"] == TASK and row["valid"]:
-                item_row = json.loads(row["inputs"]).get("item_row")
-                path_of[item_row] = json.loads(row["parsed"])["path"]
         tree = cls(leaf_size)
         for item_row in items:
-            tree.insert(item_row, path_of.pop(item_row, ()))
-        if path_of:
-            raise WinnowError(
-                f"{len(path_of)} labels are about no item of the dataset, the first about "
-                f"item_row {next(iter(path_of))}: they were made from another one, or from a table"
-            )
+            tree.insert(item_row, paths[item_row])
         return tree
 
     def __len__(self) -> int:
@@ -219,6 +201,33 @@ class ItemTree:
             size *= self.leaf_size
         starts = range(0, len(rows), size)
         return {f"part {i}": rows[start : start + size] for i, start in enumerate(starts, 1)}
+
+
+def labelled_paths(rows: Iterable[Mapping[str, Any]], num_items: int) -> list[list[str]]:
+    """The labels of every item row, coarse to fine; none of an item without a valid answer.
+
+    Args:
+        rows: `task`, `inputs` and `parsed` (JSON texts) and `valid` of a generation, in any order.
+        num_items: of the dataset that the generation was made from.
+
+    Raises:
+        WinnowError: a label is about no item of that dataset.
+    """
+    paths: list[list[str]] = [[] for _ in range(num_items)]
+    strange = []
+    for row in rows:
+        if row["task"] == TASK and row["valid"]:
+            item_row = json.loads(row["inputs"]).get("item_row")
+            if item_row is None or not 0 <= item_row < num_items:
+                strange.append(item_row)
+            else:
+                paths[item_row] = json.loads(row["parsed"])["path"]
+    if strange:
+        raise WinnowError(
+            f"{len(strange)} labels are about no item of the dataset, the first about "
+            f"item_row {strange[0]}: they were made from another one, or from a table"
+        )
+    return paths
 
 
 def _names(path: Sequence[str]) -> Path:
