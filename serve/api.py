@@ -85,10 +85,10 @@ class Item(BaseModel):
     item_id: str
     title: str
     score: float | None = Field(description="Probability of a positive; null if rank did not run")
-    channel: str = Field(description="Recall channel that found the item")
-    recall_position: int
-    rank_position: int
-    placed_by: Literal["recall", "rank", "rerank"]
+    channel: str = Field(description="Recall channel that found the item, or tree")
+    recall_position: int | None = Field(description="Null of an item of the tree; likewise below")
+    rank_position: int | None
+    placed_by: Literal["recall", "rank", "rerank", "llm"]
 
 
 class Degraded(BaseModel):

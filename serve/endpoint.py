@@ -16,7 +16,7 @@ from serve.bundles import Shelf
 from serve.front import Ask
 from serve.graph import Graph
 from serve.meter import Meter, exposition
-from serve.modes import Modes
+from serve.modes import LAST, Modes
 from serve.reply import Refusal, Reply, json_reply
 from serve.trace import Spans, log_request
 from serve.version import Job, Version
@@ -65,14 +65,14 @@ class Endpoint:
         job = Job(_request_of(body), ask.trace.start + limit_ms / 1000, version)
         try:
             job, outcome = await self._in_time(job)
-            outcome, llm, channel = await self._modes.apply(job, outcome)
+            outcome, llm = await self._modes.apply(job, outcome)
         except RequestError as error:
             raise refusal_of(error) from None
         except Overloaded:
             raise Refusal(503, ("server", "too many requests wait"), headers=BUSY) from None
-        items = job.version.desk.answer(job.resolve(), outcome.found).items
+        desk, by_stages = job.version.desk, outcome.proposed.get(LAST)
         answer: dict[str, Any] = {
-            "items": [replace(item, channel=channel) for item in items] if channel else items,
+            "items": desk.answer(job.resolve(), outcome.found, by_stages).items,
             "bundle": job.version.version,
             "variant": variant,
             "timings_ms": {**outcome.timings_ms, "total": round(ask.trace.spent_ms(), 3)},
@@ -80,7 +80,7 @@ class Endpoint:
             "trace_id": ask.trace.trace_id,
         }
         if body.explain:
-            answer["proposed"] = job.version.desk.proposed(outcome.proposed)
+            answer["proposed"] = desk.proposed(outcome.proposed)
         if llm is not None:
             answer["llm"] = llm
         self._count(ask, body.mode, answer)
@@ -97,7 +97,7 @@ class Endpoint:
         if isinstance(error, RequestError):
             raise error
         future.cancel()
-        half_way = job.copy()
+        half_way = replace(job)  # the graph may still be at work on this one
         reason: Reason = "failed" if error else "late"
         loop = asyncio.get_running_loop()
         return half_way, await loop.run_in_executor(self._spare, half_way.finish, reason)

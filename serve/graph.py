@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 from serve.version import Job, Version, resolve_all, samples
-from winnow.desk import Outcome
+from winnow.desk import Candidates, Outcome, Reason
 
 __all__ = ["WARM_BATCHES", "FusedGraph", "Graph", "by_version", "warm_jobs"]
 
@@ -44,13 +45,26 @@ class FusedGraph:
         for group in by_version(good):
             cascade = group[0].version.cascade
             assert cascade is not None
-            made = cascade([job.resolve() for job in group], [job.deadline_s for job in group])
+            queries = [job.resolve() for job in group]
+            made = cascade(queries, [job.deadline_s for job in group], partial(_advance, group))
             outcomes.update(zip(group, made, strict=True))
         return [error or outcomes[job] for job, error in zip(jobs, errors, strict=True)]
 
     def warm(self, version: Version) -> None:
         for jobs in warm_jobs(version):
             self.compute(jobs)
+
+
+def _advance(
+    jobs: Sequence[Job],
+    stage: str,
+    found: Sequence[Candidates],
+    reasons: Mapping[int, Reason],
+    spent_ms: float,
+) -> None:
+    """Write down how far they are: whose deadline comes before the next stage is done has this."""
+    for row, job in enumerate(jobs):
+        job.advance(stage, found[row], spent_ms, reasons.get(row))
 
 
 def by_version(jobs: Sequence[Job]) -> list[list[Job]]:

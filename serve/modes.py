@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 from serve.args import LlmArgs
@@ -10,13 +9,15 @@ from serve.reply import Refusal
 from serve.version import Job
 from serve.words import Words
 from winnow.bundle import Bundle
+from winnow.cascade import STAGES
 from winnow.desk import Candidates, Degradation, Outcome, Reason
 from winnow.llm.chat import Chat, online
 from winnow.reranking.graph import GraphResult
 from winnow.tree.chain import TreeResult
 
-__all__ = ["Modes"]
+__all__ = ["LAST", "Modes"]
 
+LAST = next(reversed(STAGES))
 MARGIN_S = 0.02
 """Of the deadline, for what comes after the model."""
 DEGRADED: dict[str, Reason] = {
@@ -52,20 +53,19 @@ class Modes:
             offered = ", ".join(self.available)
             raise Refusal(422, ("mode", f"must be one of {offered} at this endpoint, got {mode}"))
 
-    async def apply(self, job: Job, outcome: Outcome) -> tuple[Outcome, dict[str, Any] | None, str]:
-        """The outcome as the mode makes it, the model's part in it, and the items' channel where
-        that is none of recall's."""
+    async def apply(self, job: Job, outcome: Outcome) -> tuple[Outcome, dict[str, Any] | None]:
+        """The outcome as the mode makes it, and the model's part in it."""
         words = job.version.words
         if job.request.mode == "standard" or words is None:
-            return outcome, None, ""
+            return outcome, None
         start = time.perf_counter()
         found, trace = await self._asked(job, words, outcome)
         timings_ms = {**outcome.timings_ms, "llm": round(1000 * (time.perf_counter() - start), 3)}
         reason = DEGRADED.get(trace["stop"])
         degraded = [*outcome.degraded, *([Degradation("llm", reason)] if reason else [])]
-        made = replace(outcome, found=found, timings_ms=timings_ms, degraded=degraded)
-        searched = job.request.mode == "tree" and found is not outcome.found
-        return made, trace, "tree" if searched else ""
+        proposed = {**outcome.proposed, LAST: outcome.found}
+        made = Outcome(found, timings_ms, degraded, proposed)
+        return made, trace
 
     async def _asked(
         self, job: Job, words: Words, outcome: Outcome
@@ -107,7 +107,9 @@ class Modes:
             job.deadline_s - MARGIN_S,
             set(query.seen.tolist()),
         )
-        return words.found(query, result.items), result.trace.as_dict()
+        # what the search did not find itself is the stages' to fill, who know the user better
+        found = result.items[: len(result.items) - result.trace.filled]
+        return words.searched(query, found, outcome.found), result.trace.as_dict()
 
     async def close(self) -> None:
         if self._chat is not None:

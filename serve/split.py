@@ -92,7 +92,9 @@ class SplitGraph:
         made = dict(zip(on_time, found, strict=True))
         spent_ms = 1000 * (time.perf_counter() - start)
         for job in jobs:
-            job.advance(name, made.get(job), spent_ms, reason if job in made else "late")
+            candidates = made.get(job)
+            why = None if candidates is not None else reason if job in made else "late"
+            job.advance(name, candidates, spent_ms, why)
 
     async def _call(self, name: str, jobs: list[Job]) -> tuple[list[Candidates | None], Reason]:
         """The stage's candidates, and why those are missing that are."""

@@ -1,8 +1,10 @@
 """One loaded bundle, and one request on its way through it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import cycle
+
+import numpy as np
 
 from serve.words import Words
 from winnow.bundle import Bundle
@@ -42,6 +44,11 @@ def load(
     return Version(bundle.version, desk, fallbacks, cascade, words)
 
 
+NOTHING = np.empty(0, np.int32)
+BEGUN = Outcome(Candidates.recalled(NOTHING, NOTHING.astype(np.int8)), {}, [], {})
+"""Where every job starts."""
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """A request and what has become of it so far; `version` answers all of it."""
@@ -51,10 +58,9 @@ class Job:
     """In seconds of `time.monotonic()`."""
     version: Version
     query: Query | None = None
-    found: Candidates | None = None
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    degraded: list[Degradation] = field(default_factory=list)
-    proposed: dict[str, Candidates] = field(default_factory=dict)
+    reached: Outcome | None = None
+    """After the stages that are done, whose candidates are all in `proposed`; never changed but
+    replaced, as another thread may look at it."""
 
     def resolve(self) -> Query:
         """Raises RequestError if the request is wrong."""
@@ -63,35 +69,37 @@ class Job:
 
     def move_to(self, version: Version) -> None:
         """Begin again with another version."""
-        self.version, self.query, self.found = version, None, None
-        self.timings_ms, self.degraded, self.proposed = {}, [], {}
+        self.version, self.query, self.reached = version, None, None
+
+    @property
+    def found(self) -> Candidates | None:
+        """What the latest stage made."""
+        return self.reached.found if self.reached else None
 
     def advance(
-        self, stage: str, found: Candidates | None, spent_ms: float, reason: Reason
+        self, stage: str, found: Candidates | None, spent_ms: float, reason: Reason | None
     ) -> None:
-        """The stage is done; if it made nothing, for that reason, its fallback did."""
+        """The stage is done; for that reason, if there is one, its fallback is in its place, or
+        is put there now."""
+        before = self.reached or BEGUN
         if found is None:
             found = self.version.fallbacks.instead_of(stage, self.resolve(), self.found)
-            self.degraded.append(Degradation(stage, reason))
-        self.found = self.proposed[stage] = found
-        self.timings_ms[stage] = round(spent_ms, 3)
-
-    def copy(self) -> "Job":
-        """As it stands now: the graph may still be at work on this one."""
-        return Job(
-            self.request, self.deadline_s, self.version, self.query, self.found,
-            dict(self.timings_ms), list(self.degraded), dict(self.proposed),
-        )  # fmt: skip
+        self.reached = Outcome(
+            found,
+            {**before.timings_ms, stage: round(spent_ms, 3)},
+            [*before.degraded, Degradation(stage, reason)] if reason else before.degraded,
+            {**before.proposed, stage: found},
+        )
 
     def finish(self, reason: Reason) -> Outcome:
         """The outcome, with fallbacks in place of the stages that have not run."""
         for stage in STAGES:
-            if stage not in self.proposed:
+            if stage not in (self.reached or BEGUN).proposed:
                 self.advance(stage, None, 0.0, reason)
+        assert self.reached is not None
         *before, _ = STAGES
-        assert self.found is not None
-        proposed = {stage: self.proposed[stage] for stage in before}
-        return Outcome(self.found, self.timings_ms, self.degraded, proposed)
+        proposed = {stage: self.reached.proposed[stage] for stage in before}
+        return replace(self.reached, proposed=proposed)
 
 
 def resolve_all(jobs: Sequence[Job]) -> list[RequestError | None]:

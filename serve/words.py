@@ -5,11 +5,10 @@ import numpy as np
 from winnow.bundle import Bundle
 from winnow.cascade.rerank import Rules
 from winnow.data.item_words import ItemWords
-from winnow.desk import CHANNELS, Candidates, Query, RecommendRequest
+from winnow.desk import Candidates, Query, RecommendRequest
 from winnow.llm.chat import Chat
 from winnow.reranking.aspects import CandidateList, Split, standard_aspects
 from winnow.reranking.graph import GoalGraph
-from winnow.retrieval.index import ItemIndex
 from winnow.tree.chain import TreeSearch
 from winnow.tree.item_tree import ItemTree
 
@@ -17,16 +16,14 @@ __all__ = ["Words"]
 
 SHOWN = 20
 """Candidates that the model orders: what it can compare, and what a page shows."""
-TREE = CHANNELS.index("text")
-"""In the candidates' channel column, which has no number for the tree; answers say `tree`."""
 
 
 class Words:
     """Of one bundle; made once, used by every request of modes goal and tree."""
 
     def __init__(self, bundle: Bundle, chat: Chat) -> None:
-        self._items = ItemWords(bundle.items, bundle.schema)
-        self._index = ItemIndex.load(bundle.part("index"))
+        self._items = ItemWords(bundle.items, bundle.schema, bundle.value_names)
+        self._index = bundle.item_index()
         self._rules = Rules(bundle)
         users = bundle.users
         texts = users["text"].to_pylist() if "text" in users.column_names else [""] * len(users)
@@ -37,10 +34,10 @@ class Words:
         split = None if middle is None else Split("year", middle)
         self.graph = GoalGraph(chat, standard_aspects(self._items.facet, split))
         self.search = TreeSearch(chat, self._items.titles, likes_I)
-        self.tree = ItemTree()
-        for row in np.argsort(-likes_I, kind="stable").tolist():
-            # the most liked first, as the parts of a large leaf fill in this order
-            self.tree.insert(row, self._items.path(row))
+        blocked = set(bundle.cascade.blocked)
+        popular = np.argsort(-likes_I, kind="stable").tolist()
+        offered = (row for row in popular if self._ids[row] not in blocked)
+        self.tree = ItemTree.of(bundle.tree_paths, offered)
 
     def user(self, request: RecommendRequest) -> str:
         known = self._users.get(request.user_id or "")
@@ -57,7 +54,7 @@ class Words:
             [self._ids[row] for row in rows],
             [self._items.fields(row) for row in rows],
             found.score_C[:SHOWN],
-            self._index.vectors_of(item_C),
+            None if self._index is None else self._index.vectors_of(item_C),
         )
 
     def ordered(self, query: Query, found: Candidates, order: list[int]) -> Candidates:
@@ -65,8 +62,7 @@ class Words:
         rest = range(len(order), len(found.item_C))
         return self._rules.apply(query, found.take([*order, *rest]))
 
-    def found(self, query: Query, rows: list[int]) -> Candidates:
-        """Items of the tree as candidates."""
+    def searched(self, query: Query, rows: list[int], found: Candidates) -> Candidates:
+        """Items of the tree, then what the stages found, the rules of every list kept."""
         item_C = np.array(rows, np.int32)
-        channel_C = np.full(len(rows), TREE, np.int8)
-        return self._rules.apply(query, Candidates.recalled(item_C, channel_C))
+        return self._rules.apply(query, Candidates.searched(item_C).and_then(found))

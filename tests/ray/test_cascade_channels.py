@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jobs import build_bundle
+from serve.words import Words
 from winnow.bundle import Bundle, CascadeConfig
 from winnow.cascade import Cascade, Fallbacks, Recall
-from winnow.desk import CHANNELS, Desk, RecommendRequest
+from winnow.desk import RECALL_CHANNELS, Desk, RecommendRequest
 from winnow.errors import DataError
 from winnow.events import SqliteEvents
 from winnow.retrieval.encoder import TextEncoder
@@ -42,7 +43,7 @@ def ask(bundle, **changes):
 def by_channel(found):
     return {
         name: found.item_C[found.channel_C == channel].tolist()
-        for channel, name in enumerate(CHANNELS)
+        for channel, name in enumerate(RECALL_CHANNELS)
     }
 
 
@@ -155,6 +156,59 @@ def test_blocked_items_are_never_offered(tiny_run, bundle_with):
     assert len(outcome.found.item_C) == 50
     assert not set(outcome.found.item_C.tolist()) & set(offered.tolist())
     assert not set(Fallbacks(bundle).recall(query).item_C.tolist()) & set(offered.tolist())
+
+
+def test_the_tree_keeps_the_rules(bundle_with):
+    rules = replace(TINY, blocked=("i3", "i7"), quota_field="topic", quota=2)
+    bundle = bundle_with(rules)
+    words, query = Words(bundle, None), ask(bundle)
+    ids, topic = bundle.items["raw_id"].to_pylist(), bundle.items["topic"].to_numpy()
+    assert {ids[row] for row in words.tree.items()} == {*ids} - {"i3", "i7"}
+    (outcome,) = Cascade(bundle)([query])
+    searched = np.flatnonzero(topic == topic[0])[:6].tolist()
+    assert len(searched) == 6
+    found = words.searched(query, searched, outcome.found)
+    in_first = topic[found.item_C[:10]].tolist()
+    assert found.item_C[:2].tolist() == searched[:2]
+    assert in_first.count(topic[0]) == 2
+    assert len(set(found.item_C.tolist())) == len(found.item_C)
+
+
+def test_a_model_is_told_names_and_not_numbers(tiny_run):
+    bundle = Bundle.open(tiny_run / "bundle")
+    words = Words(bundle, None)
+    (outcome,) = Cascade(bundle)([ask(bundle)])
+    topics = {row["topic"] for row in words.candidates(outcome.found).fields if "topic" in row}
+    assert topics
+    assert topics <= set(bundle.value_names["topic"])
+    assert not {name for name in words.tree.children() if name.startswith("topic ")}
+
+
+def test_a_catalogue_on_which_nothing_is_trained_is_served(tiny_run, tmp_path):
+    untrained = build_bundle.untrained()
+    output = str(tmp_path / "bundle")
+    dataset = str(tiny_run / "dataset")
+    build_bundle.run(replace(untrained, dataset=dataset, output=output, cascade=TINY))
+    bundle = Bundle.open(output)
+    assert not bundle.is_trained
+    for user in ("u3", "nobody"):
+        query = ask(bundle, user_id=user)
+        (outcome,) = Cascade(bundle)([query])
+        assert outcome.degraded == []
+        found = outcome.found
+        assert len(set(found.item_C.tolist())) == len(found.item_C) == 50
+        assert not set(found.item_C.tolist()) & set(query.seen.tolist())
+        assert np.isnan(found.score_C).all()
+        channels = {name for name, items in by_channel(found).items() if items}
+        assert channels == ({"popular"} if user == "nobody" else {"text", "recent", "popular"})
+    words = Words(bundle, None)
+    assert len(words.tree) == bundle.items.num_rows
+    assert words.candidates(found).vector_CD is not None
+
+
+def test_half_trained_is_refused():
+    with pytest.raises(ValueError, match="ranker is empty: give retriever, index and ranker, or"):
+        replace(build_bundle.local(), ranker="")
 
 
 @pytest.mark.parametrize("reranker", ["mmr", "dpp", "none"])

@@ -1,5 +1,6 @@
 """The same prompts through an engine of the run's own, Ray Serve LLM, and HTTP."""
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import generate, prepare
+from tests.ray.serving import Replica
 from winnow.data.dataset import Dataset
 from winnow.llm.engine import EngineConfig, ServeLlmConfig
 from winnow.llm.http import HttpConfig
@@ -100,3 +102,26 @@ def test_a_served_model_of_another_name_stops_the_run(config, application):
     http = HttpConfig(url=url, served_model="unknown")
     with pytest.raises(generate.GenerationError, match=r"check http.url and http.served_model"):
         answers(config, "unknown", backend="http", http=http)
+
+
+def test_the_endpoint_asks_it_for_a_goal_and_for_the_tree(application, tiny_run, tmp_path):
+    """The model understands nothing: what counts is that it is asked, and the list stays whole."""
+
+    async def scenario():
+        llm = {"url": f"http://127.0.0.1:{PORT}/v1", "model": "small"}
+        replica = await Replica(tiny_run / "bundle", tmp_path, llm=llm).start()
+        body = {"user_id": "u3", "scenario": "home", "k": 10, "deadline_ms": 60_000}
+        answers = []
+        for mode in ({"mode": "goal", "goal": "more variety"}, {"mode": "tree"}):
+            answers.append(await replica.call("/recommend", body | mode | {"explain": True}))
+        await replica.modes.close()
+        return answers
+
+    for status, answer in asyncio.run(scenario()):
+        assert status == 200
+        assert answer["llm"]["calls"] >= 1
+        assert answer["llm"]["tokens"] > 0
+        assert answer["llm"]["stop"] not in ("unavailable", "refused", "deadline")
+        assert len({item["item_id"] for item in answer["items"]}) == 10
+        assert set(answer["proposed"]) == {"recall", "rank", "rerank"}
+    assert {item["channel"] for item in answer["items"]} >= {"tree"}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -120,6 +121,31 @@ def test_a_rolling_update_fails_no_request(cluster, fused, bundles):
     assert load.failures == []
     assert not before & after
     assert load.answered > 50
+
+
+def test_a_hanging_language_model_under_load_costs_the_others_nothing(cluster, fused, bundles):
+    """One replica; all of its places for the model are taken by requests that wait."""
+    goals = [body | {"mode": "goal", "goal": "variety", "deadline_ms": 6000} for body in BODIES]
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent, ThreadPoolExecutor(8) as pool:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        settings = {**fused, "num_replicas": 1, "llm.url": url, "llm.model": "m"}
+        cluster.launch(**settings, max_wait_ms=5000)
+        with Load(cluster, BODIES, whole(bundles), clients=2) as load:
+            asked = []
+            for body in goals[:8]:
+                asked.append(pool.submit(cluster.call, "/recommend", body))
+                time.sleep(0.25)
+            before = load.answered
+            answers = [one.result() for one in asked]
+        assert load.answered > before + 20
+    assert load.failures == []
+    assert [status for status, _ in answers] == [200] * 8
+    assert all(len(answer["items"]) == 10 for _, answer in answers)
+    reasons = [answer["degraded"][-1] for _, answer in answers]
+    assert {reason["stage"] for reason in reasons} == {"llm"}
+    ways = [reason["reason"] for reason in reasons]
+    assert ways.count("late") == 4  # as many as may wait; the others have their list at once
+    assert ways.count("overloaded") == 4
 
 
 def test_overload_is_answered_with_503_and_retry_after(cluster, fused, bundles):

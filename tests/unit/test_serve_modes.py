@@ -58,15 +58,15 @@ def test_one_request_more_than_may_ask_gets_its_list_at_once():
         ours, words = modes(1), SlowWords()
         first = asyncio.create_task(ours.apply(job("goal", words), outcome()))
         await asyncio.sleep(0)
-        second, trace, _ = await ours.apply(job("goal", words), outcome())
+        second, trace = await ours.apply(job("goal", words), outcome())
         assert second.found.item_C.tolist() == [3, 1]
         assert second.degraded == [Degradation("llm", "overloaded")]
         assert (trace["stop"], trace["calls"]) == ("overloaded", 0)
         words.go.set()
-        ordered, trace, _ = await first
+        ordered, trace = await first
         assert ordered.found.item_C.tolist() == [1, 3]
         assert ordered.degraded == []
-        third, _, _ = await ours.apply(job("goal", words), outcome())  # there is room again
+        third, _ = await ours.apply(job("goal", words), outcome())  # there is room again
         assert third.degraded == []
         await ours.close()
 
@@ -77,7 +77,7 @@ def test_a_model_that_is_late_leaves_the_list_and_its_place():
     async def script():
         ours, words = modes(1), SlowWords()
         for _ in range(2):
-            late, trace, _ = await ours.apply(job("goal", words, seconds=0.05), outcome())
+            late, trace = await ours.apply(job("goal", words, seconds=0.05), outcome())
             assert late.found.item_C.tolist() == [3, 1]
             assert late.degraded == [Degradation("llm", "late")]
             assert trace["stop"] == "deadline"
@@ -90,7 +90,7 @@ def test_the_standard_mode_asks_nobody():
     async def script():
         ours = modes(1)
         same = outcome()
-        assert await ours.apply(job("standard", SlowWords()), same) == (same, None, "")
+        assert await ours.apply(job("standard", SlowWords()), same) == (same, None)
         await ours.close()
 
     asyncio.run(script())

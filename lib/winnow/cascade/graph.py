@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from winnow.bundle import Bundle
@@ -23,6 +23,10 @@ STAGES: Mapping[str, type[Recall] | type[Rank] | type[Rerank]] = {
     "rerank": Rerank,
 }
 """In the order in which they run."""
+
+
+OnStage = Callable[[str, Sequence[Candidates], Mapping[int, Reason], float], None]
+"""Takes a stage, each query's candidates, why those that got a fallback did, and milliseconds."""
 
 
 class Stage(Protocol):
@@ -46,13 +50,17 @@ class Cascade:
         self.stages: dict[str, Stage] = {name: stage(bundle) for name, stage in STAGES.items()}
 
     def __call__(
-        self, queries: Sequence[Query], deadlines_s: Sequence[float | None] | None = None
+        self,
+        queries: Sequence[Query],
+        deadlines_s: Sequence[float | None] | None = None,
+        on_stage: OnStage | None = None,
     ) -> list[Outcome]:
         """What became of each query.
 
         Args:
             deadlines_s: of each query, in seconds of `time.monotonic()`. One that has less time
                 left than a stage usually takes gets that stage's fallback.
+            on_stage: told of every stage as it ends, for who cannot wait for the last one.
 
         Raises:
             BundleMismatch: a query belongs to another bundle. No fallback could answer it.
@@ -67,7 +75,10 @@ class Cascade:
         for name in self.stages:
             start = time.perf_counter()
             found, reasons = self._step(name, queries, found, self._late(name, ends_s))
-            timings_ms[name] = round(1000 * (time.perf_counter() - start), 3)
+            spent_ms = 1000 * (time.perf_counter() - start)
+            timings_ms[name] = round(spent_ms, 3)
+            if on_stage is not None:
+                on_stage(name, found, reasons, spent_ms)
             for row, reason in reasons.items():
                 degraded[row].append(Degradation(name, reason))
             for mine, candidates in zip(proposed, found, strict=True):

@@ -9,7 +9,8 @@ filled with the next nearest of the first, so that rank gets as many as it can t
     recent      nearest to each of the last few likes, a table lookup
     popular     what most people liked in the scenario
 
-A channel that has nothing to go by, such as `recent` of a new user, finds nothing.
+A channel that has nothing to go by, such as `recent` of a new user, finds nothing. A bundle in
+which nothing is trained has no two-tower channel, and its last one is also what fills up.
 
 Suffixes: B queries of a batch, C items found, H history length, I items, M neighbours of an item,
 D vector width.
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from winnow.bundle import Bundle
 from winnow.cascade.nearest import Nearest
 from winnow.cascade.popular import Popular
-from winnow.desk import CHANNELS, Candidates, Query, check_bundle
+from winnow.desk import RECALL_CHANNELS, Candidates, Query, check_bundle
 from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.towers.retriever import Retriever
 from winnow.retrieval.towers.user_vectors import UserVectors
@@ -39,8 +40,8 @@ TEXT_LIKES = 10
 """Latest likes whose words are averaged; more would blur into the catalogue's mean."""
 RECENT_LIKES = 5
 """Latest likes whose neighbours are taken."""
-OWNERS = np.arange(len(CHANNELS), dtype=np.int8)
-OWNERS_AND_FILL = np.append(OWNERS, OWNERS[0])
+OWNERS = np.arange(len(RECALL_CHANNELS), dtype=np.int8)
+POPULAR = RECALL_CHANNELS.index("popular")
 
 
 class Recall:
@@ -49,9 +50,13 @@ class Recall:
     def __init__(self, bundle: Bundle) -> None:
         self._version = bundle.version
         self._config = bundle.cascade
-        retriever = Retriever.load(bundle.part("retriever"))
-        self._vectors_of = UserVectors(retriever.model.user, retriever.history_ID)
-        self._index = Nearest(ItemIndex.load(bundle.part("index")))
+        self._vectors_of: UserVectors | None = None
+        self._fills = np.append(OWNERS, POPULAR)
+        if bundle.is_trained:
+            retriever = Retriever.load(bundle.part("retriever"))
+            self._vectors_of = UserVectors(retriever.model.user, retriever.history_ID)
+            self._index = Nearest(ItemIndex.load(bundle.part("index")))
+            self._fills[-1] = OWNERS[0]
         self._text = Nearest(ItemIndex.load(bundle.part("text"))) if bundle.has_text else None
         self._neighbours_IM = bundle.neighbours_IM
         self._popular = Popular(bundle)
@@ -69,15 +74,17 @@ class Recall:
         ]
 
     def _near_users(self, queries: Sequence[Query], free: Sequence[Mask]) -> list[Rows]:
-        vector_BD = self._user_vectors(queries)
         count = self._config.num_candidates
+        if self._vectors_of is None:
+            return [np.empty(0, np.int32) for _ in queries]
+        vector_BD = self._user_vectors(self._vectors_of, queries)
         return [
             self._index.search(vector_D, count, free_I)
             for vector_D, free_I in zip(vector_BD, free, strict=True)
         ]
 
-    def _user_vectors(self, queries: Sequence[Query]) -> Floats:
-        return self._vectors_of(
+    def _user_vectors(self, vectors_of: UserVectors, queries: Sequence[Query]) -> Floats:
+        return vectors_of(
             [query.history for query in queries],
             np.stack([query.user_sparse_U for query in queries]),
             np.stack([query.user_dense_E for query in queries]),
@@ -93,9 +100,12 @@ class Recall:
         popular_C = self._popular.of(query.scenario)
         parts.append(_claimed(popular_C, config.num_popular, free_I))
         sizes = [len(part) for part in parts]
-        parts.append(_claimed(near_C, config.num_candidates - sum(sizes), free_I))
+        wanted = config.num_candidates - sum(sizes)
+        if self._vectors_of is None:
+            near_C = self._popular.unseen(query.scenario, query.seen, config.num_candidates)
+        parts.append(_claimed(near_C, wanted, free_I))
         item_C = np.concatenate(parts).astype(np.int32)
-        channel_C = np.repeat(OWNERS_AND_FILL, [*sizes, len(parts[-1])])
+        channel_C = np.repeat(self._fills, [*sizes, len(parts[-1])])
         return Candidates.recalled(item_C, channel_C)
 
     def _near_in_words(self, query: Query, free_I: Mask) -> Rows:

@@ -8,6 +8,7 @@ desk.py      `Desk`: the tables by id, and the live events
 from winnow.desk.desk import Desk
 from winnow.desk.query import (
     CHANNELS,
+    RECALL_CHANNELS,
     BundleMismatch,
     Candidates,
     Degradation,
@@ -30,6 +31,7 @@ from winnow.desk.request import (
 
 __all__ = [
     "CHANNELS",
+    "RECALL_CHANNELS",
     "BundleMismatch",
     "Candidates",
     "Catalogue",

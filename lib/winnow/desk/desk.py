@@ -6,6 +6,7 @@ nothing up by id, and turns the candidates that come back into an answer with ti
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,9 +94,16 @@ class Desk:
             goal=request.goal,
         )
 
-    def answer(self, query: Query, candidates: Candidates) -> RecommendResponse:
-        """The first k candidates with their ids, titles and provenance."""
+    def answer(
+        self, query: Query, candidates: Candidates, by_stages: Candidates | None = None
+    ) -> RecommendResponse:
+        """The first k candidates with their ids, titles and provenance.
+
+        Args:
+            by_stages: the stages' list, where a language model has made another one of it.
+        """
         top = slice(0, query.k)
+        before = (candidates if by_stages is None else by_stages).item_C[top].tolist()
         columns = zip(
             candidates.item_C[top].tolist(),
             candidates.channel_C[top].tolist(),
@@ -110,11 +118,13 @@ class Desk:
                 self._titles[row],
                 _shown(score),
                 CHANNELS[channel],
-                recall + 1,
-                rank + 1,
-                "rerank" if rank != place else "rank" if recall != rank else "recall",
+                recall + 1 if recall >= 0 else None,
+                rank + 1 if rank >= 0 else None,
+                _placed_by(place, recall, rank, row == earlier),
             )
-            for place, (row, channel, recall, rank, score) in enumerate(columns)
+            for place, ((row, channel, recall, rank, score), earlier) in enumerate(
+                zip(columns, chain(before, repeat(None)), strict=False)
+            )
         ]
         return RecommendResponse(items, self._version)
 
@@ -192,6 +202,13 @@ class Desk:
             return int(named)
         choices = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
         raise RequestError("scenario", f"must be one of {choices}, got {named!r}")
+
+
+def _placed_by(place: int, recall: int, rank: int, by_stages: bool) -> str:
+    """Who moved it last; `by_stages`: the last stage had it there too."""
+    if not by_stages:
+        return "llm"
+    return "rerank" if rank != place else "rank" if recall != rank else "recall"
 
 
 def _shown(score: float) -> float | None:

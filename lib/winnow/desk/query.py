@@ -14,6 +14,7 @@ from winnow.desk.request import Mode
 
 __all__ = [
     "CHANNELS",
+    "RECALL_CHANNELS",
     "BundleMismatch",
     "Candidates",
     "Degradation",
@@ -26,8 +27,10 @@ __all__ = [
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
-CHANNELS = ("two_tower", "text", "recent", "popular")
-"""Recall channels; candidates carry the index of theirs."""
+RECALL_CHANNELS = ("two_tower", "text", "recent", "popular")
+CHANNELS = (*RECALL_CHANNELS, "tree")
+"""What found an item: one of recall's channels, or a language model in the item tree. Candidates
+carry the index of theirs."""
 
 Reason = Literal["late", "failed", "overloaded"]
 """Why a stage was replaced by its fallback."""
@@ -60,7 +63,7 @@ class Candidates:
     item_C: Ints
     channel_C: NDArray[np.int8]
     recall_C: Ints
-    """Position after recall."""
+    """Position after recall; -1 of what recall did not find."""
     rank_C: Ints
     """Position after rank; equal to `recall_C` before that."""
     score_C: Floats
@@ -72,6 +75,25 @@ class Candidates:
         position_C = np.arange(len(item_C), dtype=np.int32)
         score_C = np.full(len(item_C), np.nan, np.float32)
         return cls(item_C, channel_C, position_C, position_C, score_C)
+
+    @classmethod
+    def searched(cls, item_C: Ints) -> "Candidates":
+        """Items found in the item tree, which no stage has placed."""
+        nowhere_C = np.full(len(item_C), -1, np.int32)
+        channel_C = np.full(len(item_C), CHANNELS.index("tree"), np.int8)
+        score_C = np.full(len(item_C), np.nan, np.float32)
+        return cls(item_C, channel_C, nowhere_C, nowhere_C, score_C)
+
+    def and_then(self, others: "Candidates") -> "Candidates":
+        """These, then those of the others that are not among them."""
+        rest = others.take(np.flatnonzero(~np.isin(others.item_C, self.item_C)))
+        return Candidates(
+            np.concatenate([self.item_C, rest.item_C]),
+            np.concatenate([self.channel_C, rest.channel_C]),
+            np.concatenate([self.recall_C, rest.recall_C]),
+            np.concatenate([self.rank_C, rest.rank_C]),
+            np.concatenate([self.score_C, rest.score_C]),
+        )
 
     def take(self, order: Sequence[int] | NDArray[np.integer]) -> "Candidates":
         chosen = np.asarray(order, np.int64)
@@ -103,7 +125,8 @@ class Outcome:
     degraded: list[Degradation]
     """In the order of the stages; empty when all of them ran."""
     proposed: dict[str, Candidates]
-    """What each stage before the last handed on."""
+    """What each stage before the last handed on; where a language model came after the stages, the
+    last one's too."""
 
 
 class BundleMismatch(ValueError):

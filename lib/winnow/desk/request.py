@@ -40,12 +40,12 @@ class Recommendation:
     score: float | None
     """The ranker's probability of a positive; None if rank did not run."""
     channel: str
-    """Recall channel that found the item."""
-    recall_position: int
-    """Place after recall, counted from 1; likewise below."""
-    rank_position: int
+    """Recall channel that found the item, or `tree`."""
+    recall_position: int | None
+    """Place after recall, counted from 1, and None of an item of the tree; likewise below."""
+    rank_position: int | None
     placed_by: str
-    """The last stage that changed the item's place: recall, rank or rerank."""
+    """The last that changed the item's place: recall, rank, rerank or llm."""
 
 
 @dataclass(frozen=True, slots=True)
