@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import distributed, multiprocessing
 
 from winnow.retrieval.contrastive import CachedVectors, distillation, info_nce, similarities
-from winnow.retrieval.gather import gather_rows, sum_gradients
+from winnow.retrieval.gather import gather_rows, sum_gradients, summed
 from winnow.retrieval.tiny_encoder import make_tiny_encoder
 from winnow.retrieval.token_lists import TokenLists, token_batches
 
@@ -166,3 +166,12 @@ def test_two_processes_give_loss_and_gradient_of_one():
     assert loss_0 + loss_1 == pytest.approx(whole.item(), rel=1e-6)
     assert gradient_0 == gradient_1
     torch.testing.assert_close(torch.tensor(gradient_0), layer.weight.grad)
+
+
+def test_a_sum_is_made_where_the_value_is(monkeypatch):
+    """NCCL sums on GPUs alone; what is on the device `meta` cannot be moved to another."""
+    summed_on = []
+    monkeypatch.setattr("winnow.retrieval.gather.place", lambda: (0, 2))
+    monkeypatch.setattr(distributed, "all_reduce", lambda value: summed_on.append(value.device))
+    assert summed(torch.ones((), device="meta")).device == torch.device("meta")
+    assert summed_on == [torch.device("meta")]

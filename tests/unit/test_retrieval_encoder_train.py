@@ -1,9 +1,14 @@
+import multiprocessing
+import os
+import socket
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import distributed
 
 from winnow.artifact import create_artifact
 from winnow.data.collection import Collection
@@ -100,6 +105,67 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(config, tmp_path):
     assert parts["losses"] == whole["losses"]
     for name, weight in whole["model"].items():
         assert torch.equal(parts["model"][name], weight), name
+
+
+def test_a_checkpoint_of_a_gpu_is_read_where_there_is_none(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+    train(config, tmp_path / "killed", stop_after=2)
+    monkeypatch.undo()
+    left = folder_of(tmp_path / "killed", 2)
+    assert {weight.device.type for weight in read_checkpoint(left)["best_weights"].values()} == {
+        "cpu"
+    }
+    metrics, _ = train(config, tmp_path / "again", resume=left)
+    assert [measured["epoch"] for measured in metrics] == [2, 3, 4]
+
+
+def on_two(rank, port, config, folder, resume, results):
+    """One of two processes; the first leaves its checkpoints in `folder`."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    distributed.init_process_group("gloo", rank=rank, world_size=2)
+    numbers = count(1)
+
+    def report(measured, save):
+        place = folder / str(next(numbers))
+        if save:
+            place.mkdir(parents=True)
+            save(place)
+
+    experiment = EncoderExperiment(config)
+    experiment.train(report, resume)
+    weights = experiment.encoder.model.state_dict().values()
+    results[rank] = [weight.double().sum().item() for weight in weights]
+    distributed.destroy_process_group()
+
+
+def trained_by_two(config, folder, resume=None):
+    """Sums of the weights that each of two processes ends with."""
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        results = manager.dict()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        workers = [
+            context.Process(
+                target=on_two, args=(rank, port, config, folder, resume, results), daemon=True
+            )
+            for rank in range(2)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        return results[0], results[1]
+
+
+def test_two_processes_go_on_with_the_dropout_of_each(config, tmp_path):
+    uneven = {"batch_size": 7, "check_steps": 2, "epochs": 2}  # so they draw more and less
+    dropout = replace(config, train=replace(config.train, dropout=0.2, **uneven))
+    whole = trained_by_two(dropout, tmp_path / "whole")
+    assert whole[0] == whole[1]
+    # The one checkpoint is the first process'; the second must not draw what the first did.
+    again = trained_by_two(dropout, tmp_path / "again", folder_of(tmp_path / "whole", 2))
+    assert again == whole
 
 
 def test_patience_ends_training(config, tmp_path):

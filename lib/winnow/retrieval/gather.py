@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["gather_rows", "place", "sum_gradients"]
+__all__ = ["gather_rows", "place", "sum_gradients", "summed"]
 
 
 def place() -> tuple[int, int]:
@@ -36,6 +36,13 @@ def sum_gradients(model: torch.nn.Module) -> None:
     sizes = [gradient.numel() for gradient in gradients]
     for gradient, part in zip(gradients, torch.split(flat, sizes), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum over all processes, on the device of the value: NCCL has no other to sum on."""
+    if place()[1] > 1:
+        distributed.all_reduce(value)
+    return value
 
 
 class _Gather(torch.autograd.Function):

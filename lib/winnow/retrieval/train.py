@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from winnow.precision import Precision, dtype_of
 from winnow.retrieval.contrastive import CachedVectors, distillation, info_nce, similarities
 from winnow.retrieval.encoder import TextEncoder
-from winnow.retrieval.gather import gather_rows, place, sum_gradients
+from winnow.retrieval.gather import gather_rows, place, sum_gradients, summed
 from winnow.retrieval.instances import (
     Instances,
     Step,
@@ -98,7 +98,7 @@ class EncoderTrainConfig:
 
 
 class State:
-    """All that a checkpoint holds."""
+    """All that a checkpoint holds: random numbers are not of it, every step begins its own."""
 
     def __init__(self, encoder: TextEncoder, config: EncoderTrainConfig) -> None:
         self.model = encoder.model
@@ -107,6 +107,7 @@ class State:
         """The step that comes next: its epoch and its number within."""
         self.checks, self.best_check, self.best = 0, 0, -1.0
         self.best_weights: dict[str, Tensor] = {}
+        """On the CPU, where they take no room on a GPU and anyone can read them."""
         self.losses: list[float] = []
         """Mean loss of every step so far, over all processes."""
         self.norms: list[float] = []
@@ -116,15 +117,13 @@ class State:
         content = {name: getattr(self, name) for name in _PLAIN} | {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
         }
         torch.save(content, folder / CHECKPOINT)
 
     def load(self, folder: Path) -> None:
-        content = torch.load(folder / CHECKPOINT, weights_only=True)
+        content = read_checkpoint(folder)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        torch.set_rng_state(content["random"])
         for name in _PLAIN:
             setattr(self, name, content[name])
 
@@ -156,7 +155,6 @@ def train_encoder(
         resume: folder of the checkpoint to go on from.
         own_only_from: code of the first LLM-written text, for `mask_foreign_synthetic`.
     """
-    torch.manual_seed(config.seed)
     encoder.products = dtype_of(config.precision)
     _set_dropout(encoder.model, config.dropout)
     state = State(encoder, config)
@@ -170,8 +168,11 @@ def train_encoder(
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says: `best_weights`, `best` (their measure), `losses`, `norms`, ..."""
-    content: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True)
+    """What a checkpoint says: `best_weights`, `best` (their measure), `losses`, `norms`, ...
+
+    All tensors are on the CPU: who reads them may have no GPU, even if who wrote them had one.
+    """
+    content: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
     return content
 
 
@@ -221,6 +222,7 @@ def _optimize(
 ) -> float:
     """One optimizer step; returns the global batch's mean loss."""
     encoder.model.train()
+    _seed_step(config, state)
     for group in state.optimizer.param_groups:
         group["lr"] = config.lr * _schedule(progress, config.warmup)
     cache = {"chunk_tokens": config.chunk_tokens, "memory_tokens": config.memory_tokens}
@@ -234,12 +236,20 @@ def _optimize(
     sum_gradients(encoder.model)
     norm = torch.nn.utils.clip_grad_norm_(encoder.model.parameters(), config.max_norm)
     state.optimizer.step()
-    total = loss_B.detach().sum().cpu()
-    if distributed.is_initialized():
-        distributed.all_reduce(total)
-    state.losses.append(float(total) / step.size)
+    state.losses.append(float(summed(loss_B.detach().sum())) / step.size)
     state.norms.append(float(norm))
     return state.losses[-1]
+
+
+def _seed_step(config: EncoderTrainConfig, state: State) -> None:
+    """Dropout of each step and process begins anew, on the CPU and on GPUs.
+
+    So a run that goes on from a checkpoint, of which there is one for all processes, draws what the
+    unbroken one would have.
+    """
+    rank, _ = place()
+    at = np.random.SeedSequence([config.seed, rank, state.epoch, state.step])
+    torch.manual_seed(int(at.generate_state(1, np.uint64)[0]))
 
 
 def _loss(config: EncoderTrainConfig, query_BD: Tensor, text_TD: Tensor, step: Step) -> Tensor:
@@ -269,7 +279,9 @@ def _check(
     measured = validate(encoder)
     if measured[MEASURE] > state.best:
         state.best, state.best_check = measured[MEASURE], state.checks
-        state.best_weights = {k: v.clone() for k, v in encoder.model.state_dict().items()}
+        state.best_weights = {
+            name: weight.to("cpu", copy=True) for name, weight in encoder.model.state_dict().items()
+        }
     state.checks += 1
     metrics = {"epoch": state.epoch, "step": state.step, "loss": loss, "seconds": seconds}
     rank, _ = place()
