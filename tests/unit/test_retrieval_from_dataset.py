@@ -10,7 +10,13 @@ from winnow.data.dataset import Dataset
 from winnow.data.raw import RejectedLines
 from winnow.errors import DataError
 from winnow.llm.likes import Likes
-from winnow.retrieval.from_dataset import LikedQueriesConfig, _after, _documents, collection_of
+from winnow.retrieval.from_dataset import (
+    LikedQueriesConfig,
+    _after,
+    _documents,
+    _trained,
+    collection_of,
+)
 
 CONFIG = LikedQueriesConfig(queries=300, test_queries=60, history=5, fewest=2)
 PREFIX = "Something for a person who liked "
@@ -35,9 +41,8 @@ def pairs_of(collection, split):
     )
     for row in collection.qrels.to_pylist():
         if row["split"] == split:
-            user, item = row["query"].split(":")
-            assert item == row["document"]
-            yield texts[row["query"]], user, item
+            user = row["query"].split("@" if split == "train" else ":")[0]
+            yield texts[row["query"]], user, row["document"]
 
 
 def test_documents_are_items_with_the_title_once(dataset, made):
@@ -132,10 +137,10 @@ def test_what_follows_the_title(title, text, rest):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_split_without_queries_is_named(dataset, monkeypatch, split):
     if split == "train":
-        monkeypatch.setattr(Likes, "drawn", lambda *args, **options: iter(()))
+        monkeypatch.setattr(Likes, "moments", lambda *args, **options: iter(()))
     else:
         monkeypatch.setattr(Likes, "past", lambda *args, **options: [])
-        monkeypatch.setattr(Likes, "drawn", lambda *args, **options: iter([(0, 0, [1])]))
+        monkeypatch.setattr(Likes, "moments", lambda *args, **options: iter([(0, 9, [0], [1])]))
     with pytest.raises(
         DataError, match=rf"no like for split {split} with 2 earlier ones; lower Liked"
     ):
@@ -158,3 +163,20 @@ def test_repeated_likes_make_one_query(dataset):
     pairs = doubled.user_N.astype(np.int64) * 10**6 + doubled.item_N
     made, _ = collection_of(dataset, replace(CONFIG, queries=10**6, fewest=1))
     assert len(made.judged("train")) <= len(np.unique(pairs))
+
+
+def test_what_was_liked_at_one_time_is_one_query():
+    liked = [(0, 1, 1), (0, 2, 2), (0, 3, 3), (0, 4, 3), (0, 1, 3), (0, 3, 4), (1, 4, 3)]
+    columns = (np.array(column) for column in zip(*liked, strict=True))
+    titles = [f"t{item}" for item in range(5)]
+    likes = Likes(*columns, titles, titles)
+    item_ids = dict(enumerate(titles))
+    config = LikedQueriesConfig(fewest=1)
+    found = {one.query_id: one for one in _trained(likes, ["u", "v"], item_ids, config)}
+    # Item 1 was liked before, and is an answer and no history; at time 4 nothing is new, unless
+    # it was drawn before time 3.
+    assert set(found) - {"u@4"} == {"u@2", "u@3"}
+    assert found["u@3"].items == [1, 3, 4]
+    assert found["u@3"].past == [2]
+    assert found["u@2"].items == [2]
+    assert found["u@2"].past == [1]

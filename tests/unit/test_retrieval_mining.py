@@ -162,6 +162,18 @@ def test_copies_by_text_are_found_across_ids():
     }
 
 
+def test_what_answers_a_copy_of_the_query_is_no_negative():
+    collection = collection_of(texts(4), [("a", 0), ("b", 1), ("c", 2)])
+    same = pa.array(["why  tides", "Why tides", "query c"])
+    collection = replace(collection, queries=collection.queries.set_column(1, "text", same))
+    ground = ground_of(collection, [[1.0]] * 3, [[1.0], [0.9], [0.1], [0.1]])
+    found = mined(ground, [[1, 2], [0, 2], [0, 1]]).to_pylist()
+    kinds = {(row["query"], row["document"]): row["verdict"] for row in found}
+    assert kinds["a", "d1"] == kinds["b", "d0"] == "positive"
+    assert kinds["a", "d2"] == kinds["b", "d2"] == "kept"
+    assert kinds["c", "d1"] == "too_close_to_positive"
+
+
 def test_only_the_rank_window_is_looked_at_and_padding_is_passed_over():
     ground = ground_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
     found = mined(ground, [[1, 2, 3, 4, 5, -1, -1]], first_rank=2, last_rank=6)

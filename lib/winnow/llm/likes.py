@@ -77,17 +77,41 @@ class Likes:
         """
         for at in np.random.default_rng(seed).permutation(len(self)):
             user_row, item_row = int(self.user_N[at]), int(self.item_N[at])
-            past = self.past(user_row, item_row, int(self.time_N[at]), length=length)
+            past = self.past(user_row, [item_row], int(self.time_N[at]), length=length)
             if len(past) >= fewest:
                 yield user_row, item_row, past
 
-    def past(self, user_row: int, item_row: int, time: int, *, length: int) -> list[int]:
+    def moments(
+        self, seed: int, *, length: int, fewest: int
+    ) -> Iterator[tuple[int, int, list[int], list[int]]]:
+        """User row, time, all item rows that were liked then and what the user liked before.
+
+        As `drawn`, but items liked at one time come together: their past is the same.
+        """
+        seen: set[tuple[int, int]] = set()
+        for at in np.random.default_rng(seed).permutation(len(self)):
+            user_row, time = int(self.user_N[at]), int(self.time_N[at])
+            if (user_row, time) in seen:
+                continue
+            seen.add((user_row, time))
+            item_rows = self.at(user_row, time)
+            past = self.past(user_row, item_rows, time, length=length)
+            if len(past) >= fewest:
+                yield user_row, time, item_rows, past
+
+    def at(self, user_row: int, time: int) -> list[int]:
+        """The distinct item rows that a user liked at `time`, ascending."""
+        users, times = np.array([user_row, user_row]), np.array([time, time + 1])
+        begin, end = self.histories.bounds(users, times)[1].tolist()
+        return sorted(set(self.histories.item_N[begin:end].tolist()))
+
+    def past(self, user_row: int, item_rows: Sequence[int], time: int, *, length: int) -> list[int]:
         """The last `length` items with a title that a user liked before `time`, oldest first.
 
-        `item_row`, what the user liked then, is not among them, even if it was liked before.
+        `item_rows`, what the user liked then, are not among them, even if liked before.
         """
-        past = self.before(user_row, time, length=length + 1)
-        return [row for row in past if row != item_row and self.titles[row]][-length:]
+        past = self.before(user_row, time, length=length + len(item_rows))
+        return [row for row in past if row not in item_rows and self.titles[row]][-length:]
 
     def in_words(self, rows: Sequence[int]) -> str:
         """What a person with these likes looks for, as a query."""

@@ -1,9 +1,9 @@
 """A recommendation dataset as a collection, so that one retriever serves search and feeds.
 
 A document is an item in words, a query is what a user liked so far, in words, and relevant is what
-the user liked next. Split train is drawn from training likes; split test asks for each user's
-held-out like with the training likes before it. A held-out pair is in no query of split train and
-in no history.
+the user liked next: all of it, where several items were liked at one time. Split train is drawn
+from training likes; split test asks for each user's held-out like with the training likes before
+it. A held-out pair is in no query of split train and in no history.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,8 @@ __all__ = ["LikedQueriesConfig", "collection_of"]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LikedQueriesConfig:
     queries: int = 5000
-    """Most queries of split train; each is one training like, drawn at random."""
+    """Most queries of split train; each is a time at which a user liked something, drawn at
+    random."""
     test_queries: int = 2000
     """Most queries of split test; each is one user, drawn at random."""
     history: int = 10
@@ -31,7 +32,7 @@ class LikedQueriesConfig:
     fewest: int = 3
     """Likes with fewer earlier ones make no query: there is nothing to go by."""
     seed: int = 0
-    """Draws the likes and the users."""
+    """Draws the times and the users."""
 
     def __post_init__(self) -> None:
         for name in ("queries", "test_queries", "history", "fewest"):
@@ -48,10 +49,10 @@ class LikedQueriesConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A query before it is put into words; all are rows of the dataset's tables."""
+    """A query before it is put into words; items are rows of the dataset's table."""
 
-    user: int
-    item: int
+    query_id: str
+    items: list[int]
     past: list[int]
 
 
@@ -64,22 +65,22 @@ def collection_of(dataset: Dataset, config: LikedQueriesConfig) -> tuple[Collect
     skipped = RejectedLines()
     documents, item_ids = _documents(dataset, skipped)
     likes = Likes.of(dataset)
-    splits = {
-        "train": _trained(likes, item_ids, config),
-        "test": _held_out(dataset, likes, item_ids, config, skipped),
-    }
     user_ids = dataset.users["raw_id"].to_pylist()
+    splits = {
+        "train": _trained(likes, user_ids, item_ids, config),
+        "test": _held_out(dataset, likes, user_ids, item_ids, config, skipped),
+    }
     queries: dict[str, list[str]] = {"id": [], "text": []}
     qrels: dict[str, list[str]] = {"split": [], "query": [], "document": []}
     for split, asked in splits.items():
         before = len(queries["id"])
         for one in asked:
-            query_id = f"{user_ids[one.user]}:{item_ids[one.item]}"
-            queries["id"].append(query_id)
+            queries["id"].append(one.query_id)
             queries["text"].append(likes.in_words(one.past))
-            qrels["split"].append(split)
-            qrels["query"].append(query_id)
-            qrels["document"].append(item_ids[one.item])
+            for item in one.items:
+                qrels["split"].append(split)
+                qrels["query"].append(one.query_id)
+                qrels["document"].append(item_ids[item])
         if len(queries["id"]) == before:
             raise DataError(
                 f"{dataset.artifact.uri} has no like for split {split} with {config.fewest} "
@@ -118,21 +119,27 @@ def _after(title: str, text: str) -> str:
 
 
 def _trained(
-    likes: Likes, item_ids: dict[int, str], config: LikedQueriesConfig
+    likes: Likes, user_ids: list[str], item_ids: dict[int, str], config: LikedQueriesConfig
 ) -> Iterator[_Asked]:
-    """Training likes, each user and item once."""
+    """Training likes, all of a user's at one time as one query, which must have a new one."""
     seen: set[tuple[int, int]] = set()
-    for user, item, past in likes.drawn(config.seed, length=config.history, fewest=config.fewest):
-        if len(seen) == config.queries:
+    found = 0
+    drawn = likes.moments(config.seed, length=config.history, fewest=config.fewest)
+    for user, time, liked, past in drawn:
+        if found == config.queries:
             return
-        if item in item_ids and (user, item) not in seen:
-            seen.add((user, item))
-            yield _Asked(user, item, past)
+        items = [item for item in liked if item in item_ids]
+        pairs = {(user, item) for item in items}
+        if not pairs <= seen:
+            seen |= pairs
+            found += 1
+            yield _Asked(f"{user_ids[user]}@{time}", items, past)
 
 
 def _held_out(
     dataset: Dataset,
     likes: Likes,
+    user_ids: list[str],
     item_ids: dict[int, str],
     config: LikedQueriesConfig,
     skipped: RejectedLines,
@@ -144,10 +151,10 @@ def _held_out(
         if found == config.test_queries:
             return
         user, item, time = (int(of[at]) for of in (holdout.user_N, holdout.item_N, holdout.time_N))
-        past = likes.past(user, item, time, length=config.history)
+        past = likes.past(user, [item], time, length=config.history)
         if item not in item_ids or len(past) < config.fewest:
             reason = "too few likes before" if item in item_ids else "the item has no words"
             skipped.add(Rejected("holdout", int(at) + 1, reason, ""))
             continue
         found += 1
-        yield _Asked(user, item, past)
+        yield _Asked(f"{user_ids[user]}:{item_ids[item]}", [item], past)

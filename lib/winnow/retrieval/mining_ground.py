@@ -98,21 +98,26 @@ class MiningGround:
         _, text_D = np.unique(digest_numbers(self.digests), return_inverse=True)
         self.text_D = text_D.astype(np.int64)
         """Number of each document's text; copies have one."""
-        query_P = np.repeat(np.arange(len(judged)), np.diff(judged.start_Q))
-        self._positive_P = np.sort(self.pair(query_P, judged.document_N))
-        self._text_P = np.sort(self.pair(query_P, self.text_D[judged.document_N]))
+        asked = [text_digest(text) for text in collection.query_texts(judged.query_Q)]
+        _, asked_Q = np.unique(asked, return_inverse=True)
+        self._asked_Q = asked_Q.astype(np.int64)
+        """Number of each query's text: what is relevant to a query is to every copy of it."""
+        asked_P = np.repeat(self._asked_Q, np.diff(judged.start_Q))
+        self._positive_P = np.sort(self.pair(asked_P, judged.document_N))
+        self._text_P = np.sort(self.pair(asked_P, self.text_D[judged.document_N]))
 
     def pair(self, query_N: Rows, number_N: Rows) -> Rows:
         """One number for a query's number and a document row or text number."""
         return query_N * np.int64(len(self.text_D)) + number_N
 
     def is_positive(self, query_N: Rows, document_N: Rows) -> NDArray[np.bool_]:
-        """Whether each document is a known positive of its query."""
-        return _contains(self._positive_P, self.pair(query_N, document_N))
+        """Whether each document is a known positive of its query, or of a copy of it."""
+        return _contains(self._positive_P, self.pair(self._asked_Q[query_N], document_N))
 
     def has_text_of_positive(self, query_N: Rows, document_N: Rows) -> NDArray[np.bool_]:
         """Whether each document is a known positive or has the text of one."""
-        return _contains(self._text_P, self.pair(query_N, self.text_D[document_N]))
+        asked_N = self._asked_Q[query_N]
+        return _contains(self._text_P, self.pair(asked_N, self.text_D[document_N]))
 
     def median_of_random(self, sample: int, seed: int) -> Floats:
         """Median score of random documents, the same for all queries, float32 [Q]."""
