@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from winnow.llm.generation import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.inputs import TableSource
 from winnow.llm.registry import TASKS
 from winnow.llm.rows import ANSWER_SCHEMA
+from winnow.retrieval.mine import _partners
 from winnow.retrieval.mixing import MixConfig, Mixer
 from winnow.retrieval.negatives import NegativesTable
 from winnow.retrieval.tiny_encoder import make_tiny_encoder
@@ -141,6 +143,26 @@ def test_answers_of_an_llm_join_and_are_mixed(folder):
     assert mix.audit["with_both"] > 0
     positive_I = np.array(collection.judged("train").document_N)
     assert not (mix.candidate_IN == positive_I[:, None]).any()
+
+
+def test_the_probe_compares_with_documents_of_every_query(tmp_path, monkeypatch):
+    """Not those of the first queries, and none on two sides of it."""
+    rows = [
+        {"query": f"q{q}", "document": f"d{4 * q + n}", "source": "dense", "verdict": verdict}
+        for q in range(50)
+        for n, verdict in enumerate(["kept"] * 9 + ["positive"])
+    ]
+    rows += [{**row, "source": "random", "document": "far"} for row in rows[:10]]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", row_group_size=70)
+    monkeypatch.setattr("winnow.retrieval.mine.MOST_PARTNERS", 2 * 40)
+    found = _partners(tmp_path / "rows.parquet", pa.chunked_array([[f"q{q}" for q in range(40)]]))
+    counts = Counter(found["query"].to_pylist())
+    assert max(counts.values()) == 2
+    assert set(counts) <= {f"q{q}" for q in range(40)}
+    assert len(counts) > 30
+    documents = found["document"].to_pylist()
+    assert len(documents) == len(set(documents))
+    assert "far" not in documents
 
 
 def test_an_encoder_that_is_nowhere_is_one_clear_error(folder):
