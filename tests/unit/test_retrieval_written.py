@@ -64,6 +64,10 @@ def verdicts(drafts):
         (POSITIVE.replace("adults.", "adults!"), "copy_of_positive"),
         (f" {POSITIVE.upper()}", "copy_of_positive"),
         (QUERY.lower(), "copy_of_query"),
+        (
+            "\u0410\u0441\u043f\u0438\u0440\u0438\u043d \u0432\u0440\u0435\u0434\u0435\u043d " * 3,
+            "language",
+        ),
     ],
 )
 def test_filters_that_read_a_text(tmp_path, text, verdict):
@@ -134,6 +138,7 @@ def test_a_generation_about_something_else_is_refused(tmp_path):
     [
         ({"shortest": 2.0}, "shortest must be from 0 to below longest, got 2.0 and 2.0"),
         ({"shortest": -1.0}, "shortest must be from 0 to below longest, got -1.0 and 2.0"),
+        ({"same_script": 1.5}, r"same_script must be in \[0, 1\], got 1.5"),
         ({"near_copy": 0.0}, r"near_copy must be in \(0, 1\], got 0.0"),
         ({"random_documents": 0}, "random_documents must be >= 1, got 0"),
     ],

@@ -1,6 +1,9 @@
-"""When two texts are too alike to count as two: folding, and overlap of character 5-grams."""
+"""When two texts are too alike to count as two, and when they are not even in one script."""
 
-__all__ = ["NEAR_COPY", "copy_similarity", "folded"]
+import unicodedata
+from collections import Counter
+
+__all__ = ["NEAR_COPY", "copy_similarity", "folded", "script_share"]
 
 NEAR_COPY = 0.8
 """Similarity above which a text is a copy of another with a few letters changed."""
@@ -32,3 +35,28 @@ def copy_similarity(one: str, other: str) -> float:
         for text in (folded(one), folded(other))
     )
     return len(grams & others) / len(grams | others)
+
+
+def script_share(text: str, other: str) -> float:
+    """Share of a text's letters that are of the script of most letters of the other, 0 to 1.
+
+    It tells Russian from English, not French: no dictionary of any language is asked. Chinese
+    characters and kana count as one script, since Japanese is written in both. 1 if either text
+    has no letters.
+
+    Example:
+        >>> script_share("\u043b\u0443\u043d\u0430 moon", "the tides")
+        0.5
+    """
+    ours, theirs = (
+        Counter(_script(letter) for letter in one if letter.isalpha()) for one in (text, other)
+    )
+    if not ours or not theirs:
+        return 1.0
+    return ours[theirs.most_common(1)[0][0]] / ours.total()
+
+
+def _script(letter: str) -> str:
+    """The first word of a letter's Unicode name, which is its script, such as LATIN."""
+    script = unicodedata.name(letter, "").partition(" ")[0]
+    return "CJK" if script in ("HIRAGANA", "KATAKANA") else script

@@ -1,8 +1,12 @@
 """LLM-written negatives: from the answers of a generation to judged rows of the negatives table.
 
 A text passes filters that read it, here, and then those that compare vectors, in
-`written_scores.py`. The first that stops it is its verdict; the others did not look at it. What
-the filters are is section 7.4 of our notes on SyNeg (Li et al., arXiv 2412.17250), which has none.
+`written_scores.py`. The first that stops it is its verdict; the others did not look at it. SyNeg
+(Li et al., arXiv 2412.17250) has no filters. Of those that a careful run would have, three are left
+out, as each takes another model, whose mistakes would need a study of their own: whether a text
+entails the claim that is searched for (`forbidden` strings are looked for instead), whether a
+cross-encoder scores it below the positive (the bi-encoder does), and whether an LLM as a judge
+agrees. A language is told by its script alone.
 """
 
 import json
@@ -11,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from winnow.data.text import NEAR_COPY, copy_similarity, folded
+from winnow.data.text import NEAR_COPY, copy_similarity, folded, script_share
 from winnow.errors import GenerationError
 from winnow.llm.generation import read_answers
 from winnow.retrieval.negatives import KEPT
@@ -30,6 +34,8 @@ class WrittenConfig:
     """Least length of a text, in lengths of the positive that the LLM saw."""
     longest: float = 2.0
     """Most length of a text, in the same unit."""
+    same_script: float = 0.5
+    """Least share of a text's letters that are of the positive's script; 0 takes any language."""
     near_copy: float = NEAR_COPY
     """Similarity of character 5-grams above which a text copies the positive, the query or an
     earlier text for the query."""
@@ -48,6 +54,8 @@ class WrittenConfig:
                 "WrittenConfig.shortest must be from 0 to below longest, got "
                 f"{self.shortest} and {self.longest}"
             )
+        if not 0 <= self.same_script <= 1:
+            raise ValueError(f"WrittenConfig.same_script must be in [0, 1], got {self.same_script}")
         if not 0 < self.near_copy <= 1:
             raise ValueError(f"WrittenConfig.near_copy must be in (0, 1], got {self.near_copy}")
         if self.random_documents < 1:
@@ -129,6 +137,8 @@ def _verdict(
     length = len(text.strip()) / max(len(inputs["positive"].strip()), 1)
     if not config.shortest <= length <= config.longest:
         return "length"
+    if script_share(text, inputs["positive"]) < config.same_script:
+        return "language"
     if copy_similarity(text, inputs["positive"]) > config.near_copy:
         return "copy_of_positive"
     if copy_similarity(text, inputs["query"]) > config.near_copy:
