@@ -5,13 +5,13 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray.train
 import torch
 
 from jobs._fit import Reporter, check_workers, discard, fit
-from jobs._ray import absolute
+from jobs._ray import absolute, folder_or_name
 from winnow.artifact import create_artifact, up_to_date
 from winnow.errors import RegressionError
 from winnow.retrieval.evaluate import Measured
@@ -22,7 +22,8 @@ from winnow.retrieval.train import MEASURE, EncoderTrainConfig, read_checkpoint
 
 logger = logging.getLogger("winnow.train_retriever")
 
-PLACES = ("collection", "mined", "output")
+C = TypeVar("C", bound=EncoderConfig)
+
 LOSSES_KEPT = 100
 """Points of the loss curve that the manifest records, about."""
 
@@ -87,7 +88,7 @@ def run(config: TrainEncoderConfig) -> dict[str, Any]:
             same, and its figures say so.
     """
     started = time.perf_counter()
-    config = replace(config, **{name: absolute(getattr(config, name)) for name in PLACES})
+    config = placed(config)
     recorded, parents = config.recorded(), config.parents()
     if made := up_to_date(config.output, "encoder", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
@@ -117,6 +118,15 @@ def run(config: TrainEncoderConfig) -> dict[str, Any]:
     discard(config, checkpoint)
     logger.info("wrote %s %s=%.4f", config.output, MEASURE, draft.metrics[MEASURE])
     return judged(draft.metrics, config)
+
+
+def placed(config: C) -> C:
+    """A config that also has an `output`, with paths that mean the same on every worker."""
+    return replace(
+        config,
+        **{name: absolute(getattr(config, name)) for name in ("collection", "mined", "output")},
+        **{name: folder_or_name(getattr(config, name)) for name in ("model", "teacher")},
+    )
 
 
 def figures(before: Measured, after: Measured) -> dict[str, Any]:

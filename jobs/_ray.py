@@ -21,6 +21,11 @@ def absolute(uri: str) -> str:
     return uri if "://" in uri or not uri else str(Path(uri).absolute())
 
 
+def folder_or_name(model: str) -> str:
+    """A model's folder as an absolute path; a name stays one, which every worker looks up."""
+    return absolute(model) if model and Path(model).is_dir() else model
+
+
 def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:
     """Join the cluster that RAY_ADDRESS names, or start a small one here.
 

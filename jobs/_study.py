@@ -12,7 +12,7 @@ import torch
 
 from jobs import _encoder
 from jobs._fit import check_workers
-from jobs._ray import WORKER_ENVIRONMENT, absolute, connect
+from jobs._ray import WORKER_ENVIRONMENT, connect
 from winnow.config import canonical_json
 from winnow.retrieval.experiment import EncoderConfig
 from winnow.retrieval.mixing import MixConfig, Mode
@@ -78,13 +78,6 @@ class StudyNegativesConfig(EncoderConfig):
         """Names a run by all that decides its result."""
         text = canonical_json([cell.run_name(), self.test])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def placed(self) -> "StudyNegativesConfig":
-        """With paths that mean the same on every worker."""
-        places = {name: absolute(getattr(self, name)) for name in ("collection", "mined", "output")}
-        if Path(self.model).is_dir():  # else a name, which every worker looks up
-            places["model"] = absolute(self.model)
-        return replace(self, **places)
 
 
 class ToyStudyConfig(StudyNegativesConfig):

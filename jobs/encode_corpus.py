@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
-from jobs._ray import WORKER_ENVIRONMENT, absolute, connect
+from jobs._ray import WORKER_ENVIRONMENT, absolute, connect, folder_or_name
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
 from winnow.config import canonical_json, job_main
 from winnow.data.collection import Collection
@@ -117,7 +117,7 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
         config,
         collection=absolute(config.collection),
         output=absolute(config.output),
-        model=str(folder.absolute()),
+        model=folder_or_name(config.model),
     )
     collection = Collection.open(config.collection)
     assert collection.artifact is not None

@@ -88,7 +88,7 @@ def run(config: MineNegativesConfig) -> dict[str, Any]:
     vectors = corpus_vectors(
         EncodeCorpusConfig(
             collection=config.collection,
-            model=str(folder),
+            model=config.model,
             output=config.vectors,
             workers=config.workers,
         )

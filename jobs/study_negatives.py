@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs._encoder import placed
 from jobs._study import Call, StudyNegativesConfig, ToyStudyConfig, made, scifact, tiny
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import job_main
@@ -38,9 +39,9 @@ PRESETS = {"scifact": scifact, "tiny": tiny}
 
 def run(config: StudyNegativesConfig) -> dict[str, Any]:
     """Make the runs that are not yet made, and write the table; returns its main figures."""
-    config = config.placed()
     if isinstance(config, ToyStudyConfig):
         config.make_search()
+    config = placed(config)
     check_negatives(config.mined, config.variants, config.negatives.retrieved)
     parents = config.parents()
     study_of = {"variants": config.variants, "seeds": config.seeds, "test": config.test}

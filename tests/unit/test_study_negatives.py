@@ -225,6 +225,17 @@ def test_the_preset_is_trained_as_the_encoder_is():
     assert config.seeds == (0, 1, 2)
 
 
+def test_folders_become_absolute_and_names_stay_names(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for config in (_encoder.scifact(), study_negatives.scifact()):
+        found = _encoder.placed(config)
+        assert (found.model, found.teacher) == ("all-MiniLM-L6-v2", "")
+        assert found.mined == str(tmp_path / config.mined)
+        taught = replace(config, teacher="folder", train=replace(config.train, distil=0.5))
+        assert _encoder.placed(taught).teacher == str(tmp_path / "folder")
+
+
 def test_a_killed_study_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
     config = at_folder(study_negatives.tiny(), tmp_path)  # makes its own search
     config = replace(config, variants=("none", "mined", "direct"))
