@@ -292,6 +292,20 @@ def test_a_teacher_is_distilled(config, tmp_path):
     assert last["losses"][-1] == pytest.approx(0, abs=1e-6)  # no negatives: nothing to compare
 
 
+def test_a_teacher_is_asked_where_there_is_training(config, monkeypatch):
+    asked = []
+    inference = TextEncoder.for_inference
+    monkeypatch.setattr(TextEncoder, "for_inference", lambda at: asked.append(at) or inference(at))
+    experiment = EncoderExperiment(
+        replace(config, teacher=config.model, train=replace(config.train, distil=1.0))
+    )
+    experiment.measure(experiment.encoder, "test")
+    assert not asked
+    experiment.instances(0)
+    experiment.instances(1)
+    assert len(asked) == 1
+
+
 def test_validation_searches_what_was_mined_for_its_queries(tmp_path):
     places = {name: tmp_path / name for name in ("collection", "model", "mined")}
     make_toy_search(*places.values())

@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -205,15 +206,19 @@ class EncoderExperiment:
             self._pair_query_P,
             self._pair_code_P,
         )
-        self._teacher = None
-        if self.config.teacher:
-            teacher = TextEncoder.for_inference(find_encoder(self.config.teacher))
-            self._teacher = teacher.encode_queries(queries), teacher.encode_documents(texts)
+        self._words = (queries, texts) if self.config.teacher else ([], [])
+
+    @cached_property
+    def _taught(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The teacher's vectors of queries and texts; only who trains needs them."""
+        teacher = TextEncoder.for_inference(find_encoder(self.config.teacher))
+        queries, texts = self._words
+        return teacher.encode_queries(queries), teacher.encode_documents(texts)
 
     def _teach(self, query_P: Rows, code_PG: Rows) -> NDArray[np.float32] | None:
-        if self._teacher is None:
+        if not self.config.teacher:
             return None
-        query_QD, text_CD = self._teacher
+        query_QD, text_CD = self._taught
         score_PG = np.einsum("pd,pgd->pg", query_QD[query_P], text_CD[code_PG])
         return np.where(code_PG >= 0, score_PG, np.nan).astype(np.float32)
 
