@@ -17,6 +17,7 @@ from winnow.errors import RegressionError
 from winnow.retrieval.evaluate import Measured
 from winnow.retrieval.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.mixing import MixConfig
+from winnow.retrieval.negatives import check_negatives
 from winnow.retrieval.significance import compare
 from winnow.retrieval.train import MEASURE, EncoderTrainConfig, read_checkpoint
 
@@ -59,7 +60,7 @@ def scifact() -> TrainEncoderConfig:
         output="runs/scifact/encoder",
         max_tokens=128,
         valid_documents=1000,
-        negatives=MixConfig(mode="mined", per_instance=3),
+        negatives=MixConfig(per_instance=3),
         train=EncoderTrainConfig(epochs=4, lr=1e-4, temperature=0.05),
     )
 
@@ -84,11 +85,13 @@ def run(config: TrainEncoderConfig) -> dict[str, Any]:
     """Train and write the encoder; returns the figures that its manifest records.
 
     Raises:
+        DataError: the negatives that the mode takes are not there.
         RegressionError: the encoder ends below the one that it started from. It is written all the
             same, and its figures say so.
     """
     started = time.perf_counter()
     config = placed(config)
+    check_negatives(config.mined, [config.negatives.kind], config.negatives.retrieved)
     recorded, parents = config.recorded(), config.parents()
     if made := up_to_date(config.output, "encoder", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
@@ -112,6 +115,7 @@ def run(config: TrainEncoderConfig) -> dict[str, Any]:
             "valid": trained["best"],
             "epochs": trained["epoch"],
             "steps": len(trained["losses"]),
+            "audit": experiment.audit(trained["epoch"] + bool(trained["step"])),
             "losses": trained["losses"][:: max(len(trained["losses"]) // LOSSES_KEPT, 1)],
             "seconds": time.perf_counter() - started,
         }

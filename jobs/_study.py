@@ -64,8 +64,9 @@ class StudyNegativesConfig(EncoderConfig):
     def cell(self, variant: Mode, seed: int) -> EncoderConfig:
         """How that variant is trained with that seed; `mined` also says what all validate on."""
         common = {name: getattr(self, name) for name in EncoderConfig.__dataclass_fields__}
+        ratio = self.negatives.syn_ratio if variant == "hybrid" else None
         mine = {
-            "negatives": replace(self.negatives, mode=variant, seed=seed),
+            "negatives": replace(self.negatives, mode=variant, syn_ratio=ratio, seed=seed),
             "train": replace(self.train, seed=seed, patience=NEVER),
         }
         return EncoderConfig(**common | mine)

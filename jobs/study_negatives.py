@@ -28,8 +28,9 @@ from jobs._study import Call, StudyNegativesConfig, ToyStudyConfig, made, scifac
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import job_main
 from winnow.retrieval.experiment import EncoderConfig
+from winnow.retrieval.negatives import check_negatives
 from winnow.retrieval.study import MAIN, Run, figures, markdown, reading, study
-from winnow.retrieval.study_runs import baseline_runs, check_negatives, trained_run
+from winnow.retrieval.study_runs import baseline_runs, trained_run
 from winnow.work import WorkFolder
 
 logger = logging.getLogger("winnow.study_negatives")

@@ -64,6 +64,7 @@ def test_two_workers_train_what_one_does(ray_cluster, config, tmp_path):
     one = train_retriever.run(replace(config, output=str(tmp_path / "one")))
     assert one["ndcg@10"] > one["untuned"]["ndcg@10"]
     assert one["queries"] == 12
+    assert one["audit"] == [{**one["audit"][0], "instances": 27, "without": 27}] * one["epochs"]
     two = train_retriever.run(replace(config, output=str(tmp_path / "two"), num_workers=2))
     assert two["losses"] == pytest.approx(one["losses"], abs=1e-4)
     again = train_retriever.run(replace(config, output=str(tmp_path / "one")))

@@ -139,7 +139,7 @@ def test_answers_of_an_llm_join_and_are_mixed(folder):
     collection = Collection.open(folder / "collection")
     pools = table.pools(collection.queries["id"], collection.documents["id"])
     query_rows = collection.judged("train").query_Q
-    mix = Mixer(pools, MixConfig(per_instance=4)).epoch(0, query_rows)
+    mix = Mixer(pools, MixConfig(mode="hybrid", per_instance=4)).epoch(0, query_rows)
     assert mix.audit["with_both"] > 0
     positive_I = np.array(collection.judged("train").document_N)
     assert not (mix.candidate_IN == positive_I[:, None]).any()

@@ -57,6 +57,18 @@ def config(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """With negatives of every source."""
+    folder = tmp_path_factory.mktemp("toy")
+    places = {name: folder / name for name in ("collection", "model", "mined")}
+    make_toy_search(*places.values())
+    return EncoderConfig(
+        **{name: str(path) for name, path in places.items()},
+        train=EncoderTrainConfig(epochs=2, batch_size=8, precision="float32"),
+    )
+
+
 def train(config, tmp_path, *, resume=None, stop_after=None):
     """All reported metrics; checkpoints lie in folders named after their number."""
     metrics = []
@@ -306,12 +318,20 @@ def test_a_teacher_is_asked_where_there_is_training(config, monkeypatch):
     assert len(asked) == 1
 
 
-def test_validation_searches_what_was_mined_for_its_queries(tmp_path):
-    places = {name: tmp_path / name for name in ("collection", "model", "mined")}
-    make_toy_search(*places.values())
-    config = EncoderConfig(
-        **{name: str(path) for name, path in places.items()}, valid_share=0.05, valid_documents=5
-    )
+def test_every_epoch_says_what_its_negatives_are(toy, tmp_path, caplog):
+    caplog.set_level("INFO", logger="winnow")
+    config = replace(toy, negatives=MixConfig(per_instance=4, syn_ratio=0.7))
+    train(config, tmp_path)
+    audit = EncoderExperiment(config).audit(2)
+    assert [one["instances"] for one in audit] == [len(EncoderExperiment(config).instances(0))] * 2
+    assert audit[0]["with_both"] == audit[0]["instances"]
+    for epoch, one in enumerate(audit):
+        counts = f"epoch={epoch} negatives: instances={one['instances']} written={one['written']} "
+        assert caplog.text.count(counts) == 1
+
+
+def test_validation_searches_what_was_mined_for_its_queries(toy):
+    config = replace(toy, valid_share=0.05, valid_documents=5)
     experiment = EncoderExperiment(config)
     words = [
         set(text.split(" and ")) for text in experiment.collection.documents["text"].to_pylist()

@@ -1,6 +1,7 @@
 """What an epoch's negatives are: how many of which kind, in which turn, and that they add up."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,15 +118,15 @@ def test_candidates_take_turns():
 
 def test_what_is_drawn_depends_on_seed_query_and_turn_alone():
     given_pools = both([30] * 50, [8] * 50)
-    mixer = Mixer(given_pools, MixConfig())
+    hybrid = MixConfig(mode="hybrid")
+    mixer = Mixer(given_pools, hybrid)
     whole = mixer.epoch(3, np.arange(50)).candidate_IN
     # Two workers with half the queries each, in another order.
     for part in (np.arange(0, 50, 2), np.arange(1, 50, 2)[::-1]):
         assert (mixer.epoch(3, part).candidate_IN == whole[part]).all()
-    assert (Mixer(given_pools, MixConfig()).epoch(3, np.arange(50)).candidate_IN == whole).all()
-    assert (
-        Mixer(given_pools, MixConfig(seed=1)).epoch(3, np.arange(50)).candidate_IN != whole
-    ).any()
+    assert (Mixer(given_pools, hybrid).epoch(3, np.arange(50)).candidate_IN == whole).all()
+    other = replace(hybrid, seed=1)
+    assert (Mixer(given_pools, other).epoch(3, np.arange(50)).candidate_IN != whole).any()
     assert (mixer.epoch(4, np.arange(50)).candidate_IN != whole).any()
 
 
@@ -185,10 +186,14 @@ def test_direct_mixing_shuffles_instances_of_one_kind_each():
     ("config", "message"),
     [
         ({"per_instance": 0}, "per_instance must be positive, got 0"),
-        ({"per_instance": 1}, "per_instance must be at least 2 to hold both kinds, got 1"),
+        (
+            {"per_instance": 1, "mode": "hybrid"},
+            "per_instance must be at least 2 to hold both kinds, got 1",
+        ),
         ({"syn_ratio": 0.0}, "syn_ratio must be positive and finite, got 0.0"),
         ({"syn_ratio": float("nan")}, "syn_ratio must be positive and finite, got nan"),
         ({"syn_ratio": float("inf")}, "syn_ratio must be positive and finite, got inf"),
+        ({"syn_ratio": 0.7, "mode": "mined"}, "syn_ratio is of mode=hybrid alone, got mode=mined"),
         ({"retrieved": ()}, r"retrieved must name sources other than llm, got \(\)"),
         ({"retrieved": ("dense", "llm")}, "retrieved must name sources other than llm"),
     ],
@@ -196,6 +201,13 @@ def test_direct_mixing_shuffles_instances_of_one_kind_each():
 def test_a_mix_that_cannot_be(config, message):
     with pytest.raises(ValueError, match=message):
         MixConfig(**config)
+
+
+def test_a_ratio_asks_for_the_hybrid_mix():
+    assert MixConfig().kind == "mined"
+    assert MixConfig(syn_ratio=0.5).kind == "hybrid"
+    assert MixConfig(mode="hybrid") != MixConfig(mode="hybrid", syn_ratio=0.5)
+    assert MixConfig(mode="hybrid").ratio == 0.7
 
 
 def test_one_negative_is_enough_for_one_kind():

@@ -11,11 +11,14 @@ import pytest
 from jobs import _encoder, study_negatives
 from jobs._study import NEVER, ToyStudyConfig
 from winnow.artifact import open_artifact
+from winnow.config import with_overrides
 from winnow.errors import DataError
 from winnow.retrieval.experiment import EncoderExperiment
+from winnow.retrieval.mixing import MixConfig
+from winnow.retrieval.negatives import check_negatives
 from winnow.retrieval.significance import randomisation_test
 from winnow.retrieval.study import figures, markdown, reading, study
-from winnow.retrieval.study_runs import EvenExperiment, check_negatives
+from winnow.retrieval.study_runs import EvenExperiment
 from winnow.retrieval.toy_search import make_toy_search
 from winnow.work import WorkFolder
 
@@ -184,14 +187,14 @@ def test_a_variant_without_its_negatives_is_one_clear_error(config, tmp_path):
     variants = study_negatives.tiny().variants
     check_negatives(config.mined, variants, ("dense",))
     check_negatives("", ["none"], ("dense",))
-    with pytest.raises(DataError, match="variant random needs mined=<the output of"):
+    with pytest.raises(DataError, match="mode random needs mined=<the output of"):
         check_negatives("", variants, ("dense",))
     artifact = open_artifact(config.mined)
     manifest = dict(artifact.manifest)
     for source, said in [
-        ("llm", "variant llm needs negatives of llm, of which .* run jobs.mine_negatives with gen"),
-        ("bm25", "variant bm25 needs negatives of bm25"),
-        ("dense", "variant mined needs negatives of dense, of which"),
+        ("llm", "mode llm needs negatives of llm, of which .* run jobs.mine_negatives with gen"),
+        ("bm25", "mode bm25 needs negatives of bm25"),
+        ("dense", "mode mined needs negatives of dense, of which"),
     ]:
         verdicts = {**artifact.metrics["verdicts"], source: {"copy": 3}}
         folder = tmp_path / source
@@ -223,6 +226,24 @@ def test_the_preset_is_trained_as_the_encoder_is():
     assert replace(cell.train, patience=base.train.patience) == base.train
     assert cell.negatives.per_instance == base.negatives.per_instance
     assert config.seeds == (0, 1, 2)
+
+
+def test_a_ratio_trains_on_both_kinds_or_says_what_is_missing(config, tmp_path):
+    """What `--set negatives.syn_ratio=0.7` makes of the preset."""
+    asked = with_overrides(_encoder.scifact(), ["negatives.syn_ratio=0.7"])
+    assert asked.negatives.kind == "hybrid"
+    assert _encoder.scifact().negatives.kind == "mined"
+    without = with_overrides(_encoder.scifact(), ["negatives.mode=none", "mined="])
+    assert without.negatives.kind == "none"  # the mode, and not no mode
+    toy = {name: getattr(config, name) for name in ("collection", "model")}
+    with pytest.raises(DataError, match=r"mode hybrid needs mined=<the output of"):
+        _encoder.run(replace(asked, mined="", output=str(tmp_path / "out"), **toy))
+
+
+def test_a_ratio_is_of_the_variant_that_has_one(config):
+    study = replace(config, negatives=MixConfig(per_instance=4, syn_ratio=0.5))
+    assert study.cell("hybrid", 0).negatives.ratio == 0.5
+    assert study.cell("mined", 0).negatives.syn_ratio is None
 
 
 def test_folders_become_absolute_and_names_stay_names(tmp_path, monkeypatch):

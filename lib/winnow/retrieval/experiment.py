@@ -23,7 +23,7 @@ from winnow.llm.request import model_digest
 from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.retrieval.evaluate import DEPTH, Measured, exact_search, measure
 from winnow.retrieval.instances import Instances, TrainingTexts
-from winnow.retrieval.mixing import MixConfig, Mixer
+from winnow.retrieval.mixing import Mix, MixConfig, Mixer
 from winnow.retrieval.negatives import NegativesTable
 from winnow.retrieval.pools import SOURCES, NegativePools, Pool, Source
 from winnow.retrieval.together import encode_together
@@ -43,7 +43,7 @@ class EncoderConfig:
     collection: str = "runs/collection"
     """The collection artifact; every worker reads it."""
     mined: str = ""
-    """A negatives artifact (`jobs.mine_negatives`); empty: the negatives of a batch alone."""
+    """A negatives artifact (`jobs.mine_negatives`); only `negatives.mode=none` does without."""
     model: str = "all-MiniLM-L6-v2"
     """The encoder to start from: a folder, a Hugging Face id, or a name of
     `winnow.retrieval.encoder.PACKAGED`."""
@@ -74,6 +74,7 @@ class EncoderConfig:
         """What decides the result beside the artifacts that it is made from."""
         names = EncoderConfig.__dataclass_fields__.keys() - {"collection", "mined"}
         content = asdict(self)
+        content["negatives"] |= {"mode": self.negatives.kind, "syn_ratio": self.negatives.ratio}
         # By content: another encoder may come to lie where this one did.
         for name in ("model", "teacher"):
             content[name] = model_digest(find_encoder(content[name])) if content[name] else ""
@@ -146,17 +147,25 @@ class EncoderExperiment:
 
     def instances(self, epoch: int) -> Instances:
         """The epoch's instances: the pairs in an order of their own, with negatives in turn."""
-        order_P = np.random.default_rng([self.config.train.seed, epoch]).permutation(
-            len(self._pair_query_P)
-        )
-        mix = self._mixer.epoch(epoch, self._query_rows[self._pair_query_P[order_P]])
+        order_P, mix = self._mixed(epoch)
         pair_P = order_P[mix.place_I]
         negative_PN = np.where(
             mix.candidate_IN >= 0, np.searchsorted(self._used, mix.candidate_IN), -1
         )
         query_P, positive_P = self._pair_query_P[pair_P], self._pair_code_P[pair_P]
         teacher_PG = self._teach(query_P, np.column_stack([positive_P, negative_PN]))
-        return Instances(query_P, positive_P, negative_PN, teacher_PG)
+        return Instances(query_P, positive_P, negative_PN, teacher_PG, mix.audit)
+
+    def audit(self, epochs: int) -> list[Mapping[str, int]]:
+        """Exact counts of the negatives of each of the first epochs, see `Mix`."""
+        return [self._mixed(epoch)[1].audit for epoch in range(epochs)]
+
+    def _mixed(self, epoch: int) -> tuple[Rows, Mix]:
+        """The epoch's order of the pairs, and their negatives."""
+        order_P = np.random.default_rng([self.config.train.seed, epoch]).permutation(
+            len(self._pair_query_P)
+        )
+        return order_P, self._mixer.epoch(epoch, self._query_rows[self._pair_query_P[order_P]])
 
     def _pools(self) -> NegativePools:
         if not self.config.mined:

@@ -5,7 +5,7 @@ G = 1 + N its candidates, C texts by code, B instances of a process in a step, R
 U columns: distinct texts of a global batch, T texts that a process encodes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,8 @@ class Instances:
     """Text codes of its own negatives; -1 where there is none."""
     teacher_PG: NDArray[np.float32] | None = None
     """A scorer's opinion of positive and negatives, NaN where it has none; to distil from."""
+    audit: Mapping[str, int] | None = None
+    """Exact counts of the negatives, for the log."""
 
     def __len__(self) -> int:
         return len(self.query_P)

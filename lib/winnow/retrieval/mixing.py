@@ -22,6 +22,8 @@ __all__ = ["Mix", "MixConfig", "Mixer", "Mode"]
 
 Mode = Literal["none", "random", "bm25", "mined", "llm", "direct", "hybrid"]
 
+SYN_RATIO = 0.7
+"""Near the best of those that SyNeg tried."""
 ABSENT = -1
 """Stands where a query has no further candidate; the loss leaves it out."""
 
@@ -31,13 +33,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixConfig:
-    mode: Mode = "hybrid"
+    mode: Literal["auto", Mode] = "auto"
     """`none`, one source alone (`random`, `bm25`, `mined`, `llm`), both kinds in every instance
-    (`hybrid`), or instances of one kind each in random order (`direct`, for comparison)."""
+    (`hybrid`), or instances of one kind each in random order (`direct`, for comparison). `auto`
+    is `hybrid` if there is a `syn_ratio`, else `mined`."""
     per_instance: int = 7
     """Negatives of an instance: as many more document texts to encode in a step."""
-    syn_ratio: float = 0.7
-    """Of `hybrid`: expected number of LLM-written negatives for each retrieved one."""
+    syn_ratio: float | None = None
+    """Of `hybrid`: expected number of LLM-written negatives for each retrieved one; None: 0.7."""
     retrieved: tuple[Source, ...] = ("dense", "fused")
     """Sources that count as mined; what more of them found is taken once."""
     seed: int = 0
@@ -46,16 +49,30 @@ class MixConfig:
     def __post_init__(self) -> None:
         if self.per_instance < 1:
             raise ValueError(f"MixConfig.per_instance must be positive, got {self.per_instance}")
-        if self.mode == "hybrid" and self.per_instance < 2:
+        if self.kind == "hybrid" and self.per_instance < 2:
             raise ValueError("MixConfig.per_instance must be at least 2 to hold both kinds, got 1")
-        if not 0 < self.syn_ratio < math.inf:
+        if not 0 < self.ratio < math.inf:
+            raise ValueError(f"MixConfig.syn_ratio must be positive and finite, got {self.ratio}")
+        if self.syn_ratio is not None and self.kind != "hybrid":
             raise ValueError(
-                f"MixConfig.syn_ratio must be positive and finite, got {self.syn_ratio}"
+                f"MixConfig.syn_ratio is of mode=hybrid alone, got mode={self.mode}; leave one out"
             )
         if not self.retrieved or "llm" in self.retrieved:
             raise ValueError(
                 f"MixConfig.retrieved must name sources other than llm, got {self.retrieved}"
             )
+
+    @property
+    def kind(self) -> Mode:
+        """The mode that `auto` stands for, or the one that was given."""
+        if self.mode != "auto":
+            return self.mode
+        return "mined" if self.syn_ratio is None else "hybrid"
+
+    @property
+    def ratio(self) -> float:
+        """The ratio, given or not."""
+        return SYN_RATIO if self.syn_ratio is None else self.syn_ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +106,8 @@ class Mixer:
         self._config = config
         alone: dict[Mode, tuple[Source, ...]] = {"none": (), "llm": ()}
         alone |= {"random": ("random",), "bm25": ("bm25",)}
-        retrieved = alone.get(config.mode, config.retrieved)
-        written = config.mode in ("llm", "direct", "hybrid")
+        retrieved = alone.get(config.kind, config.retrieved)
+        written = config.kind in ("llm", "direct", "hybrid")
         self._retrieved = _Turns(pools.union(retrieved), config.seed)
         self._written = _Turns(pools.union(("llm",) if written else ()), config.seed)
 
@@ -101,7 +118,7 @@ class Mixer:
         Where a query lacks candidates of one kind, those of the other take their places.
         """
         turn_I = _turns(epoch, query_I)
-        if self._config.mode == "direct":
+        if self._config.kind == "direct":
             return self._direct(epoch, query_I, turn_I)
         most = self._config.per_instance
         # Systematic rounding: over the queries the mean is exact in every epoch, and the number
@@ -122,9 +139,9 @@ class Mixer:
         """Mean number of written negatives; whole where a pool is too small to leave a choice."""
         most = self._config.per_instance
         available_I = self._written.size_Q[query_I]
-        if self._config.mode != "hybrid":
+        if self._config.kind != "hybrid":
             return np.minimum(available_I, most).astype(np.float64)
-        ratio = self._config.syn_ratio
+        ratio = self._config.ratio
         wanted = min(max(most * ratio / (1 + ratio), 1.0), most - 1.0)
         needed_I = np.maximum(most - self._retrieved.size_Q[query_I], wanted)
         expected_I: Floats = np.minimum(needed_I, available_I).astype(np.float64)

@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact, open_artifact
-from winnow.errors import ArtifactError
+from winnow.errors import ArtifactError, DataError
+from winnow.retrieval.mixing import Mode
 from winnow.retrieval.pools import SOURCES, NegativePools, Pool, Source
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "NEGATIVES_SCHEMA",
     "NegativesTable",
     "Skip",
+    "check_negatives",
     "digest_numbers",
 ]
 
@@ -162,6 +164,44 @@ class NegativesTable:
                 "mine negatives from this collection"
             )
         return place_N.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+
+
+def check_negatives(mined: str, modes: Iterable[Mode], retrieved: Iterable[Source]) -> None:
+    """Refuse modes that the negatives artifact at `mined` has no kept negatives for.
+
+    Raises:
+        DataError: it lacks those of a mode, or none is named and a mode needs one.
+        ArtifactError: there is no such artifact.
+    """
+    found = tuple(retrieved)
+    needs: dict[Mode, tuple[tuple[Source, ...], ...]] = {
+        "none": (),
+        "random": (("random",),),
+        "bm25": (("bm25",),),
+        "mined": (found,),
+        "llm": (("llm",),),
+        "direct": (("llm",), found),
+        "hybrid": (("llm",), found),
+    }
+    wanted = [(mode, sources) for mode in modes for sources in needs[mode]]
+    if not wanted:
+        return
+    if not mined:
+        raise DataError(
+            f"mode {wanted[0][0]} needs mined=<the output of jobs.mine_negatives>; mode none does "
+            "without"
+        )
+    verdicts = NegativesTable.open(mined).artifact.metrics["verdicts"]
+    kept = {source for source, counts in verdicts.items() if counts.get(KEPT)}
+    for mode, sources in wanted:
+        if kept.isdisjoint(sources):
+            written = sources == ("llm",)
+            hint = "generation=<an LLM's answers>" if written else "other mining.sources="
+            raise DataError(
+                f"mode {mode} needs negatives of {' or '.join(sources)}, of which {mined} has "
+                f"none; run jobs.mine_negatives with {hint} and name its output as mined=, or "
+                "take another mode"
+            )
 
 
 def digest_numbers(digests: pa.Array | pa.ChunkedArray) -> Digests:

@@ -9,7 +9,7 @@ Suffix: P training pairs (query, positive).
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,10 @@ from winnow.retrieval.bm25 import Bm25
 from winnow.retrieval.evaluate import DEPTH, exact_search, measure
 from winnow.retrieval.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.instances import Instances
-from winnow.retrieval.mixing import Mode
-from winnow.retrieval.negatives import KEPT, NegativesTable
-from winnow.retrieval.pools import Source
 from winnow.retrieval.study import LEXICAL, UNTUNED
 from winnow.retrieval.train import read_checkpoint
 
-__all__ = ["EvenExperiment", "baseline_runs", "check_negatives", "trained_run"]
+__all__ = ["EvenExperiment", "baseline_runs", "trained_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,39 +95,6 @@ def baseline_runs(config: EncoderConfig, *, test: str, device: str) -> list[dict
         return {"variant": variant, "seed": None, "per_query": per_query, "seconds": seconds}
 
     return [measured(UNTUNED, dense), measured(LEXICAL, lexical)]
-
-
-def check_negatives(mined: str, variants: Iterable[Mode], retrieved: Iterable[Source]) -> None:
-    """Refuse variants that the negatives artifact at `mined` has no kept negatives for.
-
-    Raises:
-        DataError: it lacks those of a variant, or none is named and a variant needs one.
-        ArtifactError: there is no such artifact.
-    """
-    found = tuple(retrieved)
-    needs: dict[Mode, tuple[tuple[Source, ...], ...]] = {
-        "none": (),
-        "random": (("random",),),
-        "bm25": (("bm25",),),
-        "mined": (found,),
-        "llm": (("llm",),),
-        "direct": (("llm",), found),
-        "hybrid": (("llm",), found),
-    }
-    wanted = [(variant, sources) for variant in variants for sources in needs[variant]]
-    if not wanted:
-        return
-    if not mined:
-        raise DataError(f"variant {wanted[0][0]} needs mined=<the output of jobs.mine_negatives>")
-    verdicts = NegativesTable.open(mined).artifact.metrics["verdicts"]
-    kept = {source for source, counts in verdicts.items() if counts.get(KEPT)}
-    for variant, sources in wanted:
-        if kept.isdisjoint(sources):
-            hint = "generation=" if sources == ("llm",) else "mining.sources="
-            raise DataError(
-                f"variant {variant} needs negatives of {' or '.join(sources)}, of which {mined} "
-                f"has none; run jobs.mine_negatives with {hint}, or leave the variant out"
-            )
 
 
 def _train(experiment: EncoderExperiment) -> dict[str, Any]:

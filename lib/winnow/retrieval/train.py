@@ -190,6 +190,9 @@ def _go_on(
     started, losses = time.perf_counter(), []
     rank, processes = place()
     instances = epoch_instances(state.epoch)
+    if instances.audit and rank == 0 and not state.step:
+        counts = " ".join(f"{name}={number}" for name, number in instances.audit.items())
+        logger.info("epoch=%d negatives: %s", state.epoch, counts)
     total = number_of_steps(len(instances), config.batch_size)
     for step in steps(
         instances,
