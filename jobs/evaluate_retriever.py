@@ -4,10 +4,10 @@
     python -m jobs.evaluate_retriever --config scifact --set output=runs/scifact/untuned \
         model=all-MiniLM-L6-v2
 
-BEIR's protocol: every document is a candidate, search is exact, equal scores go to the document
-that comes first in the collection. The measures of every query are kept (`encoder.parquet`,
-`bm25.parquet`, `fused.parquet`), so that two evaluations can be compared with
-`against=<evaluation>`.
+BEIR's protocol: every document but one with the query's own id is a candidate, search is exact,
+equal scores go to the document that comes first in the collection. The measures of every query are
+kept (`encoder.parquet`, `bm25.parquet`, `fused.parquet`), so that two evaluations can be compared
+with `against=<evaluation>`.
 """
 
 import logging
@@ -27,7 +27,13 @@ from winnow.data.collection import Collection
 from winnow.precision import InferencePrecision
 from winnow.retrieval.bm25 import Bm25
 from winnow.retrieval.encoder import TextEncoder, find_encoder
-from winnow.retrieval.evaluate import DEPTH, Measured, exact_search, measure
+from winnow.retrieval.evaluate import (
+    DEPTH,
+    Measured,
+    exact_ranking,
+    measure,
+    own_documents,
+)
 from winnow.retrieval.fusion import reciprocal_rank_fusion
 from winnow.retrieval.significance import compare
 
@@ -122,8 +128,9 @@ def measured_rows(
     judged = collection.judged(config.split)
     queries = collection.query_texts(judged.query_Q)
     encoder = TextEncoder.for_inference(find_encoder(config.model), precision=config.precision)
-    _, dense_QK = exact_search(encoder.encode_queries(queries), document_ID, DEPTH)
-    _, lexical_QK = Bm25.build(collection.document_texts()).search(queries, DEPTH)
+    dense_QK = exact_ranking(encoder.encode_queries(queries), document_ID, judged, collection)
+    own = own_documents(judged, collection)
+    _, lexical_QK = Bm25.build(collection.document_texts()).search(queries, DEPTH, list(own))
     _, fused_QK = reciprocal_rank_fusion([dense_QK, lexical_QK], DEPTH)
     found = {"encoder": dense_QK, "bm25": lexical_QK, "fused": fused_QK}
     return {name: measure(row_QK, judged, collection) for name, row_QK in found.items()}

@@ -5,9 +5,9 @@
     ray job submit --runtime-env cluster/runtime_env.yaml -- \
         python -m jobs.study_negatives --config scifact --set num_workers=8
 
-Each run starts from the same untuned encoder, takes the same number of steps and is measured on
-the test split. Finished runs are kept, so a killed study continues with the rest. The table has
-the untuned encoder and BM25 on top and says in words whether the LLM's negatives helped.
+Each run starts from the same untuned encoder, takes the same number of steps and is measured on the
+test split. Finished runs are kept, so a killed study continues with the rest. The table has the
+untuned encoder, BM25 and both fused on top and says in words whether the LLM's negatives helped.
 
 The untuned encoder reads texts as long as its own files say, the trained ones `max_tokens` of them:
 a row below it may have lost to the shorter texts and not to its training.

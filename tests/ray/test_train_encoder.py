@@ -36,9 +36,10 @@ def config(tmp_path_factory):
     pairs = [(a, b) for a in range(10) for b in range(a)]
     ids = [str(at) for at in range(len(pairs))]
     texts = [f"{OTHER_WORDS[a]} and {OTHER_WORDS[b]}" for a, b in pairs]
-    queries = {"id": ids, "text": [f"{TOPICS[a]} {TOPICS[b]}" for a, b in pairs]}
+    asking = [f"q{at}" for at in ids]
+    queries = {"id": asking, "text": [f"{TOPICS[a]} {TOPICS[b]}" for a, b in pairs]}
     split = ["train" if at % 4 else "test" for at in range(len(ids))]
-    qrels = {"split": split, "query": ids, "document": ids, "relevance": [1] * len(ids)}
+    qrels = {"split": split, "query": asking, "document": ids, "relevance": [1] * len(ids)}
     collection = Collection.of({"id": ids, "title": [""] * len(ids), "text": texts}, queries, qrels)
     with create_artifact(folder / "collection", "collection", config={}) as draft:
         collection.save(draft.path)

@@ -15,8 +15,9 @@ TEXTS = ["the moon pulls the sea", "rain on the hills", "tides at night", "a qui
 @pytest.fixture
 def config(tmp_path):
     ids = [str(at) for at in range(len(TEXTS))]
-    queries = {"id": ids, "text": ["moon sea", "rain hills", "night tides", "harbour"]}
-    qrels = {"split": ["test"] * 4, "query": ids, "document": ids, "relevance": [1] * 4}
+    asking = [f"q{at}" for at in ids]
+    queries = {"id": asking, "text": ["moon sea", "rain hills", "night tides", "harbour"]}
+    qrels = {"split": ["test"] * 4, "query": asking, "document": ids, "relevance": [1] * 4}
     collection = Collection.of({"id": ids, "title": [""] * 4, "text": TEXTS}, queries, qrels)
     with create_artifact(tmp_path / "collection", "collection", config={}) as draft:
         collection.save(draft.path)
@@ -36,9 +37,30 @@ def test_an_encoder_is_measured_beside_bm25_and_both_fused(config, tmp_path):
     assert 0 < figures["ndcg@10"] <= 1
     assert figures["vs_bm25"]["queries"] == 4
     folder = open_artifact(config.output, kind="evaluation").path
-    assert pq.read_table(folder / "encoder.parquet")["query"].to_pylist() == ["0", "1", "2", "3"]
+    assert pq.read_table(folder / "encoder.parquet")["query"].to_pylist() == [
+        "q0",
+        "q1",
+        "q2",
+        "q3",
+    ]
     again = replace(config, output=str(tmp_path / "again"), against=config.output)
     assert evaluate_retriever.run(again)["vs_against"]["difference"] == 0
+
+
+def test_a_document_with_the_id_of_the_query_is_no_answer(config, tmp_path):
+    """As in BEIR's sets of duplicate questions: each question would find itself."""
+    texts = ["the moon pulls", "the moon tides", "rain", "hills"]
+    ids = ["a", "b", "c", "d"]
+    collection = Collection.of(
+        {"id": ids, "title": [""] * 4, "text": texts},
+        {"id": ids[:1], "text": texts[:1]},
+        {"split": ["test"], "query": ["a"], "document": ["b"], "relevance": [1]},
+    )
+    with create_artifact(tmp_path / "same", "collection", config={}) as draft:
+        collection.save(draft.path)
+    figures = evaluate_retriever.run(replace(config, collection=str(tmp_path / "same")))
+    assert figures["bm25"]["mrr@10"] == figures["fused"]["mrr@10"] == 1.0
+    assert figures["recall@100"] == 1.0
 
 
 def test_a_split_that_is_not_there(config):

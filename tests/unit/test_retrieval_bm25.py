@@ -95,3 +95,14 @@ def test_bad_input_says_what_is_wrong():
         Bm25Config(k1=-1)
     with pytest.raises(ValueError, match=r"Bm25Config\.b must be between 0 and 1, got 2"):
         Bm25Config(b=2)
+
+
+def test_excluded_documents_make_room_for_others():
+    index = Bm25.build(["rain", "rain rain", "rain moon", "moon"])
+    rows = index.search(["rain", "rain", "moon"], 2)[1]
+    assert rows.tolist() == [[1, 0], [1, 0], [3, 2]]
+    exclude = [np.array([1]), np.array([-1]), np.array([3, 2])]
+    found = index.search(["rain", "rain", "moon"], 2, exclude)[1]
+    assert found.tolist() == [[0, 2], [1, 0], [-1, -1]]
+    with pytest.raises(ValueError, match="1 exclusions for 2 queries"):
+        index.search(["rain", "moon"], 1, exclude[:1])

@@ -33,9 +33,10 @@ def small_collection():
     documents = [(a, b) for a in TOPICS for b in TOPICS if a < b][:40]
     ids = [str(at) for at in range(len(documents))]
     texts = [f"{OTHER_WORDS[b]} and {OTHER_WORDS[a]}" for a, b in documents]
-    queries = {"id": ids, "text": [f"{a} {b}" for a, b in documents]}
+    asking = [f"q{at}" for at in ids]
+    queries = {"id": asking, "text": [f"{a} {b}" for a, b in documents]}
     split = ["train" if at % 4 else "test" for at in range(len(ids))]
-    qrels = {"split": split, "query": ids, "document": ids, "relevance": [1] * len(ids)}
+    qrels = {"split": split, "query": asking, "document": ids, "relevance": [1] * len(ids)}
     return Collection.of({"id": ids, "title": [""] * len(ids), "text": texts}, queries, qrels)
 
 
@@ -341,6 +342,8 @@ def test_validation_searches_what_was_mined_for_its_queries(toy):
     assert relevant in searched
     assert len(searched) == 5
     assert all(words[row] & words[relevant] for row in searched)  # mined here: a topic in common
+    found = experiment._validator()(experiment.encoder)
+    assert found["recall@100"] == 1  # of five documents all are found, if not a hundred
     more = EncoderExperiment(replace(config, valid_documents=18))._valid_rows.tolist()
     assert searched < set(more)
     assert len(more) == len(set(more)) == 18

@@ -8,7 +8,13 @@ import pytest
 
 from winnow.data.collection import Collection
 from winnow.retrieval import evaluate
-from winnow.retrieval.evaluate import exact_search, measure
+from winnow.retrieval.evaluate import (
+    DEPTH,
+    exact_ranking,
+    exact_search,
+    measure,
+    own_documents,
+)
 from winnow.retrieval.order import PADDING, best_keys, rank_keys, unpack
 
 
@@ -162,6 +168,21 @@ def test_per_query_rows_are_saved(tmp_path):
 def test_bad_rankings_say_what_is_wrong(rankings, message):
     with pytest.raises(ValueError, match=message):
         measured({"q": {1: 1}}, rankings)
+
+
+def test_a_query_that_is_a_document_does_not_find_itself():
+    made = collection({"3": {1: 1}, "q": {0: 1}}, 5)
+    judged = made.judged("test")
+    assert own_documents(judged, made).tolist() == [[3], [-1]]
+    vectors = np.eye(5, dtype=np.float32)
+    rows = exact_ranking(vectors[[3, 0]], vectors, judged, made)
+    assert rows.shape == (2, DEPTH)
+    assert rows[:, :5].tolist() == [[0, 1, 2, 4, -1], [0, 1, 2, 3, -1]]
+    assert measure(rows, judged, made).per_query["mrr@10"].to_pylist() == [0.5, 1.0]
+    some = exact_ranking(vectors[[3, 0]], vectors[[1, 3]], judged, made, np.array([1, 3]))
+    assert some[:, :2].tolist() == [[1, -1], [1, -1]]
+    with pytest.raises(ValueError, match="the ranking of query '3' has the document of that id"):
+        measure(np.array([[3, 0, 1, 2, 4]] * 2), judged, made)
 
 
 def test_no_judged_query_is_refused():

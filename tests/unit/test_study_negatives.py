@@ -276,7 +276,7 @@ def test_a_killed_study_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(WorkFolder, "write", lambda work, key, text: written.append(key))
     result = study_negatives.run(config)
     assert len(written) == len(set(written)) == 1 + 3 * 2
-    assert list(result) == ["untuned", "bm25_search", "none", "mined", "direct"]
+    assert list(result) == ["untuned", "bm25_search", "fused", "none", "mined", "direct"]
     assert result["mined"]["ndcg@10"] > result["untuned"]["ndcg@10"]
     assert result["untuned"]["spread"] is None
     assert result["none"]["spread"] >= 0
@@ -285,12 +285,13 @@ def test_a_killed_study_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
     assert artifact.metrics == result
     content = json.loads((artifact.path / "study.json").read_text())
     steps = {name: row["steps"] for name, row in content["rows"].items()}
-    assert steps == {"untuned": None, "bm25_search": None, "none": 16, "mined": 16, "direct": 16}
+    assert [steps.pop(name) for name in ("untuned", "bm25_search", "fused")] == [None] * 3
+    assert steps == {"none": 16, "mined": 16, "direct": 16}
     text = (artifact.path / "study.md").read_text()
     assert text.startswith("| negatives | nDCG@10 |")
     assert content["reading"] in text
     table = pq.read_table(artifact.path / "per_query.parquet")
-    assert table.num_rows == 12 * (2 + 3 * 2)
+    assert table.num_rows == 12 * (3 + 3 * 2)
     assert not WorkFolder.beside(config.output).finished(written)
 
     monkeypatch.setattr(study_negatives, "finished_runs", None)

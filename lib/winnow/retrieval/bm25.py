@@ -83,10 +83,15 @@ class Bm25:
         """Number of documents."""
         return int(self._postings_WI.shape[1])
 
-    def search(self, queries: Sequence[str], k: int) -> tuple[Floats, Rows]:
+    def search(
+        self, queries: Sequence[str], k: int, exclude: Sequence[Rows] | None = None
+    ) -> tuple[Floats, Rows]:
         """The best k documents of each query that share a word with it, best first.
 
         Equal scores: the smaller row first. A word that a query repeats counts as often.
+
+        Args:
+            exclude: for each query, document rows that must not be returned.
 
         Returns:
             Scores and document rows, both [Q, K]; K is k, or the number of documents if that is
@@ -94,6 +99,8 @@ class Bm25:
         """
         if k < 1:
             raise ValueError(f"k must be positive, got {k}")
+        if exclude is not None and len(exclude) != len(queries):
+            raise ValueError(f"{len(exclude)} exclusions for {len(queries)} queries")
         k = min(k, len(self))
         keys_QK = np.full((len(queries), k), PADDING)
         batch = max(1, BATCH_CELLS // len(self))
@@ -101,7 +108,10 @@ class Bm25:
             found_QI = self._weights(queries[start : start + batch]) @ self._postings_WI
             for q in range(found_QI.shape[0]):
                 cells = slice(found_QI.indptr[q], found_QI.indptr[q + 1])
-                keys = best_keys(rank_keys(found_QI.data[cells], found_QI.indices[cells]), k)
+                keys = rank_keys(found_QI.data[cells], found_QI.indices[cells])
+                if exclude is not None:
+                    keys = keys[~np.isin(found_QI.indices[cells], exclude[start + q])]
+                keys = best_keys(keys, k)
                 keys_QK[start + q, : len(keys)] = keys
         return unpack(keys_QK)
 

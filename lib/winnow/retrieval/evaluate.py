@@ -4,6 +4,9 @@ Measures come from ir-measures: nDCG, Recall and MAP are trec_eval's. Trec_eval 
 equal scores by document id, descending, whatever order it is given; it gets scores that fall with
 the rank here, so that the order of `winnow.retrieval.order` decides: smaller row first.
 
+As with BEIR, the document that has the query's own id is no candidate (`own_documents`): where
+queries are documents themselves, each would find itself.
+
 Suffixes: Q queries, I documents, D vector width, K results, N relevant documents.
 """
 
@@ -15,6 +18,7 @@ from typing import Any
 import ir_measures
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ir_measures import AP, RR, R, nDCG
 from numpy.typing import NDArray
@@ -22,7 +26,15 @@ from numpy.typing import NDArray
 from winnow.data.collection import Collection, Judgements
 from winnow.retrieval.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
 
-__all__ = ["DEPTH", "MEASURES", "Measured", "exact_search", "measure"]
+__all__ = [
+    "DEPTH",
+    "MEASURES",
+    "Measured",
+    "exact_ranking",
+    "exact_search",
+    "measure",
+    "own_documents",
+]
 
 MEASURES = {"ndcg@10": nDCG @ 10, "recall@100": R @ 100, "mrr@10": RR @ 10, "map": AP}
 DEPTH = 100
@@ -110,6 +122,38 @@ def _search_batch(
     return best_keys(best_QK, k)
 
 
+def own_documents(judged: Judgements, collection: Collection) -> Rows:
+    """Row of the document with the id of each judged query, [Q, 1]; -1 where there is none.
+
+    A ranking that is measured must not hold it.
+    """
+    ids = collection.queries["id"].take(pa.array(judged.query_Q))
+    own_Q = pc.index_in(ids, value_set=collection.documents["id"]).fill_null(-1).to_numpy()
+    return own_Q.astype(np.int64)[:, None]  # type: ignore[no-any-return]
+
+
+def exact_ranking(
+    query_QD: NDArray[np.floating[Any]],
+    document_ID: NDArray[np.floating[Any]],
+    judged: Judgements,
+    collection: Collection,
+    row_I: Rows | None = None,
+) -> Rows:
+    """What exact search finds for the judged queries, as `measure` takes it: rows [Q, DEPTH].
+
+    Args:
+        row_I: rows of the documents that the vectors are of, ascending; None: all of them.
+    """
+    row_I = np.arange(collection.documents.num_rows) if row_I is None else row_I
+    own_Q1 = own_documents(judged, collection)
+    at_Q1 = np.searchsorted(row_I, own_Q1).clip(max=len(row_I) - 1)
+    exclude = np.where(row_I[at_Q1] == own_Q1, at_Q1, -1)
+    _, at_QK = exact_search(query_QD, document_ID, DEPTH, list(exclude))
+    row_QK = np.full((len(at_QK), DEPTH), -1)
+    row_QK[:, : at_QK.shape[1]] = row_I[at_QK]
+    return row_QK
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """The measures of one ranking of one split."""
@@ -137,13 +181,14 @@ def measure(row_QK: Rows, judged: Judgements, collection: Collection) -> Measure
 
     Args:
         row_QK: document rows, best first, of query number q of `judged` in row q; -1 is padding
-            and is passed over. K must be DEPTH or more, or the number of documents.
+            and is passed over. K must be DEPTH or more, or the number of documents. No row is one
+            of `own_documents`.
 
     A query without any result has 0 in every measure. What nobody judged counts as irrelevant.
     """
     documents = collection.documents.num_rows
     ids = collection.queries["id"].take(pa.array(judged.query_Q)).to_pylist()
-    _check_rankings(row_QK, ids, documents)
+    _check_rankings(row_QK, ids, documents, own_documents(judged, collection))
     qrels, run = {}, {}
     for q, (query, row_K) in enumerate(zip(ids, row_QK, strict=True)):
         pairs = zip(judged.positives(q).tolist(), judged.relevances(q).tolist(), strict=True)
@@ -159,7 +204,7 @@ def measure(row_QK: Rows, judged: Judgements, collection: Collection) -> Measure
     return Measured(pa.table({"query": ids, **columns}), documents)
 
 
-def _check_rankings(row_QK: Rows, ids: list[str], documents: int) -> None:
+def _check_rankings(row_QK: Rows, ids: list[str], documents: int, own_Q1: Rows) -> None:
     if not ids:
         raise ValueError("there must be a judged query to measure, got none")
     if len(row_QK) != len(ids):
@@ -169,6 +214,12 @@ def _check_rankings(row_QK: Rows, ids: list[str], documents: int) -> None:
         raise ValueError(f"recall@100 needs {wanted} results a query, got {row_QK.shape[1]}")
     if row_QK.max() >= documents:
         raise ValueError(f"document row {row_QK.max()} is not one of {documents} documents")
+    has_own_Q = ((row_QK == own_Q1) & (own_Q1 >= 0)).any(axis=1)
+    if has_own_Q.any():
+        query = ids[int(has_own_Q.argmax())]
+        raise ValueError(
+            f"the ranking of query {query!r} has the document of that id; leave own_documents out"
+        )
     sorted_QK = np.sort(row_QK, axis=1)
     repeated_QK = (sorted_QK[:, 1:] == sorted_QK[:, :-1]) & (sorted_QK[:, 1:] >= 0)
     if repeated_QK.any():

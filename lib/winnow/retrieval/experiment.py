@@ -21,7 +21,7 @@ from winnow.data.collection import Collection, Judgements, text_digest
 from winnow.errors import DataError
 from winnow.llm.request import model_digest
 from winnow.retrieval.encoder import TextEncoder, find_encoder
-from winnow.retrieval.evaluate import DEPTH, Measured, exact_search, measure
+from winnow.retrieval.evaluate import Measured, exact_ranking, measure
 from winnow.retrieval.instances import Instances, TrainingTexts
 from winnow.retrieval.mixing import Mix, MixConfig, Mixer
 from winnow.retrieval.negatives import NegativesTable
@@ -142,7 +142,7 @@ class EncoderExperiment:
         judged = self.collection.judged(split)
         queries = encoder.encode_queries(self.collection.query_texts(judged.query_Q))
         documents = encoder.encode_documents(self.collection.document_texts())
-        _, row_QK = exact_search(queries, documents, DEPTH)
+        row_QK = exact_ranking(queries, documents, judged, self.collection)
         return measure(row_QK, judged, self.collection)
 
     def instances(self, epoch: int) -> Instances:
@@ -240,8 +240,8 @@ class EncoderExperiment:
         def validate(encoder: TextEncoder) -> Mapping[str, float]:
             queries = encode_together(encoder, query_tokens)
             documents = encode_together(encoder, document_tokens)
-            _, at_QK = exact_search(queries, documents, DEPTH)
-            return measure(rows[at_QK], judged, collection).means()
+            row_QK = exact_ranking(queries, documents, judged, collection, rows)
+            return measure(row_QK, judged, collection).means()
 
         return validate
 

@@ -1,8 +1,9 @@
 """Runs of a study of negatives to one table, and whether LLM-written negatives helped.
 
 A run is a measured ranking of the test queries: an encoder trained with one kind of negatives and
-one seed, the encoder before any training, or BM25. What a difference is worth is tested on the
-queries, each with its mean over the seeds; how much the seeds alone move a figure is the spread.
+one seed, the encoder before any training, BM25, or those two fused. What a difference is worth is
+tested on the queries, each with its mean over the seeds; how much the seeds alone move a figure is
+the spread.
 
 Suffixes: S seeds, Q test queries.
 """
@@ -17,10 +18,11 @@ import pyarrow as pa
 from winnow.retrieval.evaluate import MEASURES
 from winnow.retrieval.significance import compare
 
-__all__ = ["LEXICAL", "MAIN", "UNTUNED", "figures", "markdown", "reading", "study"]
+__all__ = ["FUSED", "LEXICAL", "MAIN", "UNTUNED", "figures", "markdown", "reading", "study"]
 
-UNTUNED, LEXICAL = "untuned", "bm25_search"
-"""The rankings that take no training: the encoder as it was, and BM25. `bm25` is a variant."""
+UNTUNED, LEXICAL, FUSED = "untuned", "bm25_search", "fused"
+"""The rankings that take no training: the encoder as it was, BM25, and both by reciprocal rank.
+`bm25` is a variant."""
 MINED = "mined"
 """What LLM-written negatives must beat: those that a search finds for nothing."""
 WRITTEN = ("llm", "direct", "hybrid")
@@ -92,7 +94,7 @@ def reading(board: Board) -> str:
 
 
 def _of_training(board: Board) -> str:
-    trained = [name for name in board if name not in (UNTUNED, LEXICAL)]
+    trained = [name for name in board if name not in (UNTUNED, LEXICAL, FUSED)]
     if UNTUNED not in board or not trained:
         return ""
     best = max(trained, key=lambda name: board[name][MAIN])

@@ -18,10 +18,12 @@ import numpy as np
 from winnow.data.collection import Collection
 from winnow.errors import DataError
 from winnow.retrieval.bm25 import Bm25
-from winnow.retrieval.evaluate import DEPTH, exact_search, measure
+from winnow.retrieval.evaluate import DEPTH, exact_ranking, measure, own_documents
 from winnow.retrieval.experiment import EncoderConfig, EncoderExperiment
+from winnow.retrieval.fusion import reciprocal_rank_fusion
 from winnow.retrieval.instances import Instances
-from winnow.retrieval.study import LEXICAL, UNTUNED
+from winnow.retrieval.order import Rows
+from winnow.retrieval.study import FUSED, LEXICAL, UNTUNED
 from winnow.retrieval.train import read_checkpoint
 
 __all__ = ["EvenExperiment", "baseline_runs", "trained_run"]
@@ -74,27 +76,34 @@ def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, A
 
 
 def baseline_runs(config: EncoderConfig, *, test: str, device: str) -> list[dict[str, Any]]:
-    """The encoder before any training, and BM25; `seconds` are those of the search."""
+    """The encoder before any training, BM25, and both fused; `seconds` are those of the search."""
     collection = Collection.open(config.collection)
     judged = collection.judged(test)
     queries, documents = collection.query_texts(judged.query_Q), collection.document_texts()
     encoder = config.untuned()
     encoder.model.to(device)
 
-    def dense() -> Any:
+    own = list(own_documents(judged, collection))
+
+    def dense() -> Rows:
         vectors = encoder.encode_queries(queries), encoder.encode_documents(documents)
-        return exact_search(*vectors, DEPTH)[1]
+        return exact_ranking(*vectors, judged, collection)
 
-    def lexical() -> Any:
-        return Bm25.build(documents).search(queries, DEPTH)[1]
+    def lexical() -> Rows:
+        return Bm25.build(documents).search(queries, DEPTH, own)[1]
 
-    def measured(variant: str, search: Callable[[], Any]) -> dict[str, Any]:
+    def both() -> Rows:
+        return reciprocal_rank_fusion([found[UNTUNED], found[LEXICAL]], DEPTH)[1]
+
+    found: dict[str, Rows] = {}
+    runs = []
+    for variant, search in ((UNTUNED, dense), (LEXICAL, lexical), (FUSED, both)):
         started = time.perf_counter()
-        per_query = measure(search(), judged, collection).per_query.to_pydict()
+        found[variant] = search()
+        per_query = measure(found[variant], judged, collection).per_query.to_pydict()
         seconds = time.perf_counter() - started
-        return {"variant": variant, "seed": None, "per_query": per_query, "seconds": seconds}
-
-    return [measured(UNTUNED, dense), measured(LEXICAL, lexical)]
+        runs.append({"variant": variant, "seed": None, "per_query": per_query, "seconds": seconds})
+    return runs
 
 
 def _train(experiment: EncoderExperiment) -> dict[str, Any]:

@@ -34,13 +34,14 @@ NEGATIVES = 6
 def toy_collection() -> Collection:
     """45 documents, each asked for by one query."""
     ids = [str(at) for at in range(len(PAIRS))]
+    asking = [f"q{at}" for at in range(len(PAIRS))]
     texts = [f"{ANSWERED[a]} and {ANSWERED[b]}" for a, b in PAIRS]
     asked = [f"{ASKED[a]} {ASKED[b]}" for a, b in PAIRS]
     split = ["train" if at % TEST_EVERY else "test" for at in range(len(ids))]
     return Collection.of(
         {"id": ids, "title": [""] * len(ids), "text": texts},
-        {"id": ids, "text": asked},
-        {"split": split, "query": ids, "document": ids, "relevance": [1] * len(ids)},
+        {"id": asking, "text": asked},
+        {"split": split, "query": asking, "document": ids, "relevance": [1] * len(ids)},
     )
 
 
@@ -74,7 +75,7 @@ def _rows() -> Iterator[dict[str, Any]]:
             else:
                 found = [(str(at), texts[at]) for at in (far if source == "random" else near)]
             for rank, (document, text) in enumerate(found[q % 3 :][:NEGATIVES]):
-                yield _row(str(q), document, text, source, rank)
+                yield _row(f"q{q}", document, text, source, rank)
 
 
 def _row(query: str, document: str | None, text: str, source: str, rank: int) -> dict[str, Any]:
