@@ -40,7 +40,7 @@ class TrainEncoderConfig(EncoderConfig):
     cpus_per_worker: int = 2
     """Torch threads of each worker, and CPUs reserved for it."""
     use_gpu: bool = False
-    """A GPU for each worker."""
+    """A GPU for each worker; before and after are measured by this process, on its CPU."""
     allow_regression: bool = False
     """Whether an encoder that is worse than the one it started from counts as a success."""
 
