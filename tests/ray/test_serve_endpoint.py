@@ -294,7 +294,7 @@ def test_user_config_and_the_route_make_the_same_plan(bundle, tmp_path):
 def test_a_user_config_that_cannot_be_followed_changes_nothing(bundle, tmp_path):
     async def scenario(replica):
         plan = replica.shelf.plan
-        bad = [{"bundle": "/nowhere"}, {"candidate": "/nowhere"}, {"bundel": str(bundle)}]
+        bad = [{"bundle": "/nowhere"}, {"candidate": "/nowhere"}, {"bundl": str(bundle)}]
         for config in bad:
             await replica.admin.configure(config)
             assert replica.shelf.plan == replica.registry.plan == plan
