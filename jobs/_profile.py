@@ -19,7 +19,7 @@ import ray
 
 from winnow.errors import WinnowError
 
-__all__ = ["AT_A_TIME", "Profile", "adopt", "check_exposure", "choose", "explained"]
+__all__ = ["AT_A_TIME", "Profile", "adopt", "check_exposure", "check_room", "choose", "explained"]
 
 logger = logging.getLogger("winnow.serve")
 
@@ -141,6 +141,15 @@ def check_exposure(host: str, profile: Profile, *, guarded: bool) -> None:
                 f"this cluster has several machines, whose replicas cannot be reached on {host}: "
                 f"set host=0.0.0.0 and WINNOW_TOKEN"
             )
+
+
+def check_room(profile: Profile, waiting: int) -> None:
+    """Refuse that so many requests of a replica wait for a language model that none has room."""
+    if profile == "throughput" and waiting >= AT_A_TIME:
+        raise WinnowError(
+            f"llm.at_a_time must be less than {AT_A_TIME}, what HAProxy lets into a replica, or "
+            f"slow ones shut it to all others; got {waiting}"
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from jobs._rerank_lists import Ground
 from jobs._rerank_rows import GOALS, goal_rows, table, tree_rows
 from winnow.artifact import create_artifact, open_artifact
+from winnow.bundle import check_parts
 from winnow.config import job_main
 from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
@@ -94,6 +95,7 @@ def run(config: EvaluateRerankerConfig) -> dict[str, Any]:
         labels = None
         if config.tree_labels:
             labels = parents["generation"] = open_artifact(config.tree_labels, kind="generation")
+            check_parts(ground.dataset.artifact, {"generation": labels})
         rows, traces = tree_rows(config, ground, users, labels)
     result = {"mode": config.mode, "users": len(users), "rows": rows}
     recorded = asdict(config)

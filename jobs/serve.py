@@ -15,7 +15,7 @@ import urllib.request
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from jobs._profile import AT_A_TIME, Profile, adopt, check_exposure, choose, explained
+from jobs._profile import Profile, adopt, check_exposure, check_room, choose, explained
 from jobs._ray import absolute, connect
 from winnow.artifact import open_artifact
 from winnow.config import job_main
@@ -72,11 +72,6 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
             raise ValueError(f"ServeConfig.port must be 1 to 65535, got {self.port}")
-        if self.profile == "throughput" and self.llm.at_a_time >= AT_A_TIME:
-            raise ValueError(
-                f"ServeConfig.llm.at_a_time must be less than {AT_A_TIME}, what HAProxy lets into "
-                f"a replica, or slow ones shut it to all others; got {self.llm.at_a_time}"
-            )
 
 
 PASSED_ON = (
@@ -108,6 +103,7 @@ def run(config: ServeConfig) -> dict[str, Any]:
     connect(log_to_driver=False, measured=False)  # /metrics has what the endpoint counts
     profile = adopt(config.profile)
     check_exposure(config.host, profile, guarded=bool(tokens) or config.allow_open)
+    check_room(profile, config.llm.at_a_time)
     from ray import serve  # not before: it reads its profile when it is imported
     from ray.serve.config import HTTPOptions
 

@@ -26,7 +26,11 @@ Held = tuple[str, str]
 
 
 class UserConfig(Args):
-    """`user_config` of the deployment recommend in cluster/serve/*.yaml."""
+    """`user_config` of the deployment recommend in cluster/serve/*.yaml.
+
+    If it cannot be followed, the deploy goes through all the same and what serves goes on; the log
+    says why. Deploying the same again changes nothing, `POST /admin/bundle` does.
+    """
 
     bundle: str | None = Field(None, description="In place of the argument of that name")
     candidate: str | None = Field(None, description="Bundle to compare with it, as variant b")
@@ -71,31 +75,32 @@ class Admin:
             await self._apply(replace(plan, bundle=plan.previous, candidate=None, share=0.0))
 
     async def configure(self, fields: dict[str, Any]) -> None:
-        """Follow a `user_config`; one that cannot be followed changes nothing.
+        """Follow a `user_config` that is not the one of last time.
 
-        Nothing is raised then: Serve would end this replica, which answers well as it is.
+        One that cannot be followed changes nothing, and is not tried again by replicas that start
+        later: it might undo what was ordered meanwhile. Nothing is raised: Serve would end this
+        replica, which answers well as it is.
         """
-        try:
-            await self._configure(fields)
-        except Exception:
-            self._meter.add(metrics.SWAP_FAILURES)
-            logger.exception("user_config not followed, all goes on as it was: %s", fields)
-
-    async def _configure(self, fields: dict[str, Any]) -> None:
-        config = UserConfig(**fields)
         async with self._turn:
             plan = await self._current()
-            if plan.user_config == fields:
-                if plan != self._shelf.plan:
-                    await self._apply(plan)
-                return
-            plan = await self._order(plan, config.bundle or plan.deployed, "a", None)
-            if config.candidate is not None:
-                plan = await self._order(plan, config.candidate, "b", config.share)
-            else:
-                plan = replace(plan, candidate=None, share=0.0)
-            # nobody is told: Serve calls this on every replica, perhaps before any can be reached
-            await self._publish(replace(plan, user_config=fields))
+            if plan.user_config != fields:
+                try:
+                    plan = await self._configured(plan, fields)
+                except Exception:
+                    self._meter.add(metrics.SWAP_FAILURES)
+                    logger.exception("user_config not followed, all goes on as it was: %s", fields)
+                    plan = await self._current()  # another replica may have followed it
+                # nobody is told: Serve calls this on every replica, perhaps before any is reached
+                await self._publish(replace(plan, user_config=fields))
+            elif plan != self._shelf.plan:
+                await self._apply(plan)
+
+    async def _configured(self, plan: Plan, fields: dict[str, Any]) -> Plan:
+        config = UserConfig(**fields)
+        plan = await self._order(plan, config.bundle or plan.deployed, "a", None)
+        if config.candidate is not None:
+            return await self._order(plan, config.candidate, "b", config.share)
+        return replace(plan, candidate=None, share=0.0)
 
     async def swap(self, ask: Ask) -> Reply:
         """Load a bundle on every replica and answer with it; the old one serves until then."""

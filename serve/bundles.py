@@ -40,7 +40,7 @@ class Plan:
     deployed: str = ""
     """The `bundle` argument of the deployment that this plan began with."""
     user_config: dict[str, Any] | None = None
-    """The Serve config's part that was applied last; it counts again only when it changes."""
+    """The Serve config's part that was given last; it counts again only when it changes."""
 
     def places(self) -> list[Place]:
         return [p for p in (self.bundle, self.candidate, self.previous) if p is not None]

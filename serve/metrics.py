@@ -67,7 +67,8 @@ LLM_TOKENS = Metric("winnow_serve_llm_tokens_total", "Tokens that those calls us
 LLM_CACHED = Metric("winnow_serve_llm_cache_hits_total", "Answers of the model used again.")
 SWAPS = Metric("winnow_serve_bundle_swaps_total", "Bundles swapped in by replicas.")
 SWAP_FAILURES = Metric(
-    "winnow_serve_bundle_failures_total", "Bundles that a replica was told to load and could not."
+    "winnow_serve_bundle_failures_total",
+    "Bundles, and user_configs, that a replica was told to follow and could not.",
 )
 
 METRICS = (

@@ -107,8 +107,9 @@ class Modes:
             job.deadline_s - MARGIN_S,
             set(query.seen.tolist()),
         )
-        # what the search did not find itself is the stages' to fill, who know the user better
-        found = result.items[: len(result.items) - result.trace.filled]
+        # what the model did not choose is the stages' to fill, who know the user better
+        asked = result.trace.stop != "no_history"
+        found = result.items[: len(result.items) - result.trace.filled] if asked else []
         return words.searched(query, found, outcome.found), result.trace.as_dict()
 
     async def close(self) -> None:

@@ -58,7 +58,7 @@ function changed(change) {
 
 function score(value) {
   if (value === null || value === undefined) {
-    return make("span", { class: "score", title: "rank did not run" },
+    return make("span", { class: "score", title: "rank gave none" },
       spoken("no score"), make("span", { "aria-hidden": "true" }, "–"));
   }
   const bar = make("span", { class: "bar", "aria-hidden": "true" });

@@ -172,6 +172,11 @@ def test_the_tree_keeps_the_rules(bundle_with):
     assert found.item_C[:2].tolist() == searched[:2]
     assert in_first.count(topic[0]) == 2
     assert len(set(found.item_C.tolist())) == len(found.item_C)
+    items = Desk(bundle, SqliteEvents(":memory:")).answer(query, found, outcome.found).items
+    assert [item.channel for item in items[:2]] == ["tree"] * 2
+    assert [item.placed_by for item in items[:2]] == ["llm"] * 2
+    assert items[0].recall_position is items[0].rank_position is items[0].score is None
+    assert all(item.recall_position for item in items if item.channel != "tree")
 
 
 def test_a_model_is_told_names_and_not_numbers(tiny_run):

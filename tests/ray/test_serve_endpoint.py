@@ -297,7 +297,9 @@ def test_a_user_config_that_cannot_be_followed_changes_nothing(bundle, tmp_path)
         bad = [{"bundle": "/nowhere"}, {"candidate": "/nowhere"}, {"bundl": str(bundle)}]
         for config in bad:
             await replica.admin.configure(config)
-            assert replica.shelf.plan == replica.registry.plan == plan
+            kept = replace(plan, user_config=config)
+            assert replica.shelf.plan == replica.registry.plan == kept
+            await replica.admin.configure(config)  # as a replica that starts later: not again
         assert await replica.metric("winnow_serve_bundle_failures_total") == len(bad)
         assert (await replica.call("/recommend", BODY))[0] == 200
 
@@ -337,6 +339,11 @@ def test_a_hanging_language_model_costs_no_list(bundle, tmp_path):
             assert answer["timings_ms"]["llm"] > 100
         status, plain = await replica.call("/recommend", BODY)
         assert plain["degraded"] == []
+        new = BODY | {"user_id": "nobody"}  # whose likes, which a model could go by, nobody knows
+        _, plain = await replica.call("/recommend", new)
+        _, answer = await replica.call("/recommend", new | {"mode": "tree"})
+        assert (answer["llm"]["stop"], answer["llm"]["calls"]) == ("no_history", 0)
+        assert (answer["items"], answer["degraded"]) == (plain["items"], [])
 
     async def silent(reader, writer):
         await reader.read()

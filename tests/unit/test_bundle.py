@@ -64,6 +64,13 @@ def test_neighbours_are_the_nearest_others():
     assert neighbours_of(index, 4, 0).shape == (4, 0)
 
 
+def test_a_text_without_a_known_word_is_near_to_nothing():
+    vectors = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
+    index = ItemIndex.build(vectors, "flat")
+    assert neighbours_of(index, 3, 2)[1].tolist() == [-1, -1]
+    assert neighbours_of(None, 3, 2).tolist() == [[-1, -1]] * 3
+
+
 def test_histories_survive_the_file(tmp_path):
     liked = Lists(np.array([4, 2], np.int32), np.array([0, 2, 2]))
     histories = UserHistories(liked, replace(liked, values=np.array([0, 1], np.int32)), liked)

@@ -101,6 +101,7 @@ def test_what_it_is_told_of_the_language_model_reaches_the_endpoint():
 def test_waiting_for_the_language_model_leaves_room_in_a_replica():
     assert f"maxconn {_profile.AT_A_TIME}\n" in _profile.IN_HAPROXY
     assert LlmArgs().at_a_time < _profile.AT_A_TIME
-    with pytest.raises(ValueError, match=r"llm\.at_a_time must be less than 8.*got 8"):
-        replace(serve.tiny(), llm=serve.LlmConfig(at_a_time=8))
-    assert replace(serve.tiny(), llm=serve.LlmConfig(at_a_time=8), profile="plain")
+    with pytest.raises(WinnowError, match=r"llm\.at_a_time must be less than 8.*got 8"):
+        _profile.check_room("throughput", 8)
+    _profile.check_room("throughput", 7)
+    _profile.check_room("plain", 8)

@@ -118,8 +118,10 @@ def neighbours_of(index: ItemIndex | None, num_items: int, count: int) -> Ints:
         return found_IM
     for start in range(0, num_items, CHUNK):
         rows = np.arange(start, min(start + CHUNK, num_items))
-        _, near = index.search(index.vectors_of(rows), count, exclude=list(rows[:, None]))
+        vectors = index.vectors_of(rows)
+        _, near = index.search(vectors, count, exclude=list(rows[:, None]))
         found_IM[rows, : near.shape[1]] = near
+        found_IM[rows[~np.any(vectors, axis=1)]] = -1  # a text without a known word
     return found_IM
 
 

@@ -51,7 +51,7 @@ class Recall:
         self._version = bundle.version
         self._config = bundle.cascade
         self._vectors_of: UserVectors | None = None
-        self._fills = np.append(OWNERS, POPULAR)
+        self._fills = np.append(OWNERS, OWNERS[POPULAR])
         if bundle.is_trained:
             retriever = Retriever.load(bundle.part("retriever"))
             self._vectors_of = UserVectors(retriever.model.user, retriever.history_ID)
@@ -113,6 +113,8 @@ class Recall:
             return np.empty(0, np.int32)
         # their sum is as near to everything as their mean
         liked_D = self._text.vectors_of(query.history[-TEXT_LIKES:]).sum(axis=0)
+        if not liked_D.any():  # likes without a known word are near to nothing
+            return np.empty(0, np.int32)
         return self._text.search(liked_D, self._config.num_text, free_I)
 
     def _near_recent(self, query: Query, free_I: Mask) -> Rows:

@@ -65,7 +65,7 @@ class ItemWords:
     def path(self, row: int) -> list[str]:
         """A place in a tree for want of a better one: the facet, then the decade."""
         value, year = self._values[row], self._years[row]
-        if value is None:
+        if value is None or not str(value).strip():
             return []
         name = str(value) if isinstance(value, str) else f"{self.facet} {value}"
         return [name] if year is None else [name, f"{year // 10 * 10}s"]

@@ -206,7 +206,7 @@ class Desk:
 
 def _placed_by(place: int, recall: int, rank: int, by_stages: bool) -> str:
     """Who moved it last; `by_stages`: the last stage had it there too."""
-    if not by_stages:
+    if not by_stages or rank < 0:
         return "llm"
     return "rerank" if rank != place else "rank" if recall != rank else "recall"
 

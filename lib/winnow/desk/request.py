@@ -38,7 +38,7 @@ class Recommendation:
     item_id: str
     title: str
     score: float | None
-    """The ranker's probability of a positive; None if rank did not run."""
+    """The ranker's probability of a positive; None if rank did not run, or not on this item."""
     channel: str
     """Recall channel that found the item, or `tree`."""
     recall_position: int | None
@@ -56,7 +56,7 @@ class RecommendResponse:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An item as a stage before the last proposed it."""
+    """An item as a stage proposed it to what came after."""
 
     item_id: str
     title: str
