@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import distributed
 
 from winnow.ranking.blocks import MLP, BatchNorm
 from winnow.ranking.routing import Route
@@ -25,6 +26,24 @@ def test_batch_norm_takes_scale_and_shift_from_outside():
     norm = BatchNorm(1, affine=False, eps=1e-12)
     out = norm(torch.tensor([[1.0], [3.0]]), torch.tensor([10.0]), torch.tensor([5.0]))
     torch.testing.assert_close(out, torch.tensor([[-5.0], [15.0]]))
+
+
+def test_batch_norm_over_ranks_takes_bfloat16(monkeypatch):
+    """As torch's own does: exact statistics, of a number of rows that bfloat16 does not have."""
+    x = torch.randn(1001, 3, generator=torch.Generator().manual_seed(0)).bfloat16() + 1
+    alone, over_ranks = BatchNorm(3), BatchNorm(3)
+    expected = alone(x)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    monkeypatch.setattr("winnow.ranking.batch_norm._ranks", lambda: 2)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            out = over_ranks(x)
+    finally:
+        distributed.destroy_process_group()
+    assert out.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(over_ranks.running_mean, alone.running_mean)
+    torch.testing.assert_close(over_ranks.running_var, alone.running_var)
 
 
 def test_mlp_layers():

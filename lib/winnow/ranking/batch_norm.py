@@ -31,7 +31,7 @@ class BatchNorm(nn.BatchNorm1d):
         if self.training and _ranks() > 1:
             normal_BD: Tensor = self._normalised_over_ranks(x_BD)
             scaled_BD = normal_BD if weight_D is None else normal_BD * weight_D
-            return scaled_BD if bias_D is None else scaled_BD + bias_D
+            return (scaled_BD if bias_D is None else scaled_BD + bias_D).to(x_BD.dtype)
         # `and` alone would give torch.compile a symbol, which batch_norm does not take
         by_batch = True if self.training and len(x_BD) > 1 else False  # noqa: SIM210
         return functional.batch_norm(
@@ -49,6 +49,7 @@ class BatchNorm(nn.BatchNorm1d):
     def _normalised_over_ranks(self, x_BD: Tensor) -> Tensor:
         assert self.running_mean is not None
         assert self.running_var is not None
+        x_BD = x_BD.to(self.running_mean.dtype)  # bfloat16 would round the counts of rows
         rows, mean_D, var_D = _statistics_over_ranks(x_BD)
         if rows < 2:
             return (x_BD - self.running_mean) * (self.running_var + self.eps).rsqrt()
