@@ -4,13 +4,14 @@ from winnow.ranking.leaderboard import leaderboard, markdown
 from winnow.ranking.plot import plot_leaderboard
 
 
-def run(model, seed, auc, home=None):
+def run(model, seed, auc, home=None, logloss=0.5):
     return {
         "model": model,
         "seed": seed,
         "auc": auc,
-        "logloss": 0.5,
+        "logloss": logloss,
         "auc_by_scenario": {"home": home if home is not None else auc, "cart": None},
+        "logloss_by_scenario": {"home": logloss - 0.1, "cart": None},
         "parameters": 12_345,
         "rows_per_s": 1000 * (seed + 1),
         "epochs": 3,
@@ -20,7 +21,7 @@ def run(model, seed, auc, home=None):
 
 RUNS = [
     run("shared_bottom", 0, 0.70),
-    run("star", 1, 0.84),
+    run("star", 1, 0.84, logloss=0.46),
     run("shared_bottom", 1, 0.72),
     run("star", 0, 0.80),
     run("m2m", 0, 0.60),
@@ -36,13 +37,16 @@ def test_means_and_spreads_by_hand():
     assert star["seeds"] == [0, 1]
     assert star["rows_per_s"] == 1500
     assert star["auc_by_scenario"] == {"home": pytest.approx(0.82), "cart": None}
+    assert star["logloss"] == pytest.approx(0.48)
+    assert star["logloss_spread"] == pytest.approx(0.0282843, abs=1e-6)  # of 0.46 and 0.50
+    assert star["logloss_by_scenario"] == {"home": pytest.approx(0.38), "cart": None}
     # differences 0.10 and 0.12: t = 0.11 / (0.0141 / sqrt 2) = 11, one degree of freedom
     assert star["p_value"] == pytest.approx(0.0577, abs=1e-4)
 
 
 def test_what_one_seed_cannot_tell_is_none():
     board = leaderboard(RUNS)
-    assert board["m2m"]["auc_spread"] is None
+    assert board["m2m"]["auc_spread"] is board["m2m"]["logloss_spread"] is None
     assert board["m2m"]["p_value"] is None
     assert board["shared_bottom"]["p_value"] is None
     assert leaderboard(RUNS[1:2])["star"]["p_value"] is None  # no reference
@@ -57,9 +61,15 @@ def test_equal_models_are_not_significant():
 
 def test_the_table():
     head, rule, star, *_ = markdown(leaderboard(RUNS)).splitlines()
-    assert head == "| model | AUC | logloss | home | cart | p | parameters | rows/s |"
+    assert head == (
+        "| model | AUC | logloss | home AUC / logloss | cart AUC / logloss | p | parameters "
+        "| rows/s |"
+    )
     assert rule.count("---:") == 7
-    assert star == ("| star | 0.8200 ± 0.0283 | 0.5000 | 0.8200 | - | 0.058 | 12,345 | 1,500 |")
+    assert star == (
+        "| star | 0.8200 ± 0.0283 | 0.4800 ± 0.0283 | 0.8200 / 0.3800 | - / - | 0.058 | 12,345 "
+        "| 1,500 |"
+    )
 
 
 def test_the_plot_is_a_picture(tmp_path):

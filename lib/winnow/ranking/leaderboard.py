@@ -19,9 +19,10 @@ Run = Mapping[str, Any]
 def leaderboard(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """Models, the best mean AUC first, with their figures over the seeds.
 
-    `auc_spread` is the standard deviation over seeds, None for one. `p_value` is of the paired
-    t-test of the AUCs against `REFERENCE` on the seeds that both have: the chance of so large a
-    difference if there were none. None for fewer than two such seeds and for the reference.
+    `auc_spread` and `logloss_spread` are the standard deviations over seeds, None for one.
+    `p_value` is of the paired t-test of the AUCs against `REFERENCE` on the seeds that both have:
+    the chance of so large a difference if there were none. None for fewer than two such seeds and
+    for the reference.
     """
     by_model: dict[str, list[Run]] = {}
     for run in runs:
@@ -35,15 +36,14 @@ def leaderboard(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 
 def _row(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, Any]:
     runs = sorted(runs, key=lambda run: run["seed"])
-    aucs = [run["auc"] for run in runs]
-    scenarios = runs[0]["auc_by_scenario"]
+    aucs, losses = ([run[measure] for run in runs] for measure in ("auc", "logloss"))
     return {
         "auc": fmean(aucs),
-        "auc_spread": stdev(aucs) if len(aucs) > 1 else None,
-        "logloss": fmean(run["logloss"] for run in runs),
-        "auc_by_scenario": {
-            name: _mean_of_known(run["auc_by_scenario"][name] for run in runs) for name in scenarios
-        },
+        "auc_spread": _spread(aucs),
+        "logloss": fmean(losses),
+        "logloss_spread": _spread(losses),
+        "auc_by_scenario": _by_scenario(runs, "auc_by_scenario"),
+        "logloss_by_scenario": _by_scenario(runs, "logloss_by_scenario"),
         "p_value": _p_value(runs, reference),
         "parameters": runs[0]["parameters"],
         "rows_per_s": median(run["rows_per_s"] for run in runs),
@@ -53,9 +53,17 @@ def _row(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _mean_of_known(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+def _spread(values: Sequence[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None
+
+
+def _by_scenario(runs: Sequence[Run], measure: str) -> dict[str, float | None]:
+    """Mean of the runs that have a figure, None if none has."""
+    means = {}
+    for name in runs[0][measure]:
+        known = [run[measure][name] for run in runs if run[measure][name] is not None]
+        means[name] = fmean(known) if known else None
+    return means
 
 
 def _p_value(runs: Sequence[Run], reference: Sequence[Run]) -> float | None:
@@ -71,22 +79,31 @@ def _p_value(runs: Sequence[Run], reference: Sequence[Run]) -> float | None:
 def markdown(board: Mapping[str, Mapping[str, Any]]) -> str:
     """The table for people; a hyphen where there is no figure."""
     scenarios = list(next(iter(board.values()))["auc_by_scenario"])
-    head = ["model", "AUC", "logloss", *scenarios, "p", "parameters", "rows/s"]
+    by_scenario = [f"{name} AUC / logloss" for name in scenarios]
+    head = ["model", "AUC", "logloss", *by_scenario, "p", "parameters", "rows/s"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for model, row in board.items():
-        spread = "" if row["auc_spread"] is None else f" ± {row['auc_spread']:.4f}"
         lines.append(
             [
                 model,
-                f"{row['auc']:.4f}{spread}",
-                f"{row['logloss']:.4f}",
-                *(_shown(row["auc_by_scenario"][name], ".4f") for name in scenarios),
+                *(_with_spread(row, measure) for measure in ("auc", "logloss")),
+                *(_of_scenario(row, name) for name in scenarios),
                 _shown(row["p_value"], ".3f"),
                 f"{row['parameters']:,}",
                 f"{row['rows_per_s']:,.0f}",
             ]
         )
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _with_spread(row: Mapping[str, Any], measure: str) -> str:
+    spread = row[f"{measure}_spread"]
+    return f"{row[measure]:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+
+
+def _of_scenario(row: Mapping[str, Any], name: str) -> str:
+    both = (row[f"{measure}_by_scenario"][name] for measure in ("auc", "logloss"))
+    return " / ".join(_shown(value, ".4f") for value in both)
 
 
 def _shown(value: float | None, form: str) -> str:
