@@ -98,8 +98,9 @@ def run(config: TrainRankerConfig) -> dict[str, Any]:
     )
     with create_artifact(config.output, "ranker", config=recorded, parents=parents) as draft:
         weights = load_state(done.checkpoint)["best_weights"]
-        save_ranker(draft.path, config.spec(), dataset.schema, weights)
         draft.metrics |= done.return_value
+        spec = config.spec().with_chosen(draft.metrics["chosen"])
+        save_ranker(draft.path, spec, dataset.schema, weights)
     discard(config, done.checkpoint)
     auc, logloss = draft.metrics["auc"], draft.metrics["logloss"]
     logger.info("wrote %s auc=%s logloss=%s", config.output, auc, logloss)

@@ -68,24 +68,29 @@ def by_scenario(
     probability_N: Array,
     scenario_N: NDArray[np.integer[Any]],
     names: Sequence[str],
+    score_N: Array | None = None,
 ) -> dict[str, Any]:
     """AUC and log loss over all rows and over each scenario's, ready for JSON.
+
+    `score_N` is what rows are ranked by, where that is not their probability: AUC is of it then,
+    log loss always of the probability.
 
     Returns:
         `auc`, `logloss` (pooled), `auc_by_scenario`, `logloss_by_scenario` (by name), `mean_auc`
         (unweighted, over the scenarios that have one) and `notes`, one for each missing number.
     """
+    score_N = probability_N if score_N is None else score_N
     aucs, losses, notes = {}, {}, []
     for number, name in enumerate(names):
         rows_N = scenario_N == number
-        aucs[name] = _or_none(auc(label_N[rows_N], probability_N[rows_N]))
+        aucs[name] = _or_none(auc(label_N[rows_N], score_N[rows_N]))
         losses[name] = _or_none(logloss(label_N[rows_N], probability_N[rows_N]))
         if aucs[name] is None:
             what = "rows of one class only" if rows_N.any() else "no rows"
             notes.append(f"scenario {name!r} has {what}, so it has no AUC")
     known = [value for value in aucs.values() if value is not None]
     return {
-        "auc": _or_none(auc(label_N, probability_N)),
+        "auc": _or_none(auc(label_N, score_N)),
         "logloss": _or_none(logloss(label_N, probability_N)),
         "auc_by_scenario": aucs,
         "logloss_by_scenario": losses,

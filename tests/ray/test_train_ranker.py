@@ -1,5 +1,6 @@
 """The ranker job on a real cluster: same figures for any place it runs, and after a kill."""
 
+import json
 import os
 import signal
 import time
@@ -46,6 +47,17 @@ def test_the_artifact_is_what_the_result_says(tiny, dataset):
     assert result["epochs"] == tiny.epochs
     assert set(result["auc_by_scenario"]) == {"home", "search", "cart"}
     assert os.listdir(Path(tiny.output).parent) == ["ranker"]
+
+
+def test_a_ranker_keeps_what_was_chosen_after_training(tiny, dataset):
+    result = train_ranker.run(replace(tiny, model="mscan", epochs=1))
+    folder = open_artifact(tiny.output, kind="ranker").path
+    kept = json.loads((folder / "config.json").read_text())["architecture"]
+    assert result["chosen"].keys() == {"reference"}
+    assert kept["reference"] == result["chosen"]["reference"]
+    test = Dataset.open(dataset).split("test")
+    scores = Ranker.load(folder).score(test.sparse_NF, test.dense_NE, test.scenario_N)
+    assert auc(test.label_N, scores) == pytest.approx(result["auc"], abs=2e-5)
 
 
 def test_a_second_run_does_not_train_again(tiny, monkeypatch):

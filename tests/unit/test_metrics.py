@@ -43,6 +43,17 @@ def test_scenarios_and_their_mean():
     assert report["notes"] == []
 
 
+def test_auc_is_of_the_scores_where_they_are_not_the_probabilities():
+    label, scenario = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0, 0, 1, 1])
+    probability, score = np.array([0.9, 0.5, 0.4, 0.6]), np.array([-0.1, -0.2, 0.4, 0.3])
+    plain = by_scenario(label, probability, scenario, ["home", "cart"])
+    report = by_scenario(label, probability, scenario, ["home", "cart"], score)
+    assert report["auc_by_scenario"] == {"home": 1.0, "cart": 1.0}
+    assert report["auc"] == 0.75  # -.1 > -.2, .4 > both, -.1 < .3
+    assert report["logloss"] == plain["logloss"]
+    assert report["logloss_by_scenario"] == plain["logloss_by_scenario"]
+
+
 def test_what_does_not_exist_is_null_with_a_note():
     label, probability = np.array([1.0, 0.0, 1.0]), np.array([0.9, 0.5, 0.4])
     names = ["home", "cart", "search"]

@@ -4,11 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from winnow.data.batches import HistoryBatch
+from winnow.data.batches import Batches, HistoryBatch
+from winnow.data.dataset import Interactions
 from winnow.data.schema import DatasetSchema, Field
-from winnow.metrics import auc
+from winnow.metrics import auc, logloss
+from winnow.ranking.experiment import Place, RankerConfig, Splits, train_and_test
 from winnow.ranking.inputs import InputConfig
-from winnow.ranking.models.mscan import CurrentSteps, MScan, MScanConfig, masked_softmax
+from winnow.ranking.models.mscan import (
+    REFERENCES,
+    CurrentSteps,
+    MScan,
+    MScanConfig,
+    masked_softmax,
+)
+from winnow.ranking.registry import ModelSpec
+from winnow.ranking.train import OptimizerConfig, predict
 
 SCHEMA = DatasetSchema(
     name="three surfaces",
@@ -86,9 +96,9 @@ def test_a_row_does_not_depend_on_the_others(changes):
     model(*batch)
     model.eval()
     with torch.inference_mode():
-        whole = model(*batch)
+        whole = model.score(*batch)
         assert whole.isfinite().all()
-        torch.testing.assert_close(model(*take(batch, slice(7, 9))), whole[7:9])
+        torch.testing.assert_close(model.score(*take(batch, slice(7, 9))), whole[7:9])
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -134,7 +144,7 @@ def test_auc_within_a_scenario_does_not_depend_on_c():
     for reference in (0.0, 0.2, 0.6):
         model = build(reference=reference).eval()
         with torch.inference_mode():
-            scores[reference] = model(*batch).numpy()
+            scores[reference] = model.score(*batch).numpy()
     scenario = batch[2].numpy()
     for number in range(3):
         inside = scenario == number
@@ -149,9 +159,90 @@ def test_the_score_is_the_effect_of_matching():
     model, batch = build(reference=0.3).eval(), rows(10)
     plain = build(reference=0.0).eval()
     with torch.inference_mode():
-        p = plain(*batch).sigmoid()
+        p = plain.score(*batch).sigmoid()
         pull = model.scenario_tower(model.scenarios(batch[2])).squeeze(1).sigmoid()
-        torch.testing.assert_close(model(*batch).sigmoid(), p - 0.3 * pull + 0.3)
+        torch.testing.assert_close(model.score(*batch).sigmoid(), p - 0.3 * pull + 0.3)
+        torch.testing.assert_close(model(*batch).sigmoid(), p)  # not what is left of it
+
+
+def test_c_is_the_smallest_of_the_best_on_validation_rows():
+    model, batch = build().eval(), rows(50)
+    reached = {0.0: 0.70, 0.1: 0.72, 0.2: 0.75, 0.3: 0.75}
+    aucs = iter([*reached.values(), *[0.6] * 6])
+    assert model.ranks_by_probability
+    assert model.settle(lambda: next(aucs)) == {"reference": 0.2}
+    assert not model.ranks_by_probability
+    with torch.inference_mode():
+        torch.testing.assert_close(model.score(*batch), build(reference=0.2).eval().score(*batch))
+    assert model.settle(lambda: 0.7) == {"reference": 0.0}
+    assert model.settle(lambda: float("nan")) == {"reference": 0.0}
+
+
+@pytest.mark.parametrize("fixed", [{"reference": 0.3}, {"elimination": "additive"}])
+def test_what_is_given_is_not_chosen(fixed):
+    assert build(**fixed).settle(lambda: 0.7) == {}
+
+
+@pytest.mark.parametrize("elimination", ["product", "additive"])
+def test_a_run_ranks_by_the_score_and_has_the_log_loss_of_the_probability(elimination):
+    """Clicks follow the item, and `home` has more of them than it has of what is liked."""
+    config = RankerConfig(
+        model="mscan",
+        architecture=MScanConfig(hidden=8, predictor=(16,), elimination=elimination),
+        inputs=InputConfig(dim=4, std=0.3),
+        optimizer=OptimizerConfig(lr=0.02),
+        epochs=2,
+        batch_size=64,
+    )
+    splits = Splits(*(Batches(log(900, seed), batch_size=64) for seed in range(3)))
+    runs = []
+    result = train_and_test(
+        SCHEMA,
+        splits,
+        config,
+        place=Place(),
+        wrap=lambda model: model,
+        state=None,
+        on_epoch=lambda run, report: runs.append(run),
+    )
+    model, test = runs[-1].model, splits.test
+    score, p = predict(model, test), predict(model, test, probability=True)
+    assert result["auc"] == auc(test.label_N, score)
+    assert result["logloss"] == logloss(test.label_N, p)
+    if elimination == "product":
+        at = {}
+        for reference in REFERENCES:
+            settled = build_like(model, config, reference)
+            at[reference] = auc(splits.valid.label_N, predict(settled, splits.valid))
+        assert result["chosen"] == {"reference": max(at, key=at.get)}
+    else:
+        assert result["chosen"] == {}
+        assert np.abs(score - p).max() > 0.01
+
+
+def build_like(model, config, reference):
+    """A model of the same weights, as it is built from the config that is kept with them."""
+    spec = ModelSpec.from_json(config.spec().with_chosen({"reference": reference}).to_json())
+    built = spec.build(SCHEMA)
+    built.load_state_dict(model.state_dict())
+    return built
+
+
+def log(count, seed):
+    rng = np.random.default_rng(seed)
+    sparse = np.stack([rng.integers(size, size=count) for size in (20, 30, 5)], axis=1)
+    scenario = rng.integers(3, size=count)
+    chance = np.where(sparse[:, 2] < 2, 0.8, 0.3) * np.where(scenario == 0, 1.0, 0.4)
+    return Interactions(
+        sparse_NF=sparse.astype(np.int32),
+        dense_NE=np.zeros((count, 1), np.float32),
+        label_N=(rng.random(count) < chance).astype(np.float32),
+        scenario_N=scenario.astype(np.int16),
+        user_N=sparse[:, 0].astype(np.int32),
+        item_N=sparse[:, 1].astype(np.int32),
+        time_N=np.arange(count),
+        probability_N=None,
+    )
 
 
 def test_without_alpha_and_c_it_is_the_product_model():
@@ -168,7 +259,7 @@ def test_additive_elimination_ranks_alike_in_every_scenario():
         model.to_z.weight.zero_()  # z no longer tells the scenario
     sparse, dense, *_ = rows(5)
     with torch.inference_mode():
-        logits = [model(sparse, dense, torch.full((5,), s)) for s in range(3)]
+        logits = [model.score(sparse, dense, torch.full((5,), s)) for s in range(3)]
     torch.testing.assert_close(logits[0], logits[1])
     torch.testing.assert_close(logits[0], logits[2])
 
@@ -179,7 +270,7 @@ def test_additive_elimination_ranks_alike_in_every_scenario():
         ({"all_history": -1}, r"all_history must not be negative.*got -1, 20 and 64"),
         ({"hidden": 0}, r"must be positive, got 0, 20 and 0"),
         ({"reference": 1.0}, r"reference must be in \[0, 1\), got 0.1 and 1.0"),
-        ({"alpha": -1.0}, r"alpha must not be negative.*got -1.0 and 0.0"),
+        ({"alpha": -1.0}, r"alpha must not be negative.*got -1.0 and None"),
     ],
 )
 def test_bad_config_says_what_is_wrong(bad, message):

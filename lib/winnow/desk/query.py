@@ -67,7 +67,7 @@ class Candidates:
     rank_C: Ints
     """Position after rank; equal to `recall_C` before that."""
     score_C: Floats
-    """Ranker probability; NaN before rank, and where rank did not run."""
+    """The ranker's score; NaN before rank, and where rank did not run."""
 
     @classmethod
     def recalled(cls, item_C: Ints, channel_C: NDArray[np.int8]) -> "Candidates":

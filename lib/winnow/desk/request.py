@@ -38,7 +38,8 @@ class Recommendation:
     item_id: str
     title: str
     score: float | None
-    """The ranker's probability of a positive; None if rank did not run, or not on this item."""
+    """The ranker's, from 0 to 1, for most models a probability; None if rank did not run, or not on
+    this item."""
     channel: str
     """Recall channel that found the item, or `tree`."""
     recall_position: int | None

@@ -24,6 +24,7 @@ from winnow.ranking.train import (
     Trainer,
     TrainerConfig,
     TrainRows,
+    bare_model,
     predict,
 )
 
@@ -161,7 +162,9 @@ def train_and_test(
 
     Returns:
         The result, equal on all ranks. `best_auc` is the AUC of the true probabilities on the
-        same test rows, None for real logs.
+        same test rows, None for real logs; `chosen` are the fields of the model's config that
+        were chosen on `valid` after training. AUC is of what the model ranks by, log loss of its
+        probabilities.
     """
     torch.manual_seed(config.seed)
     run = Trainer(wrap(config.spec().build(schema)), config)
@@ -176,11 +179,15 @@ def train_and_test(
 
     run.fit(splits.train, splits.valid, report_epoch)
     run.restore_best()
-    test = splits.test
-    probability_N = predict(run.model, test)
-    measures = by_scenario(test.label_N, probability_N, test.scenario_N, schema.scenarios)
+    test, valid, model = splits.test, splits.valid, bare_model(run.model)
+    chosen = model.settle(lambda: auc(valid.label_N, predict(model, valid)))
+    score_N = probability_N = predict(model, test)
+    if not model.ranks_by_probability:
+        probability_N = predict(model, test, probability=True)
+    measures = by_scenario(test.label_N, probability_N, test.scenario_N, schema.scenarios, score_N)
     return measures | {
         "model": config.model,
+        "chosen": chosen,
         "best_auc": _best_auc(test),
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "epochs": run.epoch,

@@ -66,13 +66,16 @@ class Ranker:
         scenario_N: NDArray[np.integer],
         history: HistoryBatch | None = None,
     ) -> NDArray[np.float32]:
-        """Click probabilities, float32 [N]; a row's does not depend on the other rows.
+        """Scores from 0 to 1, float32 [N]; a row's does not depend on the other rows.
+
+        They are click probabilities, but of a model that takes something out of these, as M-scan
+        may: such scores rank and are not probabilities.
 
         `history` is needed if `self.history` is positive, and must not be given otherwise.
         """
         if (history is not None) != (self.history > 0):
             raise ValueError(f"this ranker reads {self.history} history steps of each row")
-        logit_N = self._model(
+        logit_N = self._model.score(
             torch.from_numpy(np.require(sparse_NF, np.int32, "W")),
             torch.from_numpy(np.require(dense_NE, np.float32, "W")),
             torch.from_numpy(np.require(scenario_N, np.int64, "W")),

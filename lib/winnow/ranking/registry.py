@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from winnow.data.schema import DatasetSchema
@@ -54,6 +54,10 @@ class ModelSpec:
     def build(self, schema: DatasetSchema) -> RankingModel:
         """A new model; its weights follow torch's global seed."""
         return model_type(self.model)(schema, self.inputs, self.architecture)
+
+    def with_chosen(self, chosen: Mapping[str, Any]) -> "ModelSpec":
+        """With those fields of the architecture that were chosen after training."""
+        return replace(self, architecture=replace(self.architecture, **chosen))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -33,6 +33,7 @@ __all__ = [
     "TrainRows",
     "Trainer",
     "TrainerConfig",
+    "bare_model",
     "predict",
 ]
 
@@ -162,7 +163,7 @@ class Trainer:
         self.model = model
         self.config = config
         if config.compile:  # in place, inside DDP: names of weights stay
-            _bare(model).compile(dynamic=True)
+            bare_model(model).compile(dynamic=True)
         self.optimizers = _optimizers(model, config.optimizer)
         self.epoch = 0
         self.best_auc = float("-inf")
@@ -232,7 +233,7 @@ class Trainer:
 
     def restore_best(self) -> None:
         """Put the weights of the best epoch into the model."""
-        _bare(self.model).load_state_dict(self.best_weights)
+        bare_model(self.model).load_state_dict(self.best_weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers only; the optimizer's tensors move on with the next step."""
@@ -242,7 +243,7 @@ class Trainer:
         } | {name: getattr(self, name) for name in self._progress}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        _bare(self.model).load_state_dict(state["model"])
+        bare_model(self.model).load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         for name in self._progress:
@@ -254,7 +255,7 @@ class Trainer:
         with self._stance(batch), torch.autocast(device, torch.bfloat16, enabled=half):
             logit_B = self.model(*_inputs(batch)).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.label_B, reduction="sum")
-        extra = _bare(self.model).auxiliary_loss(batch.label_B)
+        extra = bare_model(self.model).auxiliary_loss(batch.label_B)
         total = loss if extra is None else loss + extra
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -270,7 +271,7 @@ class Trainer:
         of its own for each such case, and for M2M one that fails."""
         if not self.config.compile:
             return nullcontext()
-        count_S = torch.bincount(batch.scenario_B, minlength=_bare(self.model).num_scenarios)
+        count_S = torch.bincount(batch.scenario_B, minlength=bare_model(self.model).num_scenarios)
         stance: AbstractContextManager[Any] = set_stance(
             "force_eager" if count_S.min() < 2 else "default"
         )
@@ -278,7 +279,7 @@ class Trainer:
 
     def _weights(self) -> dict[str, Tensor]:
         """A copy on the CPU."""
-        return {k: v.detach().cpu().clone() for k, v in _bare(self.model).state_dict().items()}
+        return {k: v.detach().cpu().clone() for k, v in bare_model(self.model).state_dict().items()}
 
 
 def _optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
@@ -291,11 +292,18 @@ def _optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.O
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, batches: EvaluationRows) -> NDArray[np.float32]:
-    """Click probabilities [N] of all rows in order, on every rank; the model stays in eval mode."""
-    bare = _bare(model).eval()
+def predict(
+    model: nn.Module, batches: EvaluationRows, *, probability: bool = False
+) -> NDArray[np.float32]:
+    """Scores [N] of all rows in order, on every rank; the model stays in eval mode.
+
+    They rank the rows and are click probabilities for models that rank by these; for the others
+    `probability` asks for those.
+    """
+    bare = bare_model(model).eval()
     # `forward` is not compiled: evaluation would need a compilation of its own and saves little
-    parts = [bare.forward(*_inputs(batch)) for batch in batches.in_order()]
+    output = bare.forward if probability else bare.score
+    parts = [output(*_inputs(batch)) for batch in batches.in_order()]
     local_B = torch.cat(parts).sigmoid() if parts else torch.empty(0)
     return _gather(local_B, len(batches.label_N), batches.ranks).cpu().numpy()
 
@@ -324,7 +332,7 @@ def _inputs(batch: Batch) -> tuple[Any, ...]:
     return always if batch.history is None else (*always, batch.history)
 
 
-def _bare(model: nn.Module) -> RankingModel:
+def bare_model(model: nn.Module) -> RankingModel:
     """The model inside a DDP wrapper."""
     wrapped = isinstance(model, nn.parallel.DistributedDataParallel)
     inner = model.module if wrapped else model

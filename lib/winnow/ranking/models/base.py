@@ -1,6 +1,7 @@
 """What every ranking model is."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -68,6 +69,27 @@ class RankingModel(nn.Module):
 
         A model whose config has a positive `history` takes a fourth argument, a `HistoryBatch`.
         """
+
+    def score(self, *inputs: Any) -> Tensor:
+        """Logits of what rows are ranked by, [B], in evaluation mode; arguments as of `forward`.
+
+        That is the probability itself, but for a model that takes something out of it.
+        """
+        logit_B: Tensor = self.forward(*inputs)
+        return logit_B
+
+    @property
+    def ranks_by_probability(self) -> bool:
+        """Whether `score` is what `forward` gives."""
+        return True
+
+    def settle(self, auc_of_valid: Callable[[], float]) -> dict[str, float]:
+        """Choose on validation rows what training does not teach, once the weights are final.
+
+        `auc_of_valid` ranks the validation rows by the model as it then is. Returns the chosen
+        fields of the model's config; most models have none.
+        """
+        return {}
 
     def freeze(self) -> None:
         """Compute what follows from the weights alone, once; in evaluation mode.

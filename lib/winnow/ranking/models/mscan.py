@@ -8,7 +8,8 @@
     additive    p = sigmoid(M + S),  score = M + mean of S over the scenarios
 
 M is the matched interest, S what the scenario does to clicks whoever looks and whatever is shown;
-c is the interest that the counterfactual, unmatched item keeps.
+c is the interest that the counterfactual, unmatched item keeps, chosen on validation rows after
+training. p is the probability of a click, of which log loss is measured; the score only ranks.
 
 This is a reconstruction. What is known of the paper, Zhu et al., "M-scan: A Multi-Scenario
 Causal-driven Adaptive Network for Recommendation", WWW 2024, is its two modules, its causal graph,
@@ -22,8 +23,9 @@ width, H hidden width.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,9 @@ from winnow.ranking.inputs import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["MScan", "MScanConfig"]
+
+REFERENCES = tuple(tenth / 10 for tenth in range(10))
+"""Values of c to choose from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +65,9 @@ class MScanConfig(ModelConfig):
     """How the scenario's pull is modelled and taken out; `none` is the ablation without."""
     alpha: float = 0.1
     """Weight of the scenario network's own loss; of `product` only."""
-    reference: float = 0.0
-    """c, in [0, 1); 0 leaves the probability p as the score. Of `product` only."""
+    reference: float | None = None
+    """c, in [0, 1); 0 leaves the probability p as the score. None: the one with the best pooled
+    validation AUC, and 0 until it is chosen. Of `product` only."""
 
     @property
     def history(self) -> int:
@@ -74,7 +80,7 @@ class MScanConfig(ModelConfig):
                 f"MScanConfig.all_history must not be negative, current_history and hidden must be "
                 f"positive, got {self.history}, {self.current_history} and {self.hidden}"
             )
-        if self.alpha < 0 or not 0 <= self.reference < 1:
+        if self.alpha < 0 or not 0 <= (self.reference or 0.0) < 1:
             raise ValueError(
                 f"MScanConfig.alpha must not be negative and reference must be in [0, 1), "
                 f"got {self.alpha} and {self.reference}"
@@ -92,6 +98,7 @@ class MScan(RankingModel):
         items = set(schema.select("sparse", ["item"]))
         self._item_fields = [place for place, name in enumerate(names) if name in items]
         self._config = config
+        self._reference = config.reference or 0.0
         self._pull_B: Tensor | None = None
         self.scenarios = scenario_embedding(self.num_scenarios, inputs)
         width = self.inputs.width + config.hidden
@@ -117,17 +124,59 @@ class MScan(RankingModel):
         scenario_B: Tensor,
         history: HistoryBatch | None = None,
     ) -> Tensor:
-        """Logits [B]: of p in training, of the score in evaluation, which is p for c = 0."""
+        """Logits of p, [B]."""
+        matched_B, pull_B = self._branches(sparse_BF, dense_BE, scenario_B, history)
+        if pull_B is None:
+            return matched_B
+        if self._config.elimination == "additive":
+            return matched_B + pull_B
+        self._pull_B = pull_B if self.training else None
+        log_p_B = functional.logsigmoid(matched_B) + functional.logsigmoid(pull_B)
+        return log_p_B - torch.log(-torch.expm1(log_p_B))
+
+    @property
+    def ranks_by_probability(self) -> bool:
+        product = self._config.elimination == "product"
+        return self._config.elimination == "none" or (product and not self._reference)
+
+    def score(self, *inputs: Any) -> Tensor:
+        """Logits of the score, [B]; of the product's, which may be negative, plus c."""
+        if self.ranks_by_probability:
+            return self.forward(*inputs)
+        matched_B, pull_B = self._branches(*inputs)
+        assert pull_B is not None
+        if self._config.elimination == "additive":
+            return matched_B + self._mean_pull()
+        # score + c = p + c (1 - sigmoid(S)): between 0 and 1, in the order of the score
+        p_B = torch.sigmoid(matched_B) * torch.sigmoid(pull_B)
+        return torch.logit(p_B + self._reference * torch.sigmoid(-pull_B))
+
+    def settle(self, auc_of_valid: Callable[[], float]) -> dict[str, float]:
+        """c; of equally good ones the smallest."""
+        if self._config.elimination != "product" or self._config.reference is not None:
+            return {}
+        aucs = {}
+        for c in REFERENCES:
+            self._reference = c
+            aucs[c] = auc_of_valid()
+        self._reference = max(aucs, key=lambda c: aucs[c])  # the first of equals
+        return {"reference": self._reference}
+
+    def _branches(
+        self,
+        sparse_BF: Tensor,
+        dense_BE: Tensor,
+        scenario_B: Tensor,
+        history: HistoryBatch | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """M, and S unless it is left out, [B] each."""
         x_BD = self.inputs(sparse_BF, dense_BE)
         e_BK = self.scenarios(scenario_B)
         parts = [x_BD, *self._interests(sparse_BF, scenario_B, e_BK, history)]
         matched_B: Tensor = self.predictor(torch.cat(parts, dim=1)).squeeze(1)
         if self._config.elimination == "none":
-            return matched_B
-        pull_B = self.scenario_tower(e_BK).squeeze(1)
-        if self._config.elimination == "additive":
-            return matched_B + (pull_B if self.training else self._mean_pull())
-        return self._product(matched_B, pull_B)
+            return matched_B, None
+        return matched_B, self.scenario_tower(e_BK).squeeze(1)
 
     def _interests(
         self, sparse_BF: Tensor, scenario_B: Tensor, e_BK: Tensor, history: HistoryBatch | None
@@ -150,14 +199,6 @@ class MScan(RankingModel):
             step_BTD, seen_BT, candidate_BD.flatten(1), z_BH, state_BCH, steps.there_BC
         )
         return [z_BH, v_BH]
-
-    def _product(self, matched_B: Tensor, pull_B: Tensor) -> Tensor:
-        log_p_B = functional.logsigmoid(matched_B) + functional.logsigmoid(pull_B)
-        self._pull_B = pull_B if self.training else None
-        if self.training or not self._config.reference:
-            return log_p_B - torch.log(-torch.expm1(log_p_B))  # the logit of p
-        # score + c = p + c (1 - sigmoid(S)): between 0 and 1, in the order of the score
-        return torch.logit(log_p_B.exp() + self._config.reference * torch.sigmoid(-pull_B))
 
     def _mean_pull(self) -> Tensor:
         """The scenario's logit, averaged over all scenarios."""
