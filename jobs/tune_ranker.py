@@ -5,7 +5,7 @@
         python -m jobs.tune_ranker --config movielens_1m --set model=star num_samples=200
     python -m jobs.train_ranker --config runs/movielens_1m/tuned/preset.json
 
-The winner by validation AUC is written as a preset file that the other jobs take as `--config`.
+The winner by validation AUC is written as a preset file that `jobs.train_ranker` takes.
 The same command continues a killed search. A trial trains in its own process, or with
 num_workers=N on N Ray Train workers; as many run at a time as the cluster has room for.
 """
@@ -13,6 +13,8 @@ num_workers=N on N Ray Train workers; as many run at a time as the cluster has r
 import hashlib
 import json
 import logging
+import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,13 +22,12 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
 
 from jobs import train_ranker
 from jobs._fit import work_folder
 from jobs._ranking import TrainRankerConfig
 from jobs._ray import absolute, connect, remove
-from jobs._trial import assignments, space, trial
+from jobs._trial import Proposals, assignments, space, trial, trial_share, trials_at_once
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import canonical_json, differences, job_main, with_overrides
 from winnow.data.dataset import Dataset
@@ -37,8 +38,6 @@ logger = logging.getLogger("winnow.tune_ranker")
 
 METRIC = "best_auc"
 """Validation AUC of a trial's best epoch so far."""
-DRIVER_CPUS = 0.1
-"""Of a trial whose training is done by workers: it waits for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,26 +69,9 @@ PRESETS = {name: partial(tuning, name) for name in train_ranker.PRESETS}
 PRESETS["tiny"] = partial(tuning, "tiny", num_samples=2)
 
 
-def trials_at_once(config: TuneRankerConfig, cpus: float) -> int:
-    """How many trials a cluster has room for, the workers of each included.
-
-    More would hold CPUs while they wait for workers that the others keep from starting.
-
-    Raises:
-        WinnowError: not even one.
-    """
-    workers = config.num_workers if isinstance(config.num_workers, int) else config.num_workers[0]
-    needed = workers * config.cpus_per_worker + DRIVER_CPUS if workers else config.cpus_per_worker
-    if cpus < needed:
-        raise WinnowError(f"a trial needs {needed:g} CPUs, more than this cluster has in all")
-    return int(cpus // needed)
-
-
-def tuner(config: TuneRankerConfig, name: str) -> tune.Tuner:
-    """A new search, or the one that a killed run of the same name left."""
-    connect(log_to_driver=False)
-    room = trials_at_once(config, ray.cluster_resources().get("CPU", 0))
-    share = {"CPU": DRIVER_CPUS if config.num_workers else config.cpus_per_worker}
+def tuner(config: TuneRankerConfig, name: str, room: int) -> tune.Tuner:
+    """A new search of `room` trials at a time, or the one that a killed run of that name left."""
+    share = trial_share(config)
     trainable = tune.with_resources(tune.with_parameters(trial, config=config), share)
     storage = work_folder(config.output)
     if tune.Tuner.can_restore(f"{storage}/{name}"):
@@ -103,7 +85,7 @@ def tuner(config: TuneRankerConfig, name: str) -> tune.Tuner:
             mode="max",
             num_samples=config.num_samples,
             max_concurrent_trials=room,
-            search_alg=OptunaSearch(seed=config.search_seed),
+            search_alg=Proposals(seed=config.search_seed),
             # one more than a trial has epochs: who gets there ends by itself, workers and all
             scheduler=ASHAScheduler(time_attr="epoch", max_t=config.epochs + 1, grace_period=2),
         ),
@@ -121,16 +103,23 @@ def run(config: TuneRankerConfig) -> dict[str, Any]:
     config = replace(config, dataset=absolute(config.dataset), output=absolute(config.output))
     dataset = Dataset.open(config.dataset)
     recorded = {"ranker": asdict(config.ranker()), "num_samples": config.num_samples}
+    recorded |= {"search_seed": config.search_seed}
     recorded |= {"space": {n: repr(d) for n, d in search_space(config.model).items()}}
     parents = {"dataset": dataset.artifact}
     if made := up_to_date(config.output, "tuning", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    inputs = canonical_json([recorded, config.search_seed, dataset.artifact.digest])
-    results = tuner(config, hashlib.sha256(inputs.encode()).hexdigest()[:16]).fit()
-    trials = [summary(result) for result in results if result.metrics]
+    connect(log_to_driver=False)
+    room = trials_at_once(config, [n["Resources"] for n in ray.nodes() if n["Alive"]])
+    # What Tune restores runs at once again, with the share it had. On a smaller cluster, streamed
+    # trials would leave Ray Data without a CPU, so their search begins anew there.
+    place = [trial_share(config), room if config.data == "stream" else None]
+    inputs = canonical_json([recorded, dataset.artifact.digest, place])
+    results = tuner(config, hashlib.sha256(inputs.encode()).hexdigest()[:16], room).fit()
+    trials = finished(results)
     if not trials:
-        raise WinnowError(f"all {len(results)} trials failed; the first: {results.errors[0]}")
+        reason = next(iter(results.errors), "no validation AUC, which needs rows of both labels")
+        raise WinnowError(f"all {len(results)} trials failed; the first: {reason}")
     best = max(trials, key=lambda one: one[METRIC])
     preset = {"config": config.preset, "set": overrides(config, best["set"])}
     with create_artifact(config.output, "tuning", config=recorded, parents=parents) as draft:
@@ -149,6 +138,12 @@ def overrides(config: TuneRankerConfig, winner: list[str]) -> list[str]:
     named = replace(base, model=config.model)
     won = with_overrides(config, winner).ranker()
     return [f"model={config.model}", *differences(named, won)]
+
+
+def finished(results: Iterable[tune.Result]) -> list[dict[str, Any]]:
+    """The trials that have a figure; Tune gives metrics of its own to one that failed too."""
+    known = (result for result in results if result.metrics)
+    return [summary(r) for r in known if math.isfinite(r.metrics.get(METRIC, math.nan))]
 
 
 def summary(result: tune.Result) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""What a search makes of a cluster, of its trials and of their folders; no cluster is needed."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from jobs import _trial, tune_ranker
+from jobs._fit import work_folder
+from winnow.errors import WinnowError
+
+TINY = tune_ranker.PRESETS["tiny"]()
+
+
+@pytest.mark.parametrize(
+    ("changes", "cpus", "expected"),
+    [
+        ({"num_workers": 0}, [3], 3),
+        ({"num_workers": 0, "cpus_per_worker": 2}, [3], 1),
+        ({"num_workers": 0, "cpus_per_worker": 2}, [3, 3, 1], 2),  # a process has one node
+        ({"num_workers": 1}, [2], 2),  # what waits for the workers holds no CPU
+        ({"num_workers": 2}, [3], 1),
+        ({"num_workers": 2, "cpus_per_worker": 2}, [3, 3], 1),
+        ({"num_workers": (1, 2)}, [2], 2),
+        ({"num_workers": 1, "data": "stream"}, [2], 1),  # Ray Data needs one beside it
+        ({"num_workers": 1, "data": "stream"}, [3], 1),
+        ({"num_workers": 1, "data": "stream"}, [4], 2),
+        ({"num_workers": (1, 2), "data": "stream"}, [3], 1),  # and beside the most of a range
+    ],
+)
+def test_trials_leave_room_for_each_other(changes, cpus, expected):
+    nodes = [{"CPU": float(count)} for count in cpus]
+    assert _trial.trials_at_once(replace(TINY, **changes), nodes) == expected
+
+
+def test_trials_share_gpus():
+    config = replace(TINY, use_gpu=True)
+    assert _trial.trial_share(config) == {"CPU": 1, "GPU": 1}
+    assert _trial.trials_at_once(config, [{"CPU": 16.0, "GPU": 2.0}]) == 2
+    workers = replace(config, num_workers=2)
+    assert _trial.trial_share(workers) == _trial.WAITING
+    nodes = [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 3.0}]
+    assert _trial.trials_at_once(workers, nodes) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_workers": 2, "cpus_per_worker": 2}, r"2 x \(2 CPU\) with each on one node; this"),
+        ({"num_workers": 2, "data": "stream"}, r"2 x \(1 CPU\).* and 1 CPU for Ray Data; this"),
+        ({"num_workers": (1, 2), "data": "stream"}, "cluster has 2 CPU.*or data=memory"),
+        ({"use_gpu": True}, r"1 x \(1 CPU and 1 GPU\).*this cluster has 2 CPU and 0 GPU"),
+    ],
+)
+def test_a_trial_too_large_for_the_cluster_is_refused(changes, message):
+    with pytest.raises(WinnowError, match=message):
+        _trial.trials_at_once(replace(TINY, **changes), [{"CPU": 2.0}])
+
+
+def test_a_trial_without_a_figure_has_failed():
+    metrics = [
+        {"trial_id": "a"},  # it failed before its first epoch
+        {"trial_id": "b", "best_auc": 0.7, "epoch": 2, "rows_per_s": 9.0},
+        {"trial_id": "c", "best_auc": float("nan")},
+        None,
+    ]
+    config = {"optimizer.lr": 0.001}
+    results = [SimpleNamespace(metrics=one, config=config) for one in metrics]
+    assert tune_ranker.finished(results) == [
+        {"set": ["optimizer.lr=0.001"], "best_auc": 0.7, "epoch": 2, "rows_per_s": 9.0}
+    ]
+
+
+def test_a_trial_that_the_proposals_do_not_know_is_not_an_error():
+    """Tune writes its trials and Optuna's state down one after the other."""
+    proposals = _trial.Proposals(
+        _trial.space("star"), metric=tune_ranker.METRIC, mode="max", seed=0
+    )
+    assert proposals.suggest("known").keys() == _trial.space("star").keys()
+    result = {tune_ranker.METRIC: 0.7, "training_iteration": 1}
+    for trial_id in ("known", "unknown"):
+        proposals.on_trial_result(trial_id, result)
+
+
+def test_what_a_stopped_trial_leaves_is_in_the_folder_of_the_search(monkeypatch, tmp_path):
+    folders = []
+
+    def stopped(loop, loop_config, config, **more):
+        folders.append(work_folder(config.output))
+        raise KeyboardInterrupt
+
+    context = SimpleNamespace(get_trial_id=lambda: "t1")
+    monkeypatch.setattr(_trial.tune, "get_context", lambda: context)
+    monkeypatch.setattr(_trial, "fit", stopped)
+    monkeypatch.setattr(_trial, "TuneReportCallback", lambda: None)
+    monkeypatch.setattr(_trial.Dataset, "open", lambda path: None)
+    search = replace(TINY, num_workers=1, output=str(tmp_path / "tuned"))
+    with pytest.raises(KeyboardInterrupt):
+        _trial.on_workers(search)
+    assert folders == [f"{work_folder(search.output)}/trials/.t1.train"]
