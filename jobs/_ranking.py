@@ -38,7 +38,8 @@ class TrainRankerConfig(RankerConfig):
     """Whether a worker holds all rows, or Ray Data reads them while it trains."""
     num_workers: int | tuple[int, int] = 1
     """Ray Train workers; 0 trains in this process, and then a killed run starts anew. A pair is
-    the least and the most, for clusters whose nodes come and go."""
+    the least and the most, for clusters whose nodes come and go; with data=stream there must be
+    room for the most from the start."""
     cpus_per_worker: int = 1
     """Torch threads of each worker, and CPUs reserved for it."""
     use_gpu: bool = False
@@ -118,7 +119,7 @@ def streams(dataset: Dataset, config: TrainRankerConfig) -> dict[str, ray.data.D
         return {}
     connect()
     ray.data.DataContext.get_current().enable_progress_bars = False  # the workers tell
-    most = config.num_workers if isinstance(config.num_workers, int) else config.num_workers[0]
+    most = config.num_workers if isinstance(config.num_workers, int) else config.num_workers[1]
     needed, there = most * config.cpus_per_worker + 1, ray.cluster_resources().get("CPU", 0)
     if there < needed:
         raise WinnowError(

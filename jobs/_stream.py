@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import ray
 import torch
-from ray.data import DataIterator, Dataset
+from ray.data import DataIterator, Dataset, RandomSeedConfig
 
 from winnow.data.batches import Batch, by_scenario
 from winnow.data.schema import DatasetSchema
@@ -24,7 +24,7 @@ def training_rows(folder: Path, schema: DatasetSchema, seed: int) -> Dataset:
     """
     files = sorted(str(path) for path in folder.glob("*.parquet"))
     rows = ray.data.read_parquet(files).select_columns(RowReader(schema).columns)
-    return rows.random_shuffle(seed=seed)
+    return rows.random_shuffle(seed=RandomSeedConfig(seed=seed))  # a number alone never reseeds
 
 
 class StreamedTrainRows:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobs import prepare, train_ranker
+from jobs._stream import training_rows
 from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
@@ -110,8 +111,25 @@ def test_rows_from_ray_data_train_as_well(tiny, tmp_path):
         held["curve"][0]["train_loss"], abs=0.05
     )
     assert result["best_auc"] == held["best_auc"]  # of all test rows: none was dropped
-    with pytest.raises(WinnowError, match="data=stream needs a CPU beside those of the workers"):
-        train_ranker.run(replace(streamed, num_workers=3, seed=1))
+    for too_many in (3, (1, 3)):
+        with pytest.raises(WinnowError, match="data=stream needs a CPU beside those of the worker"):
+            train_ranker.run(replace(streamed, num_workers=too_many, seed=1))
+
+
+@pytest.mark.slow
+def test_streamed_rows_are_shuffled_anew_in_every_epoch_and_alike_in_every_run(tiny, dataset):
+    opened = Dataset.open(dataset)
+
+    def epochs(count):
+        rows = training_rows(opened.artifact.path / "train", opened.schema, seed=3)
+        (shard,) = rows.streaming_split(1, equal=True)  # as a worker gets it
+        tables = [list(shard.iter_batches(batch_format="pyarrow")) for _ in range(count)]
+        return [[row for table in epoch for row in table.to_pylist()] for epoch in tables]
+
+    first, second = epochs(2)
+    assert first != second
+    assert sorted(map(repr, first)) == sorted(map(repr, second))
+    assert epochs(1) == [first]
 
 
 @pytest.mark.slow
