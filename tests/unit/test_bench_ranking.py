@@ -30,6 +30,17 @@ def test_figures_of_models_and_variants():
     assert ways["bfloat16"] > 0
 
 
+def test_a_streamed_table_is_part_of_the_figures(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        bench_ranking, "streaming_speed", lambda rows, ranker: asked.append(rows) or {"rows": rows}
+    )
+    figures = bench_ranking.run(replace(bench_ranking.tiny(), streaming_rows=300))
+    assert figures.keys() == {"shared_bottom", "streaming"}
+    assert asked == [300]
+    assert bench_ranking.PRESETS["movielens_1m"]().streaming_rows > 0  # of a command without any
+
+
 def test_a_large_table_is_trained_densely_and_sparsely(monkeypatch):
     monkeypatch.setattr("jobs._bench_variants.MANY_USERS", 500)
     speeds = large_table_speeds(RankerConfig(batch_size=64), rows=320, repeats=1)
