@@ -32,6 +32,7 @@ def test_the_winner_is_a_preset_that_trains(tiny, tmp_path, capsys):
     artifact = open_artifact(tiny.output, kind="tuning")
     trials = json.loads((artifact.path / "trials.json").read_text())
     assert len(trials) == 2
+    assert artifact.config["search_seed"] == tiny.search_seed
     assert result["best_auc"] == max(trial["best_auc"] for trial in trials)
     assert tune_ranker.run(tiny) == result  # already there
 

@@ -71,6 +71,37 @@ def test_a_trial_without_a_figure_has_failed():
     ]
 
 
+def test_a_search_without_a_figure_names_the_first_error(monkeypatch, tmp_path):
+    class Failed(list):
+        errors = (RuntimeError("no space left"),)
+
+    results = Failed([SimpleNamespace(metrics={"trial_id": "a"}, config={})])
+    search = SimpleNamespace(fit=lambda: results)
+    monkeypatch.setattr(tune_ranker, "tuner", lambda config, name, room: search)
+    monkeypatch.setattr(tune_ranker, "connect", lambda **settings: None)
+    node = {"Alive": True, "Resources": {"CPU": 2.0}}
+    monkeypatch.setattr(tune_ranker.ray, "nodes", lambda: [node])
+    dataset = SimpleNamespace(artifact=SimpleNamespace(digest="0"))
+    monkeypatch.setattr(tune_ranker.Dataset, "open", lambda path: dataset)
+    config = replace(TINY, output=str(tmp_path / "tuned"))
+    with pytest.raises(WinnowError, match="all 1 trials failed; the first: no space left"):
+        tune_ranker.run(config)
+    Failed.errors = ()
+    with pytest.raises(WinnowError, match="the first: no validation AUC, which needs rows of both"):
+        tune_ranker.run(config)
+
+
+@pytest.mark.parametrize(("use_gpu", "device"), [(True, "cuda"), (False, "cpu")])
+def test_a_trial_without_workers_trains_where_it_is_told(monkeypatch, use_gpu, device):
+    places = []
+    monkeypatch.setattr(_trial.Dataset, "open", lambda path: SimpleNamespace(schema=None))
+    monkeypatch.setattr(_trial.tune, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(_trial, "splits_in_memory", lambda dataset, config, place: None)
+    monkeypatch.setattr(_trial, "train_and_test", lambda *args, place, **more: places.append(place))
+    _trial.in_this_process(replace(TINY, use_gpu=use_gpu))
+    assert [place.device for place in places] == [device]
+
+
 def test_a_trial_that_the_proposals_do_not_know_is_not_an_error():
     """Tune writes its trials and Optuna's state down one after the other."""
     proposals = _trial.Proposals(
