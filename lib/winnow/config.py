@@ -99,17 +99,32 @@ def _replaced(config: C, changes: Mapping[str, Any], at: str) -> C:
         path = f"{at}{next(iter(changes))}"
         raise ValueError(f"--set {path}: {type(config).__name__} has no fields to set")
     known = [f.name for f in fields(config)]
-    new = {}
-    for name, change in changes.items():
+    for name in changes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
             raise ValueError(f"{type(config).__name__} has no field {name!r}; {hint}")
+    new = {
+        name: _parse(change, get_type_hints(type(config))[name], f"{at}{name}")
+        for name, change in changes.items()
+        if not isinstance(change, Mapping)
+    }
+    for name, change in changes.items():
         if isinstance(change, Mapping):
-            new[name] = _replaced(getattr(config, name), change, f"{at}{name}.")
-        else:
-            new[name] = _parse(change, get_type_hints(type(config))[name], f"{at}{name}")
+            nested = _nested(config, name, new)
+            new[name] = _replaced(nested, change, f"{at}{name}.")
     return replace(config, **new)
+
+
+def _nested(config: Any, name: str, new: Mapping[str, Any]) -> Any:
+    """The dataclass to change in that field: as it is, unless the new values of other fields make
+    it one of another type, as naming a model does with its architecture."""
+    present = getattr(config, name)
+    try:
+        then = getattr(replace(config, **new), name)
+    except ValueError:  # fields that limit each other are judged once all are replaced
+        return present
+    return present if type(then) is type(present) else then
 
 
 def _parse(text: str, wanted: Any, path: str) -> Any:
