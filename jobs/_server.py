@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,12 +17,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from jobs._ports import free_port
 from winnow.errors import WinnowError
 
-__all__ = ["Server", "ended_by_sigterm", "free_port", "serving"]
+__all__ = ["Server", "ended_by_sigterm", "serving"]
 
 ROOT = Path(__file__).parents[1]
 START_S = 600.0
@@ -106,7 +107,7 @@ def _wait_for_answer(server: Server, example: Mapping[str, Any]) -> None:
         try:
             with urllib.request.urlopen(request, timeout=10):
                 return
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             if server.main.poll() is not None or time.monotonic() > end_s:
                 why = f"{error}; its log ends with:\n{server.log_end()}"
                 raise WinnowError(f"the server at {url} does not start: {why}") from error
@@ -160,13 +161,6 @@ def _name(command: bytes) -> str:
 def _free_haproxy_ports() -> dict[str, str]:
     """So that it can run beside an endpoint that has the usual ones."""
     return {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("STATS", "METRICS")}
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def ended_by_sigterm() -> None:

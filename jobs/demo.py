@@ -13,15 +13,14 @@ import logging
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs._ports import free_port, is_free
 from winnow.config import job_main
 from winnow.errors import WinnowError
 from winnow.report import print_report, report_of
@@ -68,7 +67,7 @@ def run(config: DemoConfig) -> dict[str, Any]:
     start = time.perf_counter()
     folder = Path(config.output or f"runs/{config.preset}").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port(config.port)
+    port = config.port if is_free(config.port) else free_port()
     logger.info("starting a local Ray cluster")
     from jobs._profile import choose  # here: importing Ray takes longer than to say so
     from jobs._ray import local_cluster
@@ -142,20 +141,6 @@ def _run_step(name: str, arguments: list[str], address: str) -> dict[str, Any]:
         )
     result: dict[str, Any] = json.loads(output.splitlines()[-1])
     return result
-
-
-def _free_port(wanted: int) -> int:
-    """`wanted` if nothing listens there, else a port that the system picks."""
-    for port in (wanted, 0):
-        with closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            free: int = probe.getsockname()[1]
-            return free
-    raise WinnowError("no free port on 127.0.0.1")
 
 
 def _keep_serving(request: dict[str, Any], port: int) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs._ports import free_port
+
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A file in memory outlives the process too, and is never slow to be written to."""
 
@@ -74,10 +76,3 @@ class RedisServer:
             time.sleep(0.05)
         self.kill()
         raise AssertionError((self._folder / "log").read_text()[-2000:])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -16,8 +16,8 @@ from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
+from jobs._ports import free_port
 from jobs._profile import THROUGHPUT
-from tests.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 ADMIN = "root"

@@ -8,7 +8,8 @@ import pytest
 
 from jobs import bench_serve, soak_serve
 from jobs._load import Plan, requests_of, send
-from jobs._server import free_port, serving
+from jobs._ports import free_port
+from jobs._server import serving
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade
 from winnow.desk import Desk, RecommendRequest

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.redis_server import RedisServer, free_port
+from jobs._ports import free_port
+from tests.redis_server import RedisServer
 from winnow.errors import StoreError
 from winnow.events import FORGET_S, REMEMBER_S, Event, GuardedEvents, RedisEvents, guard, redis
 

@@ -14,7 +14,8 @@ from jobs import _server, bench_serve, load_test, soak_serve
 from jobs._load import Plan, figures_of, send, sending
 from jobs._load_figures import faults
 from jobs._load_phases import best_connections, measure, not_right
-from jobs._server import free_port, serving
+from jobs._ports import free_port
+from jobs._server import serving
 from winnow.errors import WinnowError
 
 K = 2
