@@ -1,9 +1,9 @@
 """A load for an endpoint, sent by a process of its own so that measuring costs the server little.
 
 Closed loop: each of `connections` asks again once it is answered. Open loop: Poisson arrivals of
-`rate` a second whatever becomes of them, on as many connections as that takes, up to
-`connections`; latency counts from when a request was due, so that a server that stops for a second
-is charged for all that should have been asked in it.
+`rate` a second whatever becomes of them, on `connections` that are open by then; latency counts
+from when a request was due, so that a server that stops for a second is charged for all that
+should have been asked in it.
 """
 
 import json
@@ -39,8 +39,7 @@ class Plan:
     token: str = ""
     """Bearer token; empty: none is sent."""
     connections: int
-    """In the open loop the most there may be; requests that find none free wait, and are charged
-    for it."""
+    """In the open loop, requests that find none free wait, and are charged for it."""
     seconds: float
     rate: float = 0.0
     """Arrivals a second; 0: closed loop."""
@@ -62,7 +61,8 @@ def send(plan: Plan) -> dict[str, Any]:
     `accepted` (200), `refused` (429 and 503) and `failed` (anything else, with the reason) are all
     that was sent; `rps`, `p50_ms` and `p99_ms` are of the accepted. `wrong` counts faults of the
     checked answers and `degraded` those that are not whole, of all. `lag_p99_ms` is how late the
-    sender itself was, and `cpu_share` what of one core it took.
+    sender itself was, `cpu_share` what of one core it took, and `connections` how many were in use
+    at the most.
     """
     with sending(plan) as process:
         return figures_of(process)

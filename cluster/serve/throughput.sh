@@ -7,8 +7,9 @@ export RAY_SERVE_HAPROXY_BALANCE_ALGORITHM='leastconn
     option http-buffer-request
     option forwardfor
     default-server maxconn 8
-    timeout queue 20ms
+    timeout queue 12ms
     http-error status 503 content-type application/json hdr retry-after 1 string '"'"'{"errors": [{"field": "server", "message": "too many requests wait"}]}'"'"''
+export RAY_SERVE_HAPROXY_NBTHREAD=1
 export RAY_SERVE_HAPROXY_RETRY_ON='conn-failure empty-response'
 export RAY_SERVE_HAPROXY_RETRIES=3
 export RAY_SERVE_HAPROXY_METRICS_ENABLED=0
