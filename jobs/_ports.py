@@ -5,10 +5,13 @@ import socket
 
 from winnow.errors import WinnowError
 
-__all__ = ["free_port", "is_free"]
+__all__ = ["free_port", "is_free", "serve_ports"]
 
 NAMED = range(20_000, 30_000)
 """Ray gives its workers those below; Serve its replicas, and Linux anybody, those above."""
+REPLICAS = range(30_000, 32_700, 100)
+"""Where a cluster's replicas can have their hundred ports; Serve's own are 30000 to 31000."""
+SINGLE = ("HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP")
 
 
 def free_port() -> int:
@@ -27,3 +30,17 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def serve_ports() -> dict[str, str]:
+    """The environment of a cluster whose Serve shares the machine with another's.
+
+    Ports of replicas too: where both took theirs from the same ones, the HAProxy of the first asked
+    the second's replica on a port that a replica of its own had just left.
+    """
+    first = random.choice(REPLICAS)
+    return {
+        **{f"RAY_SERVE_{name}_PORT": str(free_port()) for name in SINGLE},
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICAS.step - 1),
+    }

@@ -21,7 +21,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from jobs._ports import free_port
+from jobs._ports import serve_ports
 from winnow.errors import WinnowError
 
 __all__ = ["Server", "ended_by_sigterm", "serving"]
@@ -72,7 +72,7 @@ def serving(command: Sequence[str], port: int, example: Mapping[str, Any]) -> It
     Words of the command may hold `{folder}`, which becomes the server's own.
     """
     folder = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))  # short: it gets Unix sockets
-    places = {"RAY_TMPDIR": str(folder), "TMPDIR": str(folder), **_free_haproxy_ports()}
+    places = {"RAY_TMPDIR": str(folder), "TMPDIR": str(folder), **serve_ports()}
     kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
     try:
         with (folder / "log").open("wb") as log:
@@ -156,11 +156,6 @@ def _name(command: bytes) -> str:
         return words[words.index("-m") + 1]
     scripts = [word for word in words[:3] if word.endswith(".py")]
     return Path((scripts or words)[0]).name if "::" not in words[0] else words[0]
-
-
-def _free_haproxy_ports() -> dict[str, str]:
-    """So that it can run beside an endpoint that has the usual ones."""
-    return {f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("STATS", "METRICS")}
 
 
 def ended_by_sigterm() -> None:

@@ -16,16 +16,11 @@ from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
-from jobs._ports import free_port
+from jobs._ports import free_port, serve_ports
 from jobs._profile import THROUGHPUT
 
 ROOT = Path(__file__).parents[2]
 ADMIN = "root"
-PORTS = (
-    "RAY_SERVE_HAPROXY_STATS_PORT",
-    "RAY_SERVE_HAPROXY_METRICS_PORT",
-    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
-)
 
 
 class ServeCluster:
@@ -38,7 +33,7 @@ class ServeCluster:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("RAY_SERVE_")},
             **THROUGHPUT,
-            **{name: str(free_port()) for name in PORTS},
+            **serve_ports(),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{proxy}/haproxy.cfg",
             "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{proxy}/admin.sock",
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{proxy}/log.sock",
