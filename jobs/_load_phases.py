@@ -15,6 +15,8 @@ SHARE = 0.7
 """Of peak throughput, for latency under load."""
 RISE = 1.03
 """More connections must raise throughput so much; two steps in a row that do not end the search."""
+REFUSED = 0.01
+"""Share of requests; where more are refused the peak is behind."""
 OPEN_CONNECTIONS = 512
 """At most, in the open loop: more than a server that keeps up ever needs."""
 
@@ -62,11 +64,16 @@ def measure(plan: Plan, *, warm_s: float, most_connections: int, overload: float
 
 
 def best_connections(plan: Plan, most: int, send: Callable[[Plan], Figures]) -> int:
-    """As many as give the most accepted answers a second, of 1, 2, 4 and so on."""
+    """As many as give the most answers a second without refusals, of 1, 2, 4 and so on."""
     best, best_rps, flat, connections = 1, 0.0, 0, 1
     while connections <= most and flat < 2:
-        rps = send(replace(plan, connections=connections, seconds=plan.seconds / 3))["rps"]
-        logger.info("looking for the peak: connections=%d rps=%.1f", connections, rps)
+        tried = send(replace(plan, connections=connections, seconds=plan.seconds / 3))
+        rps, refused = tried["rps"], tried["refused"]
+        logger.info(
+            "looking for the peak: connections=%d rps=%.1f refused=%d", connections, rps, refused
+        )
+        if refused > REFUSED * tried["sent"]:
+            break
         flat = 0 if rps > RISE * best_rps else flat + 1
         if rps > best_rps:
             best, best_rps = connections, rps

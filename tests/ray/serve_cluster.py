@@ -73,9 +73,10 @@ class ServeCluster:
         assert made.returncode == 0, made.stderr[-4000:]
         return json.loads(made.stdout.splitlines()[-1])
 
-    def call(self, path, body=None, token=None):
-        """Status and decoded JSON."""
-        headers = {"authorization": f"Bearer {token}"} if token else {}
+    def call(self, path, body=None, token=None, **headers):
+        """Status and decoded JSON; underscores in names of headers are hyphens."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers |= {"authorization": f"Bearer {token}"} if token else {}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
         try:

@@ -212,3 +212,13 @@ def test_a_stopped_stage_of_the_split_graph_is_skipped(cluster, fused, bundles):
             time.sleep(0.5)
     assert load.failures == []
     assert load.seen == set(bundles)
+
+
+def test_a_rate_is_of_the_address_that_haproxy_saw(cluster, fused):
+    cluster.launch(**fused, max_wait_ms=5000, rate_per_s=2)
+    claimed = [f"10.0.0.{number}" for number in range(40)]
+    statuses = [
+        cluster.call("/recommend", BODIES[0], x_forwarded_for=address)[0] for address in claimed
+    ]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 4  # what one replica allows at once

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 
 from jobs import prepare, train_ranker
 from jobs._stream import training_rows
@@ -21,6 +24,7 @@ from winnow.ranking.inputs import InputConfig
 from winnow.ranking.models.mscan import MScanConfig
 from winnow.ranking.ranker import Ranker
 
+ROOT = Path(__file__).parents[2]
 HISTORY = MScanConfig(all_history=5)
 
 
@@ -138,7 +142,7 @@ def test_a_killed_worker_is_replaced_and_the_run_continues(tiny, tmp_path, capfd
     whole = train_ranker.run(replace(longer, num_workers=0, output=str(tmp_path / "whole")))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(train_ranker.run, longer)
-        wait_for_checkpoint(tmp_path / ".ranker.train", running)
+        wait_for_checkpoint(tmp_path / ".ranker.train", running.done)
         os.kill(worker_process(), signal.SIGKILL)
         result = running.result()
     time.sleep(1)  # Ray prints workers' lines with a delay
@@ -148,9 +152,31 @@ def test_a_killed_worker_is_replaced_and_the_run_continues(tiny, tmp_path, capfd
     assert not (tmp_path / ".ranker.train").exists()
 
 
-def wait_for_checkpoint(work, running):
+@pytest.mark.slow
+def test_a_killed_job_that_is_run_again_continues(tiny, tmp_path, ray_cluster, capfd):
+    fields = {"epochs": 7, "patience": 7, "batch_size": 32, "num_workers": 1}
+    longer = replace(tiny, **fields)
+    whole = train_ranker.run(replace(longer, num_workers=0, output=str(tmp_path / "whole")))
+    fields |= {"dataset": longer.dataset, "output": longer.output}
+    settings = [f"{name}={value}" for name, value in fields.items()]
+    command = [sys.executable, "-m", "jobs.train_ranker", "--config", "tiny", "--set", *settings]
+    address = ray.get_runtime_context().gcs_address
+    driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": address})
+    wait_for_checkpoint(tmp_path / ".ranker.train", lambda: driver.poll() is not None)
+    driver.kill()
+    driver.wait()
+    assert not Path(longer.output).exists()
+
+    result = train_ranker.run(longer)
+    time.sleep(1)  # Ray prints workers' lines with a delay
+    assert "continuing after epoch" in "".join(capfd.readouterr())
+    assert result["epochs"] == 7
+    assert result["auc"] == pytest.approx(whole["auc"], abs=1e-6)
+
+
+def wait_for_checkpoint(work, has_ended):
     while not any("checkpoint_" in path.read_text() for path in work.glob("*/*snapshot.json")):
-        assert not running.done(), "the run ended before its worker could be killed"
+        assert not has_ended(), "the run ended before it could be killed"
         time.sleep(0.05)
 
 

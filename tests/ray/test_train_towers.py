@@ -104,7 +104,7 @@ def test_a_killed_run_continues(tiny, tmp_path, ray_cluster, capfd):
 
     result = train_retriever.run(longer)
     time.sleep(1)  # Ray prints workers' lines with a delay
-    assert "going on after epoch" in "".join(capfd.readouterr())
+    assert "continuing after epoch" in "".join(capfd.readouterr())
     assert result["epochs"] == 10
     assert result["recall_at_100"] == whole["recall_at_100"]
     assert not (tmp_path / ".retriever.train").exists()

@@ -211,7 +211,7 @@ def test_faults_of_what_is_no_json():
 
 
 def curve(rates):
-    return lambda plan: {"rps": rates[plan.connections]}
+    return lambda plan: {"rps": rates[plan.connections], "sent": 1000, "refused": 0}
 
 
 @pytest.mark.parametrize(
@@ -224,6 +224,14 @@ def curve(rates):
 )
 def test_the_peak_is_where_more_connections_bring_no_more(rates, best):
     assert best_connections(plan(1), max(rates), curve(rates)) == best
+
+
+def test_the_peak_is_before_requests_are_refused():
+    def send(plan):
+        n = plan.connections
+        return {"rps": 10 * n, "sent": 1000, "refused": {4: 10, 8: 11}.get(n, 0)}
+
+    assert best_connections(plan(1), 128, send) == 4
 
 
 def test_phases_of_a_server():

@@ -170,7 +170,7 @@ def train_and_test(
     run = Trainer(wrap(config.spec().build(schema)), config)
     if state is not None:
         run.load_state_dict(state)
-        logger.info("continuing after epoch %d", run.epoch)
+        logger.info("continuing after epoch=%d", run.epoch)
 
     def report_epoch(report: EpochReport) -> None:
         if place.rank == 0:

@@ -139,7 +139,7 @@ def train(
     state = State(model, optimizer)
     if resume:
         state.load(resume)
-        logger.info("going on after epoch=%d", state.epoch)
+        logger.info("continuing after epoch=%d", state.epoch)
     while state.epoch < config.epochs and state.epoch - state.best_epoch < config.patience:
         started = time.perf_counter()
         loss = _epoch(config, state, data, size, rank, world_size)
