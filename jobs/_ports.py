@@ -9,8 +9,8 @@ __all__ = ["free_port", "is_free", "serve_ports"]
 
 NAMED = range(20_000, 30_000)
 """Ray gives its workers those below; Serve its replicas, and Linux anybody, those above."""
-REPLICAS = range(30_000, 32_700, 100)
-"""Where a cluster's replicas can have their hundred ports; Serve's own are 30000 to 31000."""
+REPLICAS = range(31_100, 32_700, 100)
+"""Where a cluster's replicas can have their hundred ports; by default they are 30000 to 31000."""
 SINGLE = ("HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP")
 
 
@@ -38,9 +38,17 @@ def serve_ports() -> dict[str, str]:
     Ports of replicas too: where both took theirs from the same ones, the HAProxy of the first asked
     the second's replica on a port that a replica of its own had just left.
     """
-    first = random.choice(REPLICAS)
+    first = next(
+        (block for block in random.sample(REPLICAS, len(REPLICAS)) if _is_unused(block)),
+        REPLICAS[0],
+    )
     return {
         **{f"RAY_SERVE_{name}_PORT": str(free_port()) for name in SINGLE},
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICAS.step - 1),
     }
+
+
+def _is_unused(first: int) -> bool:
+    """Serve takes the lowest port first."""
+    return all(is_free(port) for port in range(first, first + 10))

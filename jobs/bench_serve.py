@@ -10,9 +10,10 @@ Each variant is started in turn on this machine, with the same bundle and the sa
     fastapi   one process without Ray
 
 A process of its own sends the load and shares the machine with what it measures. Peak throughput
-is of a closed loop with as many connections as raise it; latency under load is of an open loop at
-70 % of that peak, counted from when a request was due; and at three times the peak the fused
-endpoint must refuse what it cannot answer. Variants take turns in rounds, and medians are reported.
+is of a closed loop with as many connections as raise it without refusals; latency under load is of
+an open loop at 70 % of that peak, counted from when a request was due; and at three times the peak
+the fused endpoint must refuse what it cannot answer. Variants take turns in rounds, and medians are
+reported.
 """
 
 import logging

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from serve import metrics
 from serve.api import BundleBody, parse
@@ -20,6 +20,9 @@ from serve.version import Version
 from winnow.errors import ArtifactError
 
 __all__ = ["Admin", "Held", "UserConfig"]
+
+TRIES, PAUSE_S = 3, 1.0
+"""Of a `user_config`, and between two: a stage or a disk may be away for a moment."""
 
 Held = tuple[str, str]
 """Versions that a replica answers with as variants a and b; the second is empty without one."""
@@ -78,22 +81,30 @@ class Admin:
         """Follow a `user_config` that is not the one of last time.
 
         One that cannot be followed changes nothing, and is not tried again by replicas that start
-        later: it might undo what was ordered meanwhile. Nothing is raised: Serve would end this
+        later: it might undo what was ordered meanwhile. It raises nothing: Serve would end this
         replica, which answers well as it is.
         """
         async with self._turn:
-            plan = await self._current()
-            if plan.user_config != fields:
-                try:
-                    plan = await self._configured(plan, fields)
-                except Exception:
+            if (await self._current()).user_config != fields:
+                made = await self._tried(fields)
+                plan = made or await self._current()  # another replica may have followed it
+                # nobody is told: Serve calls this on every replica, perhaps before any is reached
+                await asyncio.to_thread(self._registry.write, replace(plan, user_config=fields))
+            await self._follow(await self._current())
+
+    async def _tried(self, fields: dict[str, Any]) -> Plan | None:
+        """The plan that a `user_config` makes; None if that cannot be done."""
+        for left in reversed(range(TRIES)):
+            try:
+                return await self._configured(await self._current(), fields)
+            except Exception as error:
+                if not left or isinstance(error, (ValidationError, ArtifactError)):
                     self._meter.add(metrics.SWAP_FAILURES)
                     logger.exception("user_config not followed, all goes on as it was: %s", fields)
-                    plan = await self._current()  # another replica may have followed it
-                # nobody is told: Serve calls this on every replica, perhaps before any is reached
-                await self._publish(replace(plan, user_config=fields))
-            elif plan != self._shelf.plan:
-                await self._apply(plan)
+                    return None
+                logger.warning("user_config not followed, again in a second: %s", error)
+                await asyncio.sleep(PAUSE_S)
+        return None
 
     async def _configured(self, plan: Plan, fields: dict[str, Any]) -> Plan:
         config = UserConfig(**fields)
@@ -112,7 +123,8 @@ class Admin:
             except ArtifactError as error:
                 self._meter.add(metrics.SWAP_FAILURES)
                 raise Refusal(409, ("bundle", str(error))) from None
-            await self._publish(plan)
+            await self._apply(plan)
+            await asyncio.to_thread(self._registry.write, plan)
             versions = await self._tell()
         behind = [held for held in versions if held != _wanted(plan)]
         return self._state(len(versions) - len(behind), len(behind))
@@ -125,14 +137,20 @@ class Admin:
         """Do as the registry says, if it says something new; returns the versions in use."""
         plan = await asyncio.to_thread(self._registry.read)
         # while this replica makes a plan itself, the registry has the one before
-        if plan is not None and plan != self._shelf.plan and not self._turn.locked():
-            try:
-                await self._apply(plan)
-            except Exception:
-                self._meter.add(metrics.SWAP_FAILURES)
-                logger.exception("bundle not loaded, the old one goes on: plan=%s", plan)
+        if plan is not None and not self._turn.locked():
+            await self._follow(plan)
         assert self._shelf.plan is not None
         return _wanted(self._shelf.plan)
+
+    async def _follow(self, plan: Plan) -> None:
+        """Do as the plan says if it is new; what serves goes on if that cannot be done."""
+        if plan == self._shelf.plan:
+            return
+        try:
+            await self._apply(plan)
+        except Exception:
+            self._meter.add(metrics.SWAP_FAILURES)
+            logger.exception("bundle not loaded, the old one goes on: plan=%s", plan)
 
     async def _current(self) -> Plan:
         plan = await asyncio.to_thread(self._registry.read) or self._shelf.plan
@@ -145,13 +163,11 @@ class Admin:
         await self._prepare(version, uri)
         return planned(plan, place, variant, share)
 
-    async def _publish(self, plan: Plan) -> None:
-        await self._apply(plan)
-        await asyncio.to_thread(self._registry.write, plan)
-
     async def _apply(self, plan: Plan) -> None:
+        before = self._shelf.plan
         await asyncio.to_thread(self._shelf.follow, plan)
-        self._meter.add(metrics.SWAPS)
+        if before is None or _wanted(before) != _wanted(plan):
+            self._meter.add(metrics.SWAPS)
         variants = {"a": plan.bundle, "b": plan.candidate}
         self._meter.tell(
             [

@@ -84,7 +84,7 @@ class EventsAccepted(BaseModel):
 class Item(BaseModel):
     item_id: str
     title: str
-    score: float | None = Field(description="Probability of a positive; null if rank gave none")
+    score: float | None = Field(description="The ranker's, 0 to 1; null if rank gave none")
     channel: str = Field(description="Recall channel that found the item, or tree")
     recall_position: int | None = Field(description="Null of an item of the tree; likewise below")
     rank_position: int | None

@@ -52,8 +52,8 @@ class Front:
         forwarded: bool,
         seen: Callable[[str, int, Refusal | None], None],
     ) -> None:
-        """`forwarded`: every request comes through a proxy that adds its client's address.
-        `seen` is told path, status and refusal of every request."""
+        """`forwarded`: requests come through a proxy that adds its client's address; whoever reaches
+        this port without it can claim any. `seen` is told path, status and refusal of each."""
         self._routes = dict(routes)
         self._paths = {path for _, path in routes}
         self._rate, self._forwarded = rate, forwarded

@@ -24,6 +24,7 @@ DEGRADED: dict[str, Reason] = {
     "deadline": "late",
     "unavailable": "failed",
     "refused": "failed",
+    "too_long": "failed",
     "fallback": "failed",
     "overloaded": "overloaded",
 }
@@ -100,17 +101,23 @@ class Modes:
         self, job: Job, words: Words, outcome: Outcome
     ) -> tuple[Candidates, dict[str, Any]]:
         query = job.resolve()
+        history = words.history(query)
+        if not history:
+            return outcome.found, _unasked("no_history")
         result: TreeResult = await words.search.recommend(
-            words.history(query),
+            history,
             words.tree,
             query.k,
             job.deadline_s - MARGIN_S,
             set(query.seen.tolist()),
         )
-        # what the model did not choose is the stages' to fill, who know the user better
-        asked = result.trace.stop != "no_history"
-        found = result.items[: len(result.items) - result.trace.filled] if asked else []
-        return words.searched(query, found, outcome.found), result.trace.as_dict()
+        # what the model did not choose is the stages' to choose, who know the user better
+        trace = result.trace.as_dict()
+        ways = {node.how for node in result.trace.nodes if node.node != "interest"}
+        if "fallback" in ways and "asked" not in ways:
+            return outcome.found, {**trace, "stop": "fallback"}
+        found = result.items[: len(result.items) - result.trace.filled]
+        return words.searched(query, found, outcome.found), trace
 
     async def close(self) -> None:
         if self._chat is not None:

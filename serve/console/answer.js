@@ -12,7 +12,7 @@ const INSTEAD = {
   recall: "popular items stand in",
   rank: "items keep the order of recall and have no scores",
   rerank: "items keep the order before it",
-  llm: "items keep the order of the stages",
+  llm: "what it had not done by then is as the stages left it",
 };
 
 export function showTimings(answer, deadline, seenMs) {

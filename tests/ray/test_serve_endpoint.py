@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from serve import admin
+from serve.bundles import Place
 from tests.ray.serving import ADMIN, Replica, renamed_bundle
 from winnow.errors import StoreError
 
@@ -301,6 +303,40 @@ def test_a_user_config_that_cannot_be_followed_changes_nothing(bundle, tmp_path)
             assert replica.shelf.plan == replica.registry.plan == kept
             await replica.admin.configure(config)  # as a replica that starts later: not again
         assert await replica.metric("winnow_serve_bundle_failures_total") == len(bad)
+        assert await replica.metric("winnow_serve_bundle_swaps_total") == 1  # the start's
+        assert (await replica.call("/recommend", BODY))[0] == 200
+
+    within(bundle, tmp_path, scenario)
+
+
+def test_a_user_config_is_tried_again_where_a_stage_was_away(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(admin, "PAUSE_S", 0.0)
+    other = renamed_bundle(bundle, tmp_path / "other", "(new)")
+
+    async def scenario(replica):
+        prepare, failures = replica.admin._prepare, [RuntimeError("no replica"), OSError("no disk")]
+
+        async def at_last(version, uri):
+            if failures:
+                raise failures.pop()
+            await prepare(version, uri)
+
+        replica.admin._prepare = at_last
+        await replica.admin.configure({"bundle": str(tmp_path / "other")})
+        assert replica.shelf.plan.bundle.version == other
+        assert await replica.metric("winnow_serve_bundle_failures_total") == 0
+
+    within(bundle, tmp_path, scenario)
+
+
+def test_a_replica_goes_on_where_it_cannot_follow_what_another_was_told(bundle, tmp_path):
+    async def scenario(replica):
+        config = {"bundle": "/nowhere"}
+        told = replace(replica.shelf.plan, bundle=Place("/nowhere", "0"), user_config=config)
+        replica.registry.plan, before = told, replica.shelf.plan
+        await replica.admin.configure(config)
+        assert (replica.registry.plan, replica.shelf.plan) == (told, before)
+        assert await replica.metric("winnow_serve_bundle_failures_total") == 1
         assert (await replica.call("/recommend", BODY))[0] == 200
 
     within(bundle, tmp_path, scenario)

@@ -5,10 +5,12 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from serve.args import LlmArgs
 from serve.modes import Modes
 from winnow.desk import Candidates, Degradation, Outcome
+from winnow.tree.chain import TreeNode, TreeResult, TreeTrace
 
 
 def outcome():
@@ -91,6 +93,45 @@ def test_the_standard_mode_asks_nobody():
         ours = modes(1)
         same = outcome()
         assert await ours.apply(job("standard", SlowWords()), same) == (same, None)
+        await ours.close()
+
+    asyncio.run(script())
+
+
+class Tree:
+    """A search in which every step went one way, and its item."""
+
+    def __init__(self, *ways):
+        self.search, self.tree, self.ways = self, None, ways
+
+    async def recommend(self, *_):
+        nodes = [TreeNode("interest", 1, "asked"), *(TreeNode("a", 1, way) for way in self.ways)]
+        return TreeResult([7], TreeTrace("found", nodes, 3, 9, 5, {}, 0, 1.0))
+
+    def history(self, _):
+        return ["Alien"]
+
+    def searched(self, _, rows, found):
+        return Candidates.searched(np.array(rows, np.int32)).and_then(found)
+
+
+@pytest.mark.parametrize(
+    ("ways", "items", "stop"),
+    [
+        (("fallback", "fallback"), [3, 1], "fallback"),
+        (("fallback", "asked"), [7, 3, 1], "found"),
+        (("all",), [7, 3, 1], "found"),  # as many items as asked for: there was no question
+    ],
+)
+def test_a_tree_of_which_the_model_answered_nothing_is_not_its_choice(ways, items, stop):
+    async def script():
+        ours, words = modes(1), Tree(*ways)
+        asked = job("tree", words)
+        asked.resolve = lambda: SimpleNamespace(k=1, seen=np.array([], np.int32))
+        made, trace = await ours.apply(asked, outcome())
+        assert made.found.item_C.tolist() == items
+        assert trace["stop"] == stop
+        assert made.degraded == ([Degradation("llm", "failed")] if stop == "fallback" else [])
         await ours.close()
 
     asyncio.run(script())

@@ -33,6 +33,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from winnow.errors import WinnowError
 from winnow.llm.tree_labels import TreeLabels, folded
 
@@ -55,9 +58,25 @@ class _Node:
     children: dict[str, "_Node"] = field(default_factory=dict)
     size: int = 0
     """Items here and below."""
+    _rows: NDArray[np.int64] | None = None
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """`own`, kept until that changes: a search asks for it at every step."""
+        if self._rows is None:
+            self._rows = np.fromiter(self.own, np.int64, len(self.own))
+        return self._rows
+
+    def add(self, item_row: int) -> None:
+        self.own[item_row] = None
+        self._rows = None
+
+    def remove(self, item_row: int) -> None:
+        del self.own[item_row]
+        self._rows = None
 
 
-_Place = _Node | list[int]
+_Place = _Node | NDArray[np.int64]
 """A stored node, or the items of a virtual one."""
 
 
@@ -118,7 +137,7 @@ class ItemTree:
         for name in names:
             node = node.children.setdefault(name, _Node())
             node.size += 1
-        node.own[item_row] = None
+        node.add(item_row)
         self._path[item_row] = names
 
     def delete(self, item_row: int) -> None:
@@ -138,7 +157,7 @@ class ItemTree:
                 del node.children[name]
                 return
             node = child
-        del node.own[item_row]
+        node.remove(item_row)
 
     def children(self, path: Sequence[str] = ()) -> list[str]:
         """Names of a node's children; a leaf has none.
@@ -166,7 +185,7 @@ class ItemTree:
     def _leaves(self, place: _Place, path: Path) -> Iterator[tuple[Path, list[int]]]:
         below = self._below(place)
         if not below:
-            yield path, list(place.own) if isinstance(place, _Node) else place
+            yield path, (place.rows if isinstance(place, _Node) else place).tolist()
         for name, child in below.items():
             yield from self._leaves(child, (*path, name))
 
@@ -182,17 +201,17 @@ class ItemTree:
 
     def _below(self, place: _Place) -> dict[str, _Place]:
         """Children, real and virtual, in the order of `children`."""
-        if isinstance(place, list):
+        if not isinstance(place, _Node):
             return self._parts(place)
         if not place.children and place is not self._root:
-            return self._parts(list(place.own))
+            return self._parts(place.rows)
         largest_first = sorted(place.children.items(), key=lambda c: (-c[1].size, c[0]))
         below: dict[str, _Place] = dict(largest_first)
         if place.own:
-            below[OTHER] = list(place.own)
+            below[OTHER] = place.rows
         return below
 
-    def _parts(self, rows: list[int]) -> dict[str, _Place]:
+    def _parts(self, rows: NDArray[np.int64]) -> dict[str, _Place]:
         """Rows of a leaf in as large parts as needed for at most `leaf_size` parts."""
         if len(rows) <= self.leaf_size:
             return {}
