@@ -53,7 +53,7 @@ class TrainEncoderConfig(EncoderConfig):
 
 
 def scifact() -> TrainEncoderConfig:
-    """Ten minutes a run on two cores: abstracts say what they are about in their first half."""
+    """Half an hour a run on two cores: abstracts say what they are about in their first half."""
     return TrainEncoderConfig(
         collection="runs/scifact/collection",
         mined="runs/scifact/negatives",

@@ -13,7 +13,7 @@ from ray.train import Checkpoint
 from ray.train.torch import get_device, prepare_model
 
 from jobs._fit import Reporter, check_workers
-from jobs._ray import connect
+from jobs._ray import cluster_nodes, connect
 from jobs._stream import StreamedTrainRows, training_rows
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
@@ -38,8 +38,7 @@ class TrainRankerConfig(RankerConfig):
     """Whether a worker holds all rows, or Ray Data reads them while it trains."""
     num_workers: int | tuple[int, int] = 1
     """Ray Train workers; 0 trains in this process, and then a killed run starts anew. A pair is
-    the least and the most, for clusters whose nodes come and go; with data=stream there must be
-    room for the most from the start."""
+    the least and the most, for clusters whose nodes come and go."""
     cpus_per_worker: int = 1
     """Torch threads of each worker, and CPUs reserved for it."""
     use_gpu: bool = False
@@ -50,6 +49,12 @@ class TrainRankerConfig(RankerConfig):
         check_workers(self)
         if self.data == "stream" and not self.num_workers:
             raise ValueError("TrainRankerConfig.data=stream needs num_workers >= 1, got 0")
+        if self.data == "stream" and isinstance(self.num_workers, tuple):
+            # with a node gone, as many workers as fit would start, and Ray Data wait for a CPU
+            raise ValueError(
+                "TrainRankerConfig.data=stream needs one num_workers, not a least and a most, "
+                f"got {self.num_workers}"
+            )
         if self.data == "stream" and self.architecture.history:
             raise ValueError("TrainRankerConfig.data=stream has no histories; use data=memory")
 
@@ -119,8 +124,9 @@ def streams(dataset: Dataset, config: TrainRankerConfig) -> dict[str, ray.data.D
         return {}
     connect()
     ray.data.DataContext.get_current().enable_progress_bars = False  # the workers tell
-    most = config.num_workers if isinstance(config.num_workers, int) else config.num_workers[1]
-    needed, there = most * config.cpus_per_worker + 1, ray.cluster_resources().get("CPU", 0)
+    assert isinstance(config.num_workers, int)
+    needed = config.num_workers * config.cpus_per_worker + 1
+    there = sum(node.get("CPU", 0) for node in cluster_nodes())
     if there < needed:
         raise WinnowError(
             f"data=stream needs a CPU beside those of the workers, {needed} in all; this cluster "

@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 from pyarrow import fs
+from ray._private.state import state
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a cluster started here: the jobs read their data from files, not from objects."""
@@ -44,6 +45,15 @@ def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:
         logging_level="warning",
         **({} if os.environ.get("RAY_ADDRESS") else local),
     )
+
+
+def cluster_nodes() -> list[Mapping[str, float]]:
+    """Resources of every node there is; of one that is all there may be, if more can be started."""
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    # the way in which Ray Train asks; there is none that is public
+    most = state.get_max_resources_from_cluster_config() or {}
+    has_all = sum(node.get("CPU", 0) for node in there) >= most.get("CPU", 0)
+    return there if has_all else [most]
 
 
 @contextmanager

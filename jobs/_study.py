@@ -13,6 +13,7 @@ import torch
 from jobs import _encoder
 from jobs._fit import check_workers
 from jobs._ray import WORKER_ENVIRONMENT, connect
+from winnow.artifact import up_to_date
 from winnow.config import canonical_json
 from winnow.retrieval.experiment import EncoderConfig
 from winnow.retrieval.mixing import MixConfig, Mode
@@ -87,7 +88,7 @@ class ToyStudyConfig(StudyNegativesConfig):
     __slots__ = ()
 
     def make_search(self) -> None:
-        if not (Path(self.mined) / "manifest.json").exists():
+        if up_to_date(self.mined, "negatives", config={}, parents={}) is None:
             make_toy_search(Path(self.collection), Path(self.model), Path(self.mined))
 
 

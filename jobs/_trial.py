@@ -37,6 +37,12 @@ class Proposals(OptunaSearch):
         with suppress(KeyError):
             super().on_trial_result(trial_id, result)
 
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        with suppress(KeyError):
+            super().on_trial_complete(trial_id, result, error)
+
 
 def space(model: str) -> dict[str, Any]:
     """The search space in Ray Tune's words."""
@@ -67,15 +73,13 @@ def trials_at_once(config: TrainRankerConfig, nodes: Sequence[Mapping[str, float
     """How many trials a cluster of nodes with such resources has room for, workers included.
 
     With more, some would hold CPUs while they wait for what the others keep from starting. Where
-    rows are streamed, each leaves Ray Data a CPU beside the most workers that it may take.
+    rows are streamed, each leaves Ray Data a CPU beside its workers.
 
     Raises:
         WinnowError: not even one.
     """
     streamed, share, workers = config.data == "stream", process_share(config), config.num_workers
-    if isinstance(workers, tuple):
-        workers = workers[1] if streamed else workers[0]
-    processes = workers or 1
+    processes = (workers[0] if isinstance(workers, tuple) else workers) or 1
     fitting = sum(
         min(int(node.get(kind, 0) // amount) for kind, amount in share.items()) for node in nodes
     )

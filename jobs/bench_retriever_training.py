@@ -134,6 +134,7 @@ def our_seconds(config: BenchRetrieverTrainingConfig, work: Work) -> float:
     tokenised = TrainingTexts.of(
         encoder.tokens(work.queries, "query"),
         encoder.tokens(texts, "document"),
+        [text_digest(text) for text in work.queries],
         [text_digest(text) for text in texts],
         asked,
         code_IG[:, 0],

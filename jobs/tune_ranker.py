@@ -19,14 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from jobs import train_ranker
 from jobs._fit import work_folder
 from jobs._ranking import TrainRankerConfig
-from jobs._ray import absolute, connect, remove
+from jobs._ray import absolute, cluster_nodes, connect, remove
 from jobs._trial import Proposals, assignments, space, trial, trial_share, trials_at_once
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import canonical_json, differences, job_main, with_overrides
@@ -110,7 +109,7 @@ def run(config: TuneRankerConfig) -> dict[str, Any]:
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
     connect(log_to_driver=False)
-    room = trials_at_once(config, [n["Resources"] for n in ray.nodes() if n["Alive"]])
+    room = trials_at_once(config, cluster_nodes())
     # What Tune restores runs at once again, with the share it had. On a smaller cluster, streamed
     # trials would leave Ray Data without a CPU, so their search begins anew there.
     place = [trial_share(config), room if config.data == "stream" else None]

@@ -52,7 +52,7 @@ class Front:
         forwarded: bool,
         seen: Callable[[str, int, Refusal | None], None],
     ) -> None:
-        """`forwarded`: requests come through a proxy that adds its client's address; whoever reaches
+        """`forwarded`: requests come through a proxy that adds its client's address; who reaches
         this port without it can claim any. `seen` is told path, status and refusal of each."""
         self._routes = dict(routes)
         self._paths = {path for _, path in routes}

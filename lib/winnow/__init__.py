@@ -1,3 +1,3 @@
 """Recall, rank, rerank: training and serving of recommendation and retrieval."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

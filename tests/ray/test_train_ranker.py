@@ -79,6 +79,7 @@ def test_a_second_run_does_not_train_again(tiny, monkeypatch):
         ({"num_workers": -1}, "num_workers must be >= 0"),
         ({"num_workers": (2, 1)}, r"num_workers must be 1 <= least <= most, got \(2, 1\)"),
         ({"data": "stream"}, "data=stream needs num_workers >= 1, got 0"),
+        ({"data": "stream", "num_workers": (1, 2)}, r"one num_workers, .* got \(1, 2\)"),
         (
             {"data": "stream", "num_workers": 1, "model": "mscan", "architecture": HISTORY},
             "data=stream has no histories",
@@ -115,9 +116,8 @@ def test_rows_from_ray_data_train_as_well(tiny, tmp_path):
         held["curve"][0]["train_loss"], abs=0.05
     )
     assert result["best_auc"] == held["best_auc"]  # of all test rows: none was dropped
-    for too_many in (3, (1, 3)):
-        with pytest.raises(WinnowError, match="data=stream needs a CPU beside those of the worker"):
-            train_ranker.run(replace(streamed, num_workers=too_many, seed=1))
+    with pytest.raises(WinnowError, match="data=stream needs a CPU beside those of the worker"):
+        train_ranker.run(replace(streamed, num_workers=3, seed=1))
 
 
 @pytest.mark.slow

@@ -181,16 +181,35 @@ def test_two_processes_go_on_with_the_dropout_of_each(config, tmp_path):
     assert again == whole
 
 
+def test_copies_of_a_query_are_trained_on_together_or_not_at_all(config, tmp_path):
+    ids = [str(at) for at in range(40)]
+    texts = [f"moon {at % 8}" for at in range(40)]
+    qrels = {"split": ["train"] * 40, "query": ids, "document": ids, "relevance": [1] * 40}
+    documents = {"id": ids, "title": [""] * 40, "text": ids}
+    collection = Collection.of(documents, {"id": ids, "text": texts}, qrels)
+    with create_artifact(tmp_path / "copies", "collection", config={}) as draft:
+        collection.save(draft.path)
+    made = EncoderExperiment(replace(config, collection=str(tmp_path / "copies"), valid_share=0.1))
+    sides = (made._trained, made._valid)
+    trained, held = (collection.query_texts(side.query_Q) for side in sides)
+    assert len(trained) + len(held) == 40
+    assert not set(trained) & set(held)
+    assert len(held) >= 5
+    with pytest.raises(DataError, match="has 8 queries with a relevant document and a text"):
+        EncoderExperiment(replace(made.config, valid_share=0.99))
+
+
 def test_patience_ends_training(config, tmp_path):
     still = replace(config, train=replace(config.train, lr=1e-12, patience=1, epochs=9))
     metrics, _ = train(still, tmp_path)
     assert len(metrics) == 2  # the encoder as it was, and one check that is no better
 
 
-def texts_of(ids, digests, known):
+def texts_of(ids, digests, known, queries=None):
     tokens = TokenLists.of([[1]] * len(ids))
     query, code = (np.array(side, np.int64) for side in zip(*known, strict=True))
-    return TrainingTexts.of(tokens, tokens, digests, query, code)
+    queries = queries or [str(at) for at in range(max(query) + 1)]
+    return TrainingTexts.of(tokens, tokens, queries, digests, query, code)
 
 
 def test_copies_are_one_column_and_known_positives_are_no_negatives():
@@ -203,6 +222,14 @@ def test_copies_are_one_column_and_known_positives_are_no_negatives():
     counted = [{n for n, c in zip(names, row, strict=True) if c} for row in step.counts_BU]
     assert counted == [{"c", "e"}, {"a", "b", "e"}]
     assert [names[at] for at in step.target_B] == ["a", "c"]
+
+
+def test_what_one_copy_of_a_query_likes_is_no_negative_of_the_other():
+    texts = texts_of(range(3), list("abc"), [(0, 0), (1, 1)], queries=["who", "who"])
+    instances = Instances(np.array([0, 1]), np.array([0, 1]), np.array([[2], [2]]))
+    (step,) = steps(instances, texts, batch_size=2, rank=0, processes=1, in_batch=True)
+    counted = [step.code_U[row].tolist() for row in step.counts_BU]
+    assert counted == [[2], [2]]
 
 
 def test_only_own_negatives_count_where_others_are_not_wanted():

@@ -4,9 +4,12 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import ray
+from ray._private.state import state
 
 from jobs import _trial, tune_ranker
 from jobs._fit import work_folder
+from jobs._ray import cluster_nodes
 from winnow.errors import WinnowError
 
 TINY = tune_ranker.PRESETS["tiny"]()
@@ -25,7 +28,6 @@ TINY = tune_ranker.PRESETS["tiny"]()
         ({"num_workers": 1, "data": "stream"}, [2], 1),  # Ray Data needs one beside it
         ({"num_workers": 1, "data": "stream"}, [3], 1),
         ({"num_workers": 1, "data": "stream"}, [4], 2),
-        ({"num_workers": (1, 2), "data": "stream"}, [3], 1),  # and beside the most of a range
     ],
 )
 def test_trials_leave_room_for_each_other(changes, cpus, expected):
@@ -48,13 +50,34 @@ def test_trials_share_gpus():
     [
         ({"num_workers": 2, "cpus_per_worker": 2}, r"2 x \(2 CPU\) with each on one node; this"),
         ({"num_workers": 2, "data": "stream"}, r"2 x \(1 CPU\).* and 1 CPU for Ray Data; this"),
-        ({"num_workers": (1, 2), "data": "stream"}, "cluster has 2 CPU.*or data=memory"),
+        ({"num_workers": 2, "data": "stream"}, "cluster has 2 CPU.*or data=memory"),
         ({"use_gpu": True}, r"1 x \(1 CPU and 1 GPU\).*this cluster has 2 CPU and 0 GPU"),
     ],
 )
 def test_a_trial_too_large_for_the_cluster_is_refused(changes, message):
     with pytest.raises(WinnowError, match=message):
         _trial.trials_at_once(replace(TINY, **changes), [{"CPU": 2.0}])
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (None, [{"CPU": 0.0}, {"CPU": 4.0}]),  # no autoscaler
+        ({"CPU": 4, "GPU": 0}, [{"CPU": 0.0}, {"CPU": 4.0}]),
+        ({"CPU": 32, "GPU": 8}, [{"CPU": 32, "GPU": 8}]),  # most of its nodes are yet to start
+    ],
+)
+def test_a_cluster_that_grows_counts_as_what_it_may_become(monkeypatch, most, expected):
+    alive = [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in (0.0, 4.0)]
+    monkeypatch.setattr(ray, "nodes", lambda: [*alive, {"Alive": False, "Resources": {"CPU": 9.0}}])
+    monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: most)
+    assert cluster_nodes() == expected
+
+
+def test_a_proposal_that_optuna_never_saw_ends_nothing():
+    proposals = _trial.Proposals({}, metric="auc", mode="max")
+    proposals.on_trial_result("unknown", {"auc": 0.5, "training_iteration": 1})
+    proposals.on_trial_complete("unknown", {"auc": 0.5, "training_iteration": 1})
 
 
 def test_a_trial_without_a_figure_has_failed():
@@ -79,8 +102,7 @@ def test_a_search_without_a_figure_names_the_first_error(monkeypatch, tmp_path):
     search = SimpleNamespace(fit=lambda: results)
     monkeypatch.setattr(tune_ranker, "tuner", lambda config, name, room: search)
     monkeypatch.setattr(tune_ranker, "connect", lambda **settings: None)
-    node = {"Alive": True, "Resources": {"CPU": 2.0}}
-    monkeypatch.setattr(tune_ranker.ray, "nodes", lambda: [node])
+    monkeypatch.setattr(tune_ranker, "cluster_nodes", lambda: [{"CPU": 2.0}])
     dataset = SimpleNamespace(artifact=SimpleNamespace(digest="0"))
     monkeypatch.setattr(tune_ranker.Dataset, "open", lambda path: dataset)
     config = replace(TINY, output=str(tmp_path / "tuned"))

@@ -146,7 +146,8 @@ class Trainer:
     """The state of a training run; `state_dict` after an epoch is all that continuing needs.
 
     Every epoch seeds the random numbers from the seed, the epoch and the rank, so an interrupted
-    run ends where an uninterrupted one does.
+    run ends where an uninterrupted one does, if its rows come in the orders that they would have;
+    Ray Data begins with its first one again.
     """
 
     _progress = (

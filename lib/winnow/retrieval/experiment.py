@@ -5,7 +5,7 @@ Suffixes: P training pairs (query, positive), Q queries, N negatives of an insta
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from winnow.errors import DataError
 from winnow.llm.request import model_digest
 from winnow.retrieval.encoder import TextEncoder, find_encoder
 from winnow.retrieval.evaluate import Measured, exact_ranking, measure
-from winnow.retrieval.instances import Instances, TrainingTexts
+from winnow.retrieval.instances import Instances, TrainingTexts, text_groups
 from winnow.retrieval.mixing import Mix, MixConfig, Mixer
 from winnow.retrieval.negatives import NegativesTable
 from winnow.retrieval.pools import SOURCES, NegativePools, Pool, Source
@@ -113,13 +113,16 @@ class EncoderExperiment:
         judged = _unseen_elsewhere(self.collection, config.split)
         at_Q = np.random.default_rng(config.train.seed).permutation(len(judged))
         held = max(int(len(judged) * config.valid_share), 1)
-        if held >= len(judged):
+        # copies of a query are all trained on or all validated on
+        group_Q = text_groups(_digests(self.collection.query_texts(judged.query_Q)))
+        held_Q = np.isin(group_Q, group_Q[at_Q[:held]])
+        if held_Q.all():
             raise DataError(
-                f"split {config.split} has {len(judged)} queries with a relevant document and a "
-                "text of their own; training needs two, one of them to validate on"
+                f"split {config.split} has {len(np.unique(group_Q))} queries with a relevant "
+                "document and a text of their own; training needs two, one of them to validate on"
             )
-        self._valid = _part(judged, np.sort(at_Q[:held]))
-        self._trained = _part(judged, np.sort(at_Q[held:]))
+        self._valid = _part(judged, np.flatnonzero(held_Q))
+        self._trained = _part(judged, np.flatnonzero(~held_Q))
         pools = self._pools()
         self._build_texts(judged, pools)
         self._valid_rows = self._searched(pools)
@@ -211,7 +214,8 @@ class EncoderExperiment:
         self.texts = TrainingTexts.of(
             self.encoder.tokens(queries, "query"),
             self.encoder.tokens(texts, "document"),
-            [text_digest(text) for text in texts],
+            _digests(queries),
+            _digests(texts),
             self._pair_query_P,
             self._pair_code_P,
         )
@@ -254,9 +258,9 @@ def _unseen_elsewhere(collection: Collection, split: str) -> Judgements:
     judged = collection.judged(split)
     others = collection.qrels.filter((pc.field("split") != split) & (pc.field("relevance") > 0))
     asked = pc.is_in(collection.queries["id"], value_set=pc.unique(others["query"]))
-    elsewhere = {text_digest(text) for text in collection.queries["text"].filter(asked).to_pylist()}
-    texts = collection.query_texts(judged.query_Q)
-    own_Q = np.array([text_digest(text) not in elsewhere for text in texts], bool)
+    elsewhere = set(_digests(collection.queries["text"].filter(asked).to_pylist()))
+    digests = _digests(collection.query_texts(judged.query_Q))
+    own_Q = np.array([digest not in elsewhere for digest in digests], bool)
     if not own_Q.all():
         left_out = len(own_Q) - int(own_Q.sum())
         logger.info(
@@ -264,6 +268,10 @@ def _unseen_elsewhere(collection: Collection, split: str) -> Judgements:
             split, len(own_Q), left_out,
         )  # fmt: skip
     return _part(judged, np.flatnonzero(own_Q))
+
+
+def _digests(texts: Iterable[str]) -> list[str]:
+    return [text_digest(text) for text in texts]
 
 
 def _no_negatives(collection: Collection) -> NegativePools:

@@ -5,7 +5,7 @@ G = 1 + N its candidates, C texts by code, B instances of a process in a step, R
 U columns: distinct texts of a global batch, T texts that a process encodes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from winnow.retrieval.token_lists import TokenLists
 
-__all__ = ["Instances", "Step", "TrainingTexts", "number_of_steps", "steps"]
+__all__ = ["Instances", "Step", "TrainingTexts", "number_of_steps", "steps", "text_groups"]
 
 Rows = NDArray[np.int64]
 NONE = -1
@@ -26,33 +26,45 @@ class TrainingTexts:
 
     query_tokens: TokenLists
     text_tokens: TokenLists
+    query_group_Q: Rows
     group_C: Rows
-    """Number of each text's words: copies, whatever their ids, share one."""
+    """Number of each text's words: copies, whatever their ids, share one. Likewise of queries."""
     known: Rows
-    """Sorted `query * groups + group` of all known positives."""
+    """Sorted `query group * groups + group` of all known positives."""
 
     @classmethod
     def of(
         cls,
         query_tokens: TokenLists,
         text_tokens: TokenLists,
-        digests: list[str],
+        query_digests: Sequence[str],
+        text_digests: Sequence[str],
         known_query: Rows,
         known_code: Rows,
     ) -> "TrainingTexts":
-        """`digests` are those of the texts; the known positives are (query, text) by place."""
-        _, group_C = np.unique(np.array(digests), return_inverse=True)
-        group_C = group_C.astype(np.int64)
+        """The known positives are (query, text) by place."""
+        query_group_Q, group_C = text_groups(query_digests), text_groups(text_digests)
         groups = int(group_C.max(initial=0)) + 1
-        known = np.unique(known_query * groups + group_C[known_code])
-        return cls(query_tokens, text_tokens, group_C, known)
+        known = np.unique(query_group_Q[known_query] * groups + group_C[known_code])
+        return cls(query_tokens, text_tokens, query_group_Q, group_C, known)
 
     def is_known(self, query_B: Rows, code_U: Rows) -> NDArray[np.bool_]:
-        """Whether a text, or a copy of it, is a known positive of a query [B, U]."""
+        """Whether a text is a known positive of a query, or a copy of one of a copy [B, U]."""
         groups = int(self.group_C.max(initial=0)) + 1
-        key_BU = query_B[:, None] * groups + self.group_C[code_U]
+        key_BU = self.query_group_Q[query_B][:, None] * groups + self.group_C[code_U]
         at_BU = np.minimum(np.searchsorted(self.known, key_BU), max(len(self.known) - 1, 0))
         return self.known[at_BU] == key_BU if len(self.known) else np.zeros(key_BU.shape, bool)
+
+
+def text_groups(digests: Sequence[str]) -> Rows:
+    """A number for each text, in the order in which they first come; copies have one.
+
+    Example:
+        >>> text_groups(["b", "a", "b"])
+        array([0, 1, 0])
+    """
+    _, first, group = np.unique(np.array(digests), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group].astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
