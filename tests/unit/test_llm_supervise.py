@@ -59,7 +59,7 @@ class Mortal:
         self.fleet.tried.append((request.key, company))
         self.fleet.most = max(self.fleet.most, len(self.inside))
         try:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)  # a millisecond was over before all had come
             if self.doomed or request.key in self.fleet.poison:
                 for future, _ in self.inside.values():
                     if not future.done():
