@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import ray
 
 from jobs import prepare, train_ranker
 from jobs._stream import training_rows
+from tests.ray.killed_job import kill_after_a_checkpoint, wait_for_checkpoint
 from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
@@ -24,7 +22,6 @@ from winnow.ranking.inputs import InputConfig
 from winnow.ranking.models.mscan import MScanConfig
 from winnow.ranking.ranker import Ranker
 
-ROOT = Path(__file__).parents[2]
 HISTORY = MScanConfig(all_history=5)
 
 
@@ -159,12 +156,7 @@ def test_a_killed_job_that_is_run_again_continues(tiny, tmp_path, ray_cluster, c
     whole = train_ranker.run(replace(longer, num_workers=0, output=str(tmp_path / "whole")))
     fields |= {"dataset": longer.dataset, "output": longer.output}
     settings = [f"{name}={value}" for name, value in fields.items()]
-    command = [sys.executable, "-m", "jobs.train_ranker", "--config", "tiny", "--set", *settings]
-    address = ray.get_runtime_context().gcs_address
-    driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": address})
-    wait_for_checkpoint(tmp_path / ".ranker.train", lambda: driver.poll() is not None)
-    driver.kill()
-    driver.wait()
+    kill_after_a_checkpoint("train_ranker", settings, tmp_path / ".ranker.train")
     assert not Path(longer.output).exists()
 
     result = train_ranker.run(longer)
@@ -172,12 +164,6 @@ def test_a_killed_job_that_is_run_again_continues(tiny, tmp_path, ray_cluster, c
     assert "continuing after epoch" in "".join(capfd.readouterr())
     assert result["epochs"] == 7
     assert result["auc"] == pytest.approx(whole["auc"], abs=1e-6)
-
-
-def wait_for_checkpoint(work, has_ended):
-    while not any("checkpoint_" in path.read_text() for path in work.glob("*/*snapshot.json")):
-        assert not has_ended(), "the run ended before it could be killed"
-        time.sleep(0.05)
 
 
 def worker_process():

@@ -1,8 +1,6 @@
 """The retriever and index jobs: same figures wherever they run, and after a kill."""
 
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +9,13 @@ import numpy as np
 import pytest
 
 from jobs import _towers, build_index, prepare, train_retriever
+from tests.ray.killed_job import kill_after_a_checkpoint
 from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
 from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.towers.pairs import held_out, training_pairs
 from winnow.retrieval.towers.recall import vector_recall
 from winnow.retrieval.towers.retriever import Retriever
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +84,12 @@ def test_workers_train_what_one_process_trains(tiny, tmp_path, ray_cluster):
 
 @pytest.mark.slow
 def test_a_killed_run_continues(tiny, tmp_path, ray_cluster, capfd):
-    import ray
-
     longer = replace(tiny.train, epochs=10, patience=10, batch_size=32)
     longer = replace(tiny, train=longer, num_workers=1)
     whole = train_retriever.run(replace(longer, num_workers=0, output=str(tmp_path / "whole")))
     settings = [f"dataset={longer.dataset}", f"output={longer.output}", "num_workers=1"]
     settings += [f"train.{name}" for name in ("epochs=10", "patience=10", "batch_size=32")]
-    command = [sys.executable, "-m", "jobs.train_retriever", "--config", "tiny", "--set", *settings]
-    address = ray.get_runtime_context().gcs_address
-    driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": address})
-    wait_for_checkpoint(tmp_path / ".retriever.train", driver)
-    driver.kill()
-    driver.wait()
+    kill_after_a_checkpoint("train_retriever", settings, tmp_path / ".retriever.train")
     assert not Path(longer.output).exists()
 
     result = train_retriever.run(longer)
@@ -108,9 +98,3 @@ def test_a_killed_run_continues(tiny, tmp_path, ray_cluster, capfd):
     assert result["epochs"] == 10
     assert result["recall_at_100"] == whole["recall_at_100"]
     assert not (tmp_path / ".retriever.train").exists()
-
-
-def wait_for_checkpoint(work, driver):
-    while not any("checkpoint_" in path.read_text() for path in work.glob("*/*snapshot.json")):
-        assert driver.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.05)

@@ -76,8 +76,11 @@ def test_a_cluster_that_grows_counts_as_what_it_may_become(monkeypatch, most, ex
 
 def test_a_proposal_that_optuna_never_saw_ends_nothing():
     proposals = _trial.Proposals({}, metric="auc", mode="max")
-    proposals.on_trial_result("unknown", {"auc": 0.5, "training_iteration": 1})
-    proposals.on_trial_complete("unknown", {"auc": 0.5, "training_iteration": 1})
+    for name in ("on_trial_result", "on_trial_complete"):
+        heard = {"trial_id": "unknown", "result": {"auc": 0.5, "training_iteration": 1}}
+        with pytest.raises(KeyError):
+            getattr(super(_trial.Proposals, proposals), name)(**heard)
+        assert getattr(proposals, name)(**heard) is None
 
 
 def test_a_trial_without_a_figure_has_failed():
