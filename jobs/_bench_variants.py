@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -19,19 +19,42 @@ MANY_USERS = 2_000_000
 Adam's moments and the gradient."""
 
 
-def speed(ranker: RankerConfig, rows: int, repeats: int, sizes: Mapping[str, int] = SIZES) -> float:
-    """Median rows/s over epochs after one that is not timed, the making of batches included."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """How a speed is measured."""
+
+    rows: int
+    """Of an epoch."""
+    repeats: int
+    """Epochs that are timed, after one that is not."""
+    device: str = "cpu"
+
+
+def speed(ranker: RankerConfig, timing: Timing, sizes: Mapping[str, int] = SIZES) -> float:
+    """Median rows/s over the epochs, the making of batches included."""
     torch.manual_seed(ranker.seed)
     torch.compiler.reset()  # torch stops compiling code that several models before this one shared
-    trainer = Trainer(ranker.spec().build(schema_of(sizes)), replace(ranker, epochs=repeats + 1))
-    batches = Batches(random_rows(rows, sizes), batch_size=ranker.batch_size)
+    model = ranker.spec().build(schema_of(sizes)).to(timing.device)
+    trainer = Trainer(model, replace(ranker, epochs=timing.repeats + 1))
+    rows = random_rows(timing.rows, sizes)
+    batches = Batches(rows, batch_size=ranker.batch_size, device=timing.device)
     seconds = []
-    for epoch in range(repeats + 1):
+    for epoch in range(timing.repeats + 1):
         began = time.perf_counter()
         trainer.train_epoch(batches)
         trainer.epoch = epoch + 1
         seconds.append(time.perf_counter() - began)
-    return rows / median(seconds[1:])
+    return timing.rows / median(seconds[1:])
+
+
+def least_bytes_per_row(ranker: RankerConfig, sizes: Mapping[str, int] = SIZES) -> float:
+    """Of a step's row: its features, its vectors once read and their gradients once written; and
+    its part of Adam's pass, which reads four numbers of every parameter and writes three."""
+    model = ranker.spec().build(schema_of(sizes))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    features = len(sizes) * 4 + 4 + 8 + 4
+    vectors = 2 * len(sizes) * ranker.inputs.dim * 4
+    return features + vectors + 7 * 4 * parameters / ranker.batch_size
 
 
 def varied(ranker: RankerConfig, variant: Variant) -> RankerConfig:
@@ -45,14 +68,14 @@ def varied(ranker: RankerConfig, variant: Variant) -> RankerConfig:
 
 
 def variant_speeds(
-    ranker: RankerConfig, variants: tuple[Variant, ...], rows: int, repeats: int
+    ranker: RankerConfig, variants: tuple[Variant, ...], timing: Timing
 ) -> dict[str, int]:
     """Rows/s of each variant."""
-    return {name: round(speed(varied(ranker, name), rows, repeats)) for name in variants}
+    return {name: round(speed(varied(ranker, name), timing)) for name in variants}
 
 
-def large_table_speeds(ranker: RankerConfig, rows: int, repeats: int) -> dict[str, int]:
+def large_table_speeds(ranker: RankerConfig, timing: Timing) -> dict[str, int]:
     """Rows/s where Adam has to move the vectors of `MANY_USERS`, or only those of the batch."""
     sizes = SIZES | {"user": MANY_USERS}
     kinds = {"dense": ranker, "sparse": varied(ranker, "sparse")}
-    return {name: round(speed(kind, rows, repeats, sizes)) for name, kind in kinds.items()}
+    return {name: round(speed(kind, timing, sizes)) for name, kind in kinds.items()}

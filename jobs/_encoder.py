@@ -11,7 +11,7 @@ import ray.train
 import torch
 
 from jobs._fit import Reporter, check_workers, discard, fit
-from jobs._ray import absolute, folder_or_name
+from jobs._paths import absolute, folder_or_name
 from winnow.artifact import create_artifact, up_to_date
 from winnow.errors import RegressionError
 from winnow.retrieval.evaluate import Measured

@@ -40,18 +40,20 @@ def schema_of(sizes: Mapping[str, int]) -> DatasetSchema:
     )
 
 
-def per_row_speed(ranker: RankerConfig, num_rows: int) -> float:
+def per_row_speed(ranker: RankerConfig, num_rows: int, device: str = "cpu") -> float:
     """Rows/s of the loop over `num_rows` rows, after one batch that is not timed."""
     torch.manual_seed(ranker.seed)
     architecture = replace(ranker.architecture, compat="scenario_wise")
     model = replace(ranker, architecture=architecture).spec().build(schema_of(SIZES))
     model.inputs = TableEach(model.inputs)  # type: ignore[assignment]
+    model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
     rows = PerRow(random_rows(num_rows + ranker.batch_size))
     loader = data.DataLoader(rows, batch_size=ranker.batch_size, shuffle=True)
     began, done = time.perf_counter(), 0
     for number, (columns, label_B) in enumerate(loader):
-        baseline_step(model, optimizer, columns, label_B.float())
+        columns = {name: column_B.to(device) for name, column_B in columns.items()}
+        baseline_step(model, optimizer, columns, label_B.float().to(device))
         if number == 0:
             began = time.perf_counter()  # the first batch pays for what is set up once
         else:

@@ -1,10 +1,9 @@
-"""What the jobs share of Ray: joining a cluster, and the places it sees."""
+"""What the jobs share of Ray: joining a cluster, and what it has."""
 
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,16 +14,6 @@ OBJECT_STORE_BYTES = 256 * 2**20
 """Of a cluster started here: the jobs read their data from files, not from objects."""
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait by spinning slow each other down tenfold as soon as anything else runs."""
-
-
-def absolute(uri: str) -> str:
-    """Workers run in another directory, where a relative path would mean another place."""
-    return uri if "://" in uri or not uri else str(Path(uri).absolute())
-
-
-def folder_or_name(model: str) -> str:
-    """A model's folder as an absolute path; a name stays one, which every worker looks up."""
-    return absolute(model) if model and Path(model).is_dir() else model
 
 
 def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:

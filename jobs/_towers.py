@@ -11,7 +11,7 @@ import ray.train
 import torch
 
 from jobs._fit import Reporter, check_workers, discard, fit
-from jobs._ray import absolute
+from jobs._paths import absolute
 from winnow.artifact import create_artifact, up_to_date
 from winnow.retrieval.towers.experiment import Experiment, RetrieverConfig
 from winnow.retrieval.towers.model import TwoTowerConfig

@@ -1,6 +1,7 @@
 """Documents encoded per second, beside sentence-transformers on the same documents in the same run.
 
     python -m jobs.bench_encoder --config scifact
+    python -m jobs.bench_encoder --config cuda
 
 Two baselines: `SentenceTransformer.encode` as it comes (float32, batches of 32), and with its
 weights in bfloat16. Ours is measured at `precision`, int8 unless told otherwise, and under "auto"
@@ -8,6 +9,9 @@ at what `jobs.encode_corpus` and `jobs.evaluate_retriever` use unless told other
 that is fast, which moves the vectors less. Each side gets the texts and gives an array, so
 tokenising is part of the time. The sides take turns, and medians are compared; how far each side's
 vectors are from the first baseline's is printed, and checked.
+
+On a GPU our side is also split into tokenising and the rest, whose matrix products are counted and
+compared with the fastest that the GPU makes.
 """
 
 import logging
@@ -16,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +28,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jobs._ray import absolute
+from jobs._ceilings import ceilings, flop_of
+from jobs._paths import absolute
 from winnow.config import job_main
 from winnow.data.collection import Collection
 from winnow.errors import EncoderError
 from winnow.precision import InferencePrecision
-from winnow.retrieval.encoder import TextEncoder, find_encoder
+from winnow.retrieval.encoder import BATCH_TOKENS, TextEncoder, find_encoder
+from winnow.retrieval.token_lists import TokenLists, token_batches
 
 logger = logging.getLogger("winnow.bench_encoder")
 
@@ -69,7 +76,11 @@ def tiny() -> BenchEncoderConfig:
     return BenchEncoderConfig(documents=20, repeats=1, precision="auto")
 
 
-PRESETS = {"tiny": tiny, "scifact": BenchEncoderConfig}
+PRESETS = {
+    "tiny": tiny,
+    "scifact": BenchEncoderConfig,
+    "cuda": lambda: BenchEncoderConfig(device="cuda", precision="bfloat16", documents=0),
+}
 
 
 def run(config: BenchEncoderConfig) -> dict[str, Any]:
@@ -88,7 +99,8 @@ def run(config: BenchEncoderConfig) -> dict[str, Any]:
     spent, vectors = timed_in_turn(sides, texts, config.repeats)
     cosines = checked_cosines(vectors)
     rate = {name: len(texts) / statistics.median(seconds) for name, seconds in spent.items()}
-    return {
+    on_gpu = {"gpu": gpu_share(config, texts)} if config.device == "cuda" else {}
+    return on_gpu | {
         **ratios(rate, OURS),
         "precision": config.precision,
         "auto": ratios(rate, OURS_AUTO),
@@ -97,6 +109,37 @@ def run(config: BenchEncoderConfig) -> dict[str, Any]:
         "documents": len(texts),
         "threads": torch.get_num_threads(),
     }
+
+
+def gpu_share(config: BenchEncoderConfig, texts: Sequence[str]) -> dict[str, Any]:
+    """Seconds of our two parts, and what the second is of the GPU's fastest products."""
+    encoder = our_encoder(config, config.precision)
+    encoder.encode_documents(texts)
+    started = time.perf_counter()
+    tokens = encoder.tokens(texts, "document")
+    tokenised = time.perf_counter()
+    encoder.encode_tokens(tokens)
+    seconds = time.perf_counter() - tokenised
+    possible = ceilings(config.device)
+    tflops = flop(encoder, tokens) / seconds / 1e12
+    return possible | {
+        "tokenising_s": round(tokenised - started, 3),
+        "encoding_s": round(seconds, 3),
+        "tokens": int(tokens.length_N.sum()),
+        "encoding_tflops": round(tflops, 1),
+        "share_of_bfloat16": round(tflops / possible["tflops"]["bfloat16"], 3),
+    }
+
+
+@torch.inference_mode()
+def flop(encoder: TextEncoder, tokens: TokenLists) -> int:
+    """Operations of `encode_tokens`, counted in this thread; paddings count too."""
+    device = next(encoder.model.parameters()).device
+    total = 0
+    for rows_B in token_batches(tokens.length_N, BATCH_TOKENS[device.type]):
+        ids_BL, real_BL = tokens.padded(rows_B, encoder.padding)
+        total += flop_of(partial(encoder, ids_BL.to(device), real_BL.to(device)))
+    return total
 
 
 def ratios(rate: Mapping[str, float], ours: str) -> dict[str, float]:
@@ -116,9 +159,12 @@ def documents(config: BenchEncoderConfig) -> list[str]:
 
 
 def our_side(config: BenchEncoderConfig, precision: InferencePrecision) -> Encode:
+    return our_encoder(config, precision).encode_documents
+
+
+def our_encoder(config: BenchEncoderConfig, precision: InferencePrecision) -> TextEncoder:
     folder = find_encoder(config.model)
-    encoder = TextEncoder.for_inference(folder, precision=precision, device=config.device)
-    return encoder.encode_documents
+    return TextEncoder.for_inference(folder, precision=precision, device=config.device)
 
 
 def their_side(config: BenchEncoderConfig, dtype: torch.dtype) -> Encode:

@@ -4,12 +4,16 @@
     python -m jobs.bench_ranking --config movielens_1m --set models=star,mmoe
     python -m jobs.bench_ranking --config variants       # also sparse, bfloat16 and compiled
     python -m jobs.bench_ranking --config large          # 50 million rows through Ray Data
+    python -m jobs.bench_ranking --config cuda           # on a GPU, whose ceilings are measured too
 
 The baseline is what much published code does: a `Dataset` whose item looks up one pandas cell a
 field, a `DataLoader` that collates rows one by one, an embedding table and lookup for each field,
 and every scenario's branch on every row with a mask that picks. Both train the same architecture
 with the same batch size, on random rows in the shape of MovieLens-1M. At the end, a simulated log
 is trained on through Ray Data and from memory.
+
+On a GPU a model's speed stands beside the share that it is of the fastest possible one: that of
+moving, at the speed of a copy, no more than every step must move.
 """
 
 import logging
@@ -19,8 +23,15 @@ from typing import Any
 
 import torch
 
-from jobs._bench_streaming import streaming_speed
-from jobs._bench_variants import Variant, large_table_speeds, speed, variant_speeds
+from jobs._bench_variants import (
+    Timing,
+    Variant,
+    large_table_speeds,
+    least_bytes_per_row,
+    speed,
+    variant_speeds,
+)
+from jobs._ceilings import ceilings
 from jobs._per_row import per_row_speed
 from winnow.config import job_main
 from winnow.ranking.experiment import RankerConfig
@@ -41,10 +52,16 @@ class BenchRankingConfig:
     """Of the baseline, timed once after one batch that is not."""
     threads: int = 2
     """Torch threads of both."""
+    device: str = "cpu"
+    """Of both: cpu or cuda."""
     streaming_rows: int = 1_000_000
     """Simulated rows to train through Ray Data and from memory; 0 leaves that part out."""
     variants: tuple[Variant, ...] = ()
     """Other ways to train each model. `sparse` is also timed on a table of two million users."""
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(rows=self.rows, repeats=self.repeats, device=self.device)
 
 
 def tiny() -> BenchRankingConfig:
@@ -68,26 +85,40 @@ PRESETS = {
         streaming_rows=0,
     ),
     "large": lambda: BenchRankingConfig(streaming_rows=50_000_000),
+    "cuda": lambda: BenchRankingConfig(
+        device="cuda",
+        ranker=RankerConfig(batch_size=65_536),
+        rows=4_000_000,
+        baseline_rows=16_384,
+        streaming_rows=0,
+    ),
 }
 
 
 def run(config: BenchRankingConfig) -> dict[str, Any]:
     """Rows/s of each model, of its baseline, and their ratio."""
     torch.set_num_threads(config.threads)
-    figures: dict[str, Any] = {}
+    possible = ceilings(config.device) if config.device != "cpu" else {}
+    figures: dict[str, Any] = {"ceilings": possible} if possible else {}
     for model in config.models:
         ranker = replace(config.ranker, model=model)
-        ours = speed(ranker, config.rows, config.repeats)
-        baseline = per_row_speed(ranker, config.baseline_rows)
+        ours = speed(ranker, config.timing)
+        baseline = per_row_speed(ranker, config.baseline_rows, config.device)
         figures[model] = {
             "rows_per_s": round(ours),
             "baseline_rows_per_s": round(baseline),
             "ratio": round(ours / baseline, 1),
         }
+        if possible:
+            least = least_bytes_per_row(ranker)
+            share = ours * least / (possible["copy_tb_per_s"] * 1e12)
+            figures[model]["share_of_bandwidth"] = round(share, 4)
         logger.info("model=%s %s", model, figures[model])
     if config.variants:
         figures["variants"] = other_ways(config, figures)
     if config.streaming_rows:
+        from jobs._bench_streaming import streaming_speed  # Ray, which nothing else here needs
+
         figures["streaming"] = streaming_speed(config.streaming_rows, config.ranker)
         logger.info("streaming %s", figures["streaming"])
     return figures
@@ -99,11 +130,11 @@ def other_ways(config: BenchRankingConfig, figures: Mapping[str, Any]) -> dict[s
     for model in config.models:
         ranker = replace(config.ranker, model=model)
         ways[model] = {"float32": figures[model]["rows_per_s"]} | variant_speeds(
-            ranker, config.variants, config.rows, config.repeats
+            ranker, config.variants, config.timing
         )
         logger.info("model=%s %s", model, ways[model])
     if "sparse" in config.variants:
-        ways["2M users"] = large_table_speeds(config.ranker, config.rows, config.repeats)
+        ways["2M users"] = large_table_speeds(config.ranker, config.timing)
         logger.info("2M users %s", ways["2M users"])
     return ways
 

@@ -1,6 +1,7 @@
 """Queries trained on per second, beside sentence-transformers' own trainer in the same run.
 
     python -m jobs.bench_retriever_training --config scifact
+    python -m jobs.bench_retriever_training --config cuda
 
 Both train the same encoder with the same loss (InfoNCE: a query's positive against all texts of its
 batch), the same batches of (query, positive, negatives) and the same longest text, by AdamW. The
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jobs._ray import absolute
+from jobs._paths import absolute
 from winnow.config import job_main
 from winnow.data.collection import Collection, text_digest
 from winnow.errors import EncoderError
@@ -47,6 +48,9 @@ class BenchRetrieverTrainingConfig:
     """Optimizer steps of each timing."""
     negatives: int = 1
     """Texts of a query beside its positive."""
+    chunk_tokens: int = EncoderTrainConfig().chunk_tokens
+    memory_tokens: int = EncoderTrainConfig().memory_tokens
+    """Of our side, see `EncoderTrainConfig`."""
     repeats: int = 3
     threads: int = 0
     """Of every side; 0: all cores."""
@@ -64,7 +68,14 @@ def tiny() -> BenchRetrieverTrainingConfig:
     return BenchRetrieverTrainingConfig(batch_size=4, steps=2, repeats=1)
 
 
-PRESETS = {"tiny": tiny, "scifact": BenchRetrieverTrainingConfig}
+def cuda() -> BenchRetrieverTrainingConfig:
+    """A batch that fills a GPU of 80 GB, and is not encoded twice."""
+    return BenchRetrieverTrainingConfig(
+        device="cuda", batch_size=256, steps=16, chunk_tokens=65_536, memory_tokens=262_144
+    )
+
+
+PRESETS = {"tiny": tiny, "scifact": BenchRetrieverTrainingConfig, "cuda": cuda}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +153,12 @@ def our_seconds(config: BenchRetrieverTrainingConfig, work: Work) -> float:
     instances = Instances(asked, code_IG[:, 0], code_IG[:, 1:])
     spent = [time.perf_counter() - started]
     train_encoder(
-        EncoderTrainConfig(epochs=1, batch_size=config.batch_size),
+        EncoderTrainConfig(
+            epochs=1,
+            batch_size=config.batch_size,
+            chunk_tokens=config.chunk_tokens,
+            memory_tokens=config.memory_tokens,
+        ),
         encoder,
         tokenised,
         lambda epoch: instances,

@@ -24,8 +24,8 @@ from typing import Any
 
 from jobs._load import Plan, Request, requests_of
 from jobs._load_phases import measure
+from jobs._paths import absolute
 from jobs._ports import free_port
-from jobs._ray import absolute
 from jobs._server import ended_by_sigterm, serving
 from winnow.bundle import Bundle
 from winnow.config import job_main

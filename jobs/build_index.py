@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from jobs._build_parts import build_in_parts
 from jobs._index_sources import Catalogue, Documents, IndexSource
-from jobs._ray import absolute
+from jobs._paths import absolute
 from jobs.encode_corpus import EncodeCorpusConfig
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import job_main

@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
-from jobs._ray import WORKER_ENVIRONMENT, absolute, connect, folder_or_name
+from jobs._paths import absolute, folder_or_name
+from jobs._ray import WORKER_ENVIRONMENT, connect
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
 from winnow.config import canonical_json, job_main
 from winnow.data.collection import Collection

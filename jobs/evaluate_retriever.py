@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from jobs._ray import absolute
+from jobs._paths import absolute
 from jobs.encode_corpus import EncodeCorpusConfig, corpus_vectors, read_vectors
 from winnow.artifact import create_artifact, open_artifact
 from winnow.config import job_main

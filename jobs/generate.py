@@ -16,7 +16,8 @@ from typing import Any, Literal
 import ray
 
 from jobs._answer import Pool, answer_items
-from jobs._ray import absolute, connect
+from jobs._paths import absolute
+from jobs._ray import connect
 from winnow.config import job_main
 from winnow.errors import GenerationError
 from winnow.llm.engine import EngineConfig, ServeLlmConfig, WorkersConfig

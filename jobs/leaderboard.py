@@ -21,7 +21,8 @@ import ray
 import torch
 
 from jobs import train_ranker
-from jobs._ray import WORKER_ENVIRONMENT, absolute, connect
+from jobs._paths import absolute
+from jobs._ray import WORKER_ENVIRONMENT, connect
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import canonical_json, job_main, with_overrides
 from winnow.data.dataset import Dataset

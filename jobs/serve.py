@@ -15,8 +15,9 @@ import urllib.request
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from jobs._paths import absolute
 from jobs._profile import Profile, adopt, check_exposure, check_room, choose, explained
-from jobs._ray import absolute, connect
+from jobs._ray import connect
 from winnow.artifact import open_artifact
 from winnow.config import job_main
 from winnow.errors import WinnowError

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from jobs._load import Plan, Request, figures_of, requests_of, send, sending
+from jobs._paths import absolute
 from jobs._ports import free_port
-from jobs._ray import absolute
 from jobs._server import Server, ended_by_sigterm, serving
 from winnow.bundle import Bundle
 from winnow.config import job_main

@@ -14,8 +14,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from jobs._fit import discard, fit
+from jobs._paths import absolute
 from jobs._ranking import TrainRankerConfig, load_state, streams, train_loop
-from jobs._ray import absolute
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import canonical_json, job_main
 from winnow.data.dataset import Dataset

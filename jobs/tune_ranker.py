@@ -24,8 +24,9 @@ from ray.tune.schedulers import ASHAScheduler
 
 from jobs import train_ranker
 from jobs._fit import work_folder
+from jobs._paths import absolute
 from jobs._ranking import TrainRankerConfig
-from jobs._ray import absolute, cluster_nodes, connect, remove
+from jobs._ray import cluster_nodes, connect, remove
 from jobs._trial import Proposals, assignments, space, trial, trial_share, trials_at_once
 from winnow.artifact import create_artifact, up_to_date
 from winnow.config import canonical_json, differences, job_main, with_overrides

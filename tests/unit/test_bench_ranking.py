@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from jobs import bench_ranking
-from jobs._bench_variants import large_table_speeds, varied
+from jobs._bench_variants import Timing, large_table_speeds, least_bytes_per_row, varied
+from jobs._per_row import SIZES, schema_of
 from winnow.ranking.experiment import RankerConfig
 
 
@@ -33,7 +34,8 @@ def test_figures_of_models_and_variants():
 def test_a_streamed_table_is_part_of_the_figures(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        bench_ranking, "streaming_speed", lambda rows, ranker: asked.append(rows) or {"rows": rows}
+        "jobs._bench_streaming.streaming_speed",
+        lambda rows, ranker: asked.append(rows) or {"rows": rows},
     )
     figures = bench_ranking.run(replace(bench_ranking.tiny(), streaming_rows=300))
     assert figures.keys() == {"shared_bottom", "streaming"}
@@ -43,7 +45,7 @@ def test_a_streamed_table_is_part_of_the_figures(monkeypatch):
 
 def test_a_large_table_is_trained_densely_and_sparsely(monkeypatch):
     monkeypatch.setattr("jobs._bench_variants.MANY_USERS", 500)
-    speeds = large_table_speeds(RankerConfig(batch_size=64), rows=320, repeats=1)
+    speeds = large_table_speeds(RankerConfig(batch_size=64), Timing(rows=320, repeats=1))
     assert speeds.keys() == {"dense", "sparse"}
     assert min(speeds.values()) > 0
 
@@ -53,3 +55,10 @@ def test_variants_change_one_thing():
     assert varied(plain, "sparse").inputs.sparse
     assert varied(plain, "bfloat16") == replace(plain, precision="bfloat16")
     assert varied(plain, "compile") == replace(plain, compile=True)
+
+
+def test_the_least_that_a_step_moves():
+    """Six fields of 16 numbers: 768 bytes of vectors and gradients, 40 of features, and Adam."""
+    ranker = RankerConfig(model="shared_bottom", batch_size=1000)
+    parameters = sum(p.numel() for p in ranker.spec().build(schema_of(SIZES)).parameters())
+    assert least_bytes_per_row(ranker) == 768 + 40 + 28 * parameters / 1000

