@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -32,6 +34,8 @@ LAYERS = (
 )
 """Rooms of winnow; each may import itself and what stands above it, nothing beside or below."""
 
+WITHOUT_RAY = ("bench_ranking", "bench_encoder", "bench_retriever_training")
+"""Jobs that run where only torch is: a machine with a GPU to be measured may have no more."""
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if path.stem[0] != "_")
 
 
@@ -93,3 +97,11 @@ def test_a_job_offers_presets_run_and_main(name):
     assert callable(job.run)
     assert callable(job.main)
     assert job.__doc__
+
+
+def test_some_benchmarks_need_no_ray():
+    jobs = ", ".join(f"jobs.{name}" for name in WITHOUT_RAY)
+    unwanted = "sorted({'ray', 'vllm'} & sys.modules.keys())"
+    code = f"import sys, {jobs}; sys.exit({unwanted} or 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
