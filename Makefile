@@ -39,11 +39,13 @@ demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, KEEP=
 	@$(RUN) jobs.demo --config $(PRESET) $(if $(strip $(DEMO_SET)),--set $(DEMO_SET))
 
 # Tests of clusters mostly wait for processes to start: two files at a time, each with its own cluster.
+CLUSTERS := --durations=12 -n 2 --dist loadfile
+
 test: test-unit  ## all tests, the fast ones first
-	@$(RUN) pytest tests --ignore=tests/unit -m "not long" --durations=12 -n 2 --dist loadfile
+	@$(RUN) pytest tests --ignore=tests/unit -m "not long" $(CLUSTERS)
 
 test-long: install  ## clusters that lose nodes, every task and backend with real vLLM: some ten minutes
-	@$(RUN) pytest tests -m long --durations=12
+	@$(RUN) pytest tests -m long $(CLUSTERS)
 
 test-unit: install  ## the tests that need no Ray
 	@$(RUN) pytest tests/unit lib
