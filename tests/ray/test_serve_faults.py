@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs._profile import IN_HAPROXY
+from jobs._profile import IN_HAPROXY, THROUGHPUT
 from tests.ray.serve_cluster import ADMIN, Load, ServeCluster
 from tests.ray.serving import renamed_bundle
 from tests.redis_server import RedisServer
@@ -65,6 +65,18 @@ def whole(bundles):
 def test_serve_hands_on_what_it_has_no_variable_for(cluster, fused):
     (written,) = cluster.folder.rglob("haproxy.cfg")
     assert IN_HAPROXY in written.read_text()
+
+
+def test_ray_hands_the_raylet_its_allocator_settings(cluster, fused):
+    """Ray preloads jemalloc, where the variables of another allocator would do nothing."""
+    (raylet,) = [
+        process
+        for process in cluster.processes("")
+        if Path(f"/proc/{process}/comm").read_text().strip() == "raylet"
+    ]
+    environment = Path(f"/proc/{raylet}/environ").read_text().split("\0")
+    assert f"MALLOC_CONF={THROUGHPUT['RAY_JEMALLOC_CONF']}" in environment
+    assert "libjemalloc" in Path(f"/proc/{raylet}/maps").read_text()
 
 
 def test_ten_swaps_fail_no_request_and_mix_nothing(cluster, fused, bundles):
