@@ -9,9 +9,10 @@ __all__ = ["free_port", "is_free", "serve_ports"]
 
 NAMED = range(20_000, 30_000)
 """Ray gives its workers those below; Serve its replicas, and Linux anybody, those above."""
-REPLICAS = range(31_100, 32_700, 100)
-"""Where a cluster's replicas can have their hundred ports; by default they are 30000 to 31000."""
+REPLICAS = range(31_100, 32_700, 50)
+"""First ports of the blocks for a cluster's replicas; by default these have 30000 to 31000."""
 SINGLE = ("HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP")
+_guards: dict[int, socket.socket] = {}
 
 
 def free_port() -> int:
@@ -38,15 +39,28 @@ def serve_ports() -> dict[str, str]:
     Ports of replicas too: where both took theirs from the same ones, the HAProxy of the first asked
     the second's replica on a port that a replica of its own had just left.
     """
-    first = next(
-        (block for block in random.sample(REPLICAS, len(REPLICAS)) if _is_unused(block)),
-        REPLICAS[0],
-    )
+    first = _reserved()
     return {
         **{f"RAY_SERVE_{name}_PORT": str(free_port()) for name in SINGLE},
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICAS.step - 1),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICAS.step - 2),
     }
+
+
+def _reserved() -> int:
+    """First port of a block that is this process' until it ends.
+
+    Replicas come to their ports long after these are named; so what keeps others from the same
+    block is its last port, on which this process listens.
+    """
+    for block in random.sample(REPLICAS, len(REPLICAS)):
+        if block not in _guards and _is_unused(block):
+            try:
+                _guards[block] = socket.create_server(("", block + REPLICAS.step - 1))
+            except OSError:  # another's, whose replicas are not there yet
+                continue
+            return block
+    return next((block for block in _guards if _is_unused(block)), REPLICAS[0])
 
 
 def _is_unused(first: int) -> bool:

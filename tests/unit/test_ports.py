@@ -36,11 +36,38 @@ def test_taken_ports_are_passed_over(listener, monkeypatch):
         free_port()
 
 
-def test_a_cluster_has_a_hundred_ports_for_its_replicas():
-    ports = {name: int(port) for name, port in serve_ports().items()}
-    low = ports.pop("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT")
-    high = ports.pop("RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")
-    assert high - low == 99
-    assert high < int(RANGE.read_text().split()[0])
-    assert len(set(ports.values())) == 3
-    assert all(is_free(port) for port in ports.values())
+def replicas_of(ports):
+    names = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")
+    low, high = (int(ports.pop(name)) for name in names)
+    return range(low, high + 1)
+
+
+@pytest.fixture
+def no_guards(monkeypatch):
+    monkeypatch.setattr(_ports, "_guards", {})
+    yield
+    for guard in _ports._guards.values():
+        guard.close()
+
+
+def test_a_cluster_has_many_ports_for_its_replicas(no_guards):
+    ports = serve_ports()
+    replicas = replicas_of(ports)
+    assert len(replicas) == 49
+    assert replicas.stop <= int(RANGE.read_text().split()[0])
+    others = {int(port) for port in ports.values()}
+    assert len(others) == 3
+    assert all(is_free(port) for port in [*replicas, *others])
+
+
+def test_two_clusters_that_start_together_have_ports_of_their_own(no_guards, monkeypatch):
+    """No replica of the first listens when the second asks, in this process or in another."""
+    monkeypatch.setattr(_ports, "REPLICAS", range(31_100, 31_200, 50))
+    first, second = replicas_of(serve_ports()), replicas_of(serve_ports())
+    assert not set(first) & set(second)
+    mine = dict(_ports._guards)
+    _ports._guards.clear()  # as in another process
+    assert replicas_of(serve_ports()).start == 31_100  # none is left, and any is as good
+    assert not _ports._guards
+    _ports._guards.update(mine)
+    assert replicas_of(serve_ports()).start in (31_100, 31_150)  # one of its own again
