@@ -35,11 +35,11 @@ CONFIG = RankerConfig(
 )
 
 
-def log(count, seed, shares=(0.6, 0.39, 0.01)):
+def log(count, seed):
     """Items of the lower half are liked on `home`, the others elsewhere, nine times in ten."""
     rng = np.random.default_rng(seed)
     sparse = rng.integers(40, size=(count, 2)).astype(np.int32)
-    scenario = rng.choice(3, size=count, p=shares).astype(np.int16)
+    scenario = rng.choice(3, size=count, p=(0.6, 0.39, 0.01)).astype(np.int16)
     chance = np.where((sparse[:, 1] < 20) == (scenario == 0), 0.9, 0.1)
     return Interactions(
         sparse_NF=sparse,
@@ -53,10 +53,10 @@ def log(count, seed, shares=(0.6, 0.39, 0.01)):
     )
 
 
-def trained(config, device, *, rows=None, histories=None, resume_after=0):
+def trained(config, device, *, histories=None, resume_after=0):
     """The trainer at its end, and its scores of rows that it has not seen."""
     shared = {"seed": config.seed, "device": device, "histories": histories}
-    train = Batches(log(6000, 0) if rows is None else rows, batch_size=config.batch_size, **shared)
+    train = Batches(log(6000, 0), batch_size=config.batch_size, **shared)
     valid = Batches(log(2000, 1), batch_size=1024, device=device, histories=histories)
     states = []
 

@@ -1,5 +1,6 @@
 """The text encoder encodes and trains on a GPU as on a CPU."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -26,9 +27,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """A collection, an encoder and negatives of every source."""
-    places = {
-        name: tmp_path_factory.mktemp("toy") / name for name in ("collection", "model", "mined")
-    }
+    folder = tmp_path_factory.mktemp("toy")
+    places = {name: folder / name for name in ("collection", "model", "mined")}
     make_toy_search(*places.values())
     return EncoderConfig(
         **{name: str(path) for name, path in places.items()},
@@ -44,7 +44,7 @@ def sentences(number, seed=0):
 @pytest.mark.parametrize(("precision", "near"), [("float32", 1 - 1e-5), ("bfloat16", 0.999)])
 def test_vectors_are_those_of_a_cpu(folder, precision, near, monkeypatch):
     monkeypatch.setattr("winnow.retrieval.encoder.BATCH_TOKENS", {"cpu": 2048, "cuda": 4096})
-    texts = sentences(2000)  # several batches, two of them under way
+    texts = sentences(2000)  # several batches
     here = TextEncoder.load(folder).encode_documents(texts)
     there = TextEncoder.for_inference(folder, precision=precision, device="cuda")
     cosine_N = (here * there.encode_documents(texts)).sum(axis=1)
@@ -88,10 +88,8 @@ def train(config, device, folder, *, resume=None, stop_after=None):
 
     experiment = EncoderExperiment(config)
     experiment.encoder.model.to(device)
-    try:
+    with suppress(InterruptedError):
         experiment.train(report, resume)
-    except InterruptedError:
-        return folder / str(len(done))
     return folder / str(len(done))
 
 
