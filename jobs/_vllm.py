@@ -56,7 +56,7 @@ class VllmEngine:
         try:
             output = await self._last_output(request, ids)
         except Exception as error:
-            if is_fatal(error):
+            if self._engine.errored:  # no request can be completed any more
                 raise EngineDied(f"the engine's process is gone: {error}") from error
             return Completion(finish_reason="error", error=f"{type(error).__name__}: {error}")
         counts = {
@@ -128,10 +128,3 @@ def pooling_parameters() -> Any:
     from vllm import PoolingParams
 
     return PoolingParams(task="embed")
-
-
-def is_fatal(error: BaseException) -> bool:
-    """Whether no request can be completed after this error."""
-    from vllm.v1.engine.exceptions import EngineDeadError
-
-    return isinstance(error, EngineDeadError)

@@ -26,8 +26,8 @@ def request(key, schema="{}"):
 class Fleet:
     """Starts engines that die of some requests, and sees what happens in them."""
 
-    def __init__(self, *, poison=(), dying=0, closes=True):
-        self.poison, self.dying, self.closes = set(poison), dying, closes
+    def __init__(self, kind=None, *, poison=(), dying=0, closes=True):
+        self.kind, self.poison, self.dying, self.closes = kind or Mortal, set(poison), dying, closes
         self.engines = []
         self.tried = []
         """Of every request to any engine, its key and those that were in the engine with it."""
@@ -36,7 +36,7 @@ class Fleet:
 
     async def start(self):
         await asyncio.sleep(0)
-        self.engines.append(Mortal(self))
+        self.engines.append(self.kind(self))
         return self.engines[-1]
 
     def tries_of(self, key):
@@ -113,6 +113,47 @@ def test_one_death_costs_one_more_try_of_all_together(closes):
     assert [engine.closed for engine in fleet.engines] == [True, False]
 
 
+async def forever():
+    await asyncio.Event().wait()
+
+
+async def cancelled():
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("left", [forever, cancelled])
+def test_an_engine_that_tells_one_request_of_its_death_has_died_for_all(left):
+    class Silent(Mortal):
+        async def complete(self, request):
+            if self.doomed:
+                await asyncio.sleep(0.02)
+                if request.key == "5":
+                    raise EngineDied("gone")
+                await left()
+            return await super().complete(request)
+
+    fleet = Fleet(Silent, dying=1)
+    engine, found = complete_all(fleet)
+    assert [completion.text for completion in found.values()] == KEYS
+    assert (len(fleet.engines), engine.deaths) == (2, 1)
+
+
+def test_a_request_that_nobody_wants_any_more_is_not_asked_any_more():
+    async def run():
+        fleet = Fleet()
+        engine = SupervisedEngine(fleet.start)
+        asked = asyncio.create_task(engine.complete(request("a")))
+        while not fleet.tried:
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait([asked])
+        await asyncio.sleep(0)
+        assert asked.cancelled()
+        return fleet.engines[0].inside, engine.deaths
+
+    assert asyncio.run(run()) == ({}, 0)
+
+
 @pytest.mark.parametrize("poison", [{"0"}, {"7"}, {"3", "8"}, {"0", "11"}])
 def test_what_kills_alone_is_given_up_and_nothing_else(poison):
     fleet = Fleet(poison=poison)
@@ -142,13 +183,7 @@ def test_a_kind_of_engine_is_probed_with_its_kind_of_request():
             return await super().complete(request)
 
     async def run(schema):
-        fleet = Fleet(poison={"a"})
-
-        async def start():
-            await fleet.start()
-            return Spy(fleet)
-
-        await SupervisedEngine(start).complete(request("a", schema))
+        await SupervisedEngine(Fleet(Spy, poison={"a"}).start).complete(request("a", schema))
         return bool(schemas["probe"])
 
     assert asyncio.run(run('{"type": "boolean"}'))

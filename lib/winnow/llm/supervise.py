@@ -35,6 +35,8 @@ class SupervisedEngine:
         self._engine: Engine | None = None
         self._starting = asyncio.Lock()
         self._turns = _Turns()
+        self._asked: set[asyncio.Future[Completion]] = set()
+        """What the running engine has not answered yet."""
         self._fault = ""
         """Why no request is completed any more."""
         self.deaths = 0
@@ -73,10 +75,23 @@ class SupervisedEngine:
             raise EngineUnavailable(self._fault)
         engine = await self.running()
         try:
-            return await engine.complete(request)
+            return await self._answer(engine, request)
         except EngineDied as error:
             await self._bury(engine, error)
             return None
+
+    async def _answer(self, engine: Engine, request: Request) -> Completion:
+        """As the engine's `complete`, but it ends with the engine, whatever that left undone."""
+        asked = asyncio.ensure_future(engine.complete(request))
+        self._asked.add(asked)
+        try:
+            await asyncio.wait([asked])
+        finally:
+            self._asked.discard(asked)
+            asked.cancel()  # no more than a word if it is done
+        if asked.cancelled():
+            raise EngineDied("the engine left a request without an answer")
+        return asked.result()
 
     async def _probe(self, request: Request) -> None:
         """Ask something of the same kind that no engine dies of, or the engine is at fault."""
@@ -93,6 +108,8 @@ class SupervisedEngine:
             self._engine = None
             self.deaths += 1
             logger.warning("%s; starting another", error)
+            for asked in self._asked:
+                asked.cancel()  # an engine that is closed may tell some of them nothing
             try:
                 await engine.close()
             except Exception as left:  # of a dead engine, nothing is owed to its requests
