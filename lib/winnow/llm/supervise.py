@@ -88,7 +88,7 @@ class SupervisedEngine:
             await asyncio.wait([asked])
         finally:
             self._asked.discard(asked)
-            asked.cancel()  # no more than a word if it is done
+            asked.cancel()  # nothing happens if it is done
         if asked.cancelled():
             raise EngineDied("the engine left a request without an answer")
         return asked.result()
