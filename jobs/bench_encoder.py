@@ -28,14 +28,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jobs._ceilings import ceilings, flop_of
-from jobs._paths import absolute
+from jobs._bench.device_limits import ceilings, flop_of
 from winnow.config import job_main
 from winnow.data.collection import Collection
 from winnow.errors import EncoderError
 from winnow.precision import InferencePrecision
-from winnow.retrieval.encoder import BATCH_TOKENS, TextEncoder, find_encoder
-from winnow.retrieval.token_lists import TokenLists, token_batches
+from winnow.retrieval.text_encoder.encoder import BATCH_TOKENS, TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.token_lists import TokenLists, token_batches
+from winnow_ray.cluster.paths import absolute
 
 logger = logging.getLogger("winnow.bench_encoder")
 

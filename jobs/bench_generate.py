@@ -22,18 +22,19 @@ import ray
 from ray.cluster_utils import Cluster
 
 from jobs import prepare
-from jobs._answer import answer_items
-from jobs._bench_engines import Speed, bare_vllm, in_own_process, transformers_generate
-from jobs._ray import OBJECT_STORE_BYTES
-from jobs.generate import GenerateConfig, tiny, vllm_pool
+from jobs._baselines.llm_engines import Speed, bare_vllm, in_own_process, transformers_generate
+from jobs.generate import tiny
 from winnow.config import job_main
-from winnow.llm.engine import WorkersConfig
-from winnow.llm.generate import find_models
-from winnow.llm.inputs import DatasetSource, open_source
-from winnow.llm.models import TINY
-from winnow.llm.registry import TASKS
-from winnow.llm.request import Request
-from winnow.llm.store import AnswerStore
+from winnow.llm.engines.vllm_config import WorkersConfig
+from winnow.llm.generation.generate import find_models
+from winnow.llm.generation.work_store import AnswerStore
+from winnow.llm.models.find import TINY
+from winnow.llm.prompting.request import Request
+from winnow.llm.tasks.registry import TASKS
+from winnow.llm.tasks.sources import DatasetSource, open_source
+from winnow_ray.cluster.connect import OBJECT_STORE_BYTES
+from winnow_ray.generation.generate import GenerateConfig, vllm_pool
+from winnow_ray.generation.workers import answer_items
 
 logger = logging.getLogger("winnow.bench_generate")
 

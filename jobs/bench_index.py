@@ -22,12 +22,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.encode_corpus import read_vectors
+from jobs._bench.text_like_vectors import TextLike, likeness
 from winnow.artifact import open_artifact
 from winnow.config import job_main
 from winnow.errors import DataError
 from winnow.retrieval.index import TUNED_K, ItemIndex, choose_kind, shares_found, tune
-from winnow.retrieval.synthetic import TextLike, likeness
+from winnow_ray.indexing.corpus_vectors import read_vectors
 
 logger = logging.getLogger("winnow.bench_index")
 

@@ -23,7 +23,9 @@ from typing import Any
 
 import torch
 
-from jobs._bench_variants import (
+from jobs._baselines.per_row_training import per_row_speed
+from jobs._bench.device_limits import ceilings
+from jobs._bench.ranker_speed import (
     Timing,
     Variant,
     large_table_speeds,
@@ -31,8 +33,6 @@ from jobs._bench_variants import (
     speed,
     variant_speeds,
 )
-from jobs._ceilings import ceilings
-from jobs._per_row import per_row_speed
 from winnow.config import job_main
 from winnow.ranking.experiment import RankerConfig
 from winnow.ranking.registry import MODELS
@@ -117,7 +117,9 @@ def run(config: BenchRankingConfig) -> dict[str, Any]:
     if config.variants:
         figures["variants"] = other_ways(config, figures)
     if config.streaming_rows:
-        from jobs._bench_streaming import streaming_speed  # Ray, which nothing else here needs
+        from jobs._bench.ranker_stream_speed import (
+            streaming_speed,  # Ray, which nothing else here needs
+        )
 
         figures["streaming"] = streaming_speed(config.streaming_rows, config.ranker)
         logger.info("streaming %s", figures["streaming"])

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jobs._paths import absolute
 from winnow.config import job_main
 from winnow.data.collection import Collection, text_digest
 from winnow.errors import EncoderError
-from winnow.retrieval.encoder import TextEncoder, find_encoder
-from winnow.retrieval.instances import Instances, TrainingTexts
-from winnow.retrieval.train import MEASURE, EncoderTrainConfig, train_encoder
+from winnow.retrieval.encoder_training.instances import Instances, TrainingTexts
+from winnow.retrieval.encoder_training.train import MEASURE, EncoderTrainConfig, train_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow_ray.cluster.paths import absolute
 
 logger = logging.getLogger("winnow.bench_retriever_training")
 

@@ -22,13 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs._load import Plan, Request, requests_of
-from jobs._load_phases import measure
-from jobs._paths import absolute
-from jobs._ports import free_port
-from jobs._server import ended_by_sigterm, serving
+from jobs._bench.server_process import ended_by_sigterm, serving
+from jobs._load.phases import measure
+from jobs._load.plan import Plan, Request, requests_of
 from winnow.bundle import Bundle
 from winnow.config import job_main
+from winnow_ray.cluster.paths import absolute
+from winnow_ray.cluster.ports import free_port
 
 logger = logging.getLogger("winnow.bench_serve")
 
@@ -95,7 +95,7 @@ def run(config: BenchServeConfig) -> dict[str, Any]:
 def command_of(name: str, config: BenchServeConfig, bundle: str, port: int) -> list[str]:
     """What is run as `python -m`."""
     if name in ("naive", "fastapi"):
-        return [f"jobs._serve_{name}", bundle, str(port)]
+        return [f"jobs._baselines.serve_{name}", bundle, str(port)]
     replicas = config.replicas if name == "fused" else 1
     fields = [f"bundle={bundle}", f"topology={name}", f"num_replicas={replicas}", f"port={port}"]
     events = "events={folder}/events.sqlite"

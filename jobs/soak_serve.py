@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jobs._load import Plan, Request, figures_of, requests_of, send, sending
-from jobs._paths import absolute
-from jobs._ports import free_port
-from jobs._server import Server, ended_by_sigterm, serving
+from jobs._bench.server_process import Server, ended_by_sigterm, serving
+from jobs._load.plan import Plan, Request, figures_of, requests_of, send, sending
 from winnow.bundle import Bundle
 from winnow.config import job_main
 from winnow.errors import WinnowError
+from winnow_ray.cluster.paths import absolute
+from winnow_ray.cluster.ports import free_port
 
 logger = logging.getLogger("winnow.soak_serve")
 

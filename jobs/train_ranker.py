@@ -8,23 +8,13 @@
 Started again after it was killed, the same command continues from the last finished epoch.
 """
 
-import hashlib
-import logging
-from dataclasses import asdict, replace
 from typing import Any
 
-from jobs._fit import discard, fit
-from jobs._paths import absolute
-from jobs._ranking import TrainRankerConfig, load_state, streams, train_loop
-from winnow.artifact import create_artifact, up_to_date
-from winnow.config import canonical_json, job_main
-from winnow.data.dataset import Dataset
-from winnow.ranking.inputs import InputConfig
+from winnow.config import job_main
+from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig
-from winnow.ranking.ranker import save_ranker
 from winnow.ranking.train import OptimizerConfig
-
-logger = logging.getLogger("winnow.train_ranker")
+from winnow_ray.training.ranker import TrainRankerConfig, train_ranker
 
 
 def on(name: str, **fields: Any) -> TrainRankerConfig:
@@ -77,38 +67,11 @@ PRESETS = {
     "mind": lambda: on("mind", patience=4, data="stream"),
 }
 
-
-def run(config: TrainRankerConfig) -> dict[str, Any]:
-    """Train and write the ranker; returns the figures that its manifest records."""
-    config = replace(config, dataset=absolute(config.dataset), output=absolute(config.output))
-    dataset = Dataset.open(config.dataset)
-    recorded, parents = asdict(config.ranker()), {"dataset": dataset.artifact}
-    if made := up_to_date(config.output, "ranker", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
-        return dict(made.metrics)
-    inputs = canonical_json([recorded, dataset.artifact.digest])
-    name = hashlib.sha256(inputs.encode()).hexdigest()[:16]
-    done = fit(
-        train_loop,
-        {"config": config},
-        config,
-        name=name,
-        use_gpu=config.use_gpu,
-        datasets=streams(dataset, config),
-    )
-    with create_artifact(config.output, "ranker", config=recorded, parents=parents) as draft:
-        weights = load_state(done.checkpoint)["best_weights"]
-        draft.metrics |= done.return_value
-        spec = config.spec().with_chosen(draft.metrics["chosen"])
-        save_ranker(draft.path, spec, dataset.schema, weights)
-    discard(config, done.checkpoint)
-    auc, logloss = draft.metrics["auc"], draft.metrics["logloss"]
-    logger.info("wrote %s auc=%s logloss=%s", config.output, auc, logloss)
-    return draft.metrics
+run = train_ranker
 
 
 def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv)
+    job_main(train_ranker, PRESETS, __doc__, argv)
 
 
 if __name__ == "__main__":

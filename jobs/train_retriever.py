@@ -13,25 +13,56 @@ two towers. `negatives.syn_ratio` mixes LLM-written negatives in, which `mined` 
 checkpoint.
 """
 
-from typing import Any
-
-from jobs import _encoder, _towers
-from jobs._encoder import TrainEncoderConfig
-from jobs._towers import TrainTowersConfig
 from winnow.config import job_main
+from winnow.retrieval.encoder_training.train import EncoderTrainConfig
+from winnow.retrieval.negatives.mix import MixConfig
+from winnow.retrieval.two_tower.model import TwoTowerConfig
+from winnow.retrieval.two_tower.train import TrainConfig
+from winnow_ray.training.encoder import TrainEncoderConfig
+from winnow_ray.training.retriever import train_retriever
+from winnow_ray.training.two_tower import TrainTowersConfig
 
-PRESETS = {**_towers.PRESETS, **_encoder.PRESETS}
+
+def tiny() -> TrainTowersConfig:
+    """About a second, in this process."""
+    return TrainTowersConfig(
+        model=TwoTowerConfig(dim=16, hidden=32, history=10, heads=2, vocab_size=500),
+        train=TrainConfig(epochs=2, batch_size=256, lr=1e-2),
+        num_workers=0,
+        cpus_per_worker=1,
+    )
 
 
-def run(config: TrainTowersConfig | TrainEncoderConfig) -> dict[str, Any]:
-    """Train and write the retriever; returns the figures that its manifest records."""
-    if isinstance(config, TrainTowersConfig):
-        return _towers.run(config)
-    return _encoder.run(config)
+def simulate() -> TrainTowersConfig:
+    """The embedded demo data, whose tastes are few and soon learnt."""
+    return TrainTowersConfig(train=TrainConfig(epochs=2))
+
+
+def scifact() -> TrainEncoderConfig:
+    """Half an hour a run on two cores: abstracts say what they are about in their first half."""
+    return TrainEncoderConfig(
+        collection="runs/scifact/collection",
+        mined="runs/scifact/negatives",
+        output="runs/scifact/encoder",
+        max_tokens=128,
+        valid_documents=1000,
+        negatives=MixConfig(per_instance=3),
+        train=EncoderTrainConfig(epochs=4, lr=1e-4, temperature=0.05),
+    )
+
+
+PRESETS = {
+    "tiny": tiny,
+    "simulate": simulate,
+    "movielens_1m": TrainTowersConfig,
+    "scifact": scifact,
+}
+
+run = train_retriever
 
 
 def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv)
+    job_main(train_retriever, PRESETS, __doc__, argv)
 
 
 if __name__ == "__main__":

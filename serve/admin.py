@@ -7,16 +7,16 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from serve import metrics
-from serve.api import BundleBody, parse
 from serve.args import Args
-from serve.bundles import Plan, Shelf, planned
-from serve.front import Ask
-from serve.log import logger
-from serve.meter import Meter
-from serve.registry import Registry
-from serve.reply import Refusal, Reply, json_reply
-from serve.version import Version
+from serve.http.asgi import Ask
+from serve.http.reply import Refusal, Reply, json_reply
+from serve.http.schema import BundleBody, parse
+from serve.telemetry import metrics
+from serve.telemetry.log import logger
+from serve.telemetry.metrics_file import Meter
+from serve.versions.loaded import Version
+from serve.versions.plan_store import Registry
+from serve.versions.shelf import Plan, Shelf, planned
 from winnow.errors import ArtifactError
 
 __all__ = ["Admin", "Held", "UserConfig"]

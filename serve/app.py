@@ -24,18 +24,18 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.admin import Admin, Held
 from serve.args import RecommendArgs
-from serve.bundles import Shelf
 from serve.endpoint import Endpoint
-from serve.front import Front
-from serve.graph import FusedGraph
-from serve.log import QUIET, logger
-from serve.meter import Meter
-from serve.modes import Modes
-from serve.registry import Registry, instance_id
+from serve.graph.fused import FusedGraph
+from serve.graph.split import SplitGraph
+from serve.graph.split_stage import Stage
+from serve.http.asgi import Front
+from serve.llm_modes import Modes
 from serve.routes import build_front
-from serve.split import SplitGraph
-from serve.stage import Stage
-from serve.version import Version, load
+from serve.telemetry.log import QUIET, logger
+from serve.telemetry.metrics_file import Meter
+from serve.versions.loaded import Version, load
+from serve.versions.plan_store import Registry, instance_id
+from serve.versions.shelf import Shelf
 from winnow.bundle import Bundle
 from winnow.cascade import STAGES
 from winnow.events import GuardedEvents, open_events

@@ -8,19 +8,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from serve import metrics
-from serve.api import EventsBody, RecommendBody, parse, refusal_of
 from serve.args import RecommendArgs
-from serve.batcher import Batcher, Overloaded
-from serve.bundles import Shelf
-from serve.front import Ask
-from serve.graph import Graph
-from serve.meter import Meter, exposition
-from serve.modes import LAST, Modes
-from serve.reply import Refusal, Reply, json_reply
-from serve.trace import Spans, log_request
-from serve.version import Job, Version
-from winnow.desk import Outcome, Reason, RecommendRequest, RequestError
+from serve.graph.batcher import Batcher, Overloaded
+from serve.graph.fused import Graph
+from serve.graph.request_state import Job
+from serve.http.asgi import Ask
+from serve.http.reply import Refusal, Reply, json_reply
+from serve.http.schema import EventsBody, RecommendBody, parse, refusal_of
+from serve.llm_modes import LAST, Modes
+from serve.telemetry import metrics
+from serve.telemetry.metrics_file import Meter, exposition
+from serve.telemetry.trace import Spans, log_request
+from serve.versions.loaded import Version
+from serve.versions.shelf import Shelf
+from winnow.cascade.query import Outcome, Reason
+from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.errors import StoreError
 from winnow.events import Event, GuardedEvents
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from serve import openapi
 from serve.admin import Admin
 from serve.args import RecommendArgs
 from serve.endpoint import Endpoint
-from serve.front import Ask, Front, Route
-from serve.limits import BODY_BYTES, EVENTS_BYTES, Keys, RateLimit
-from serve.pages import Pages
-from serve.reply import Reply, json_reply
+from serve.http import openapi
+from serve.http.asgi import Ask, Front, Route
+from serve.http.limits import BODY_BYTES, EVENTS_BYTES, Keys, RateLimit
+from serve.http.pages import Pages
+from serve.http.reply import Reply, json_reply
 
 __all__ = ["build_front"]
 

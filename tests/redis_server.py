@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs._ports import free_port
+from winnow_ray.cluster.ports import free_port
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A file in memory outlives the process too, and is never slow to be written to."""

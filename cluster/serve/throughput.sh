@@ -1,5 +1,5 @@
 # Ray Serve's throughput profile: source this before `ray start`, on every machine of a cluster.
-# It is what jobs.serve sets for a cluster that it starts itself; jobs/_profile.py gives the reasons.
+# It is what jobs.serve sets for a cluster that it starts itself; lib/winnow_ray/serving/profile.py gives the reasons.
 
 export RAY_SERVE_THROUGHPUT_OPTIMIZED=1
 export RAY_SERVE_ENABLE_HA_PROXY=1

@@ -12,8 +12,8 @@ from winnow.data.batches import Batches, HistorySource
 from winnow.data.dataset import Interactions
 from winnow.data.history import Histories
 from winnow.data.schema import DatasetSchema, Field
+from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.experiment import RankerConfig
-from winnow.ranking.inputs import InputConfig
 from winnow.ranking.registry import MODELS, model_type
 from winnow.ranking.train import OptimizerConfig, Trainer, predict
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from winnow.retrieval.contrastive import CachedVectors
-from winnow.retrieval.encoder import TextEncoder
-from winnow.retrieval.experiment import EncoderConfig, EncoderExperiment
-from winnow.retrieval.tiny_encoder import make_tiny_encoder
-from winnow.retrieval.toy_search import make_toy_search
-from winnow.retrieval.train import EncoderTrainConfig, read_checkpoint
+from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
+from winnow.retrieval.encoder_training.loss import CachedVectors
+from winnow.retrieval.encoder_training.train import EncoderTrainConfig, read_checkpoint
+from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.toy import make_tiny_encoder, make_toy_search
 
 WORDS = ["moon", "sea", "rain", "tide", "harbour", "night", "hill", "road"]
 
@@ -43,7 +42,9 @@ def sentences(number, seed=0):
 
 @pytest.mark.parametrize(("precision", "near"), [("float32", 1 - 1e-5), ("bfloat16", 0.999)])
 def test_vectors_are_those_of_a_cpu(folder, precision, near, monkeypatch):
-    monkeypatch.setattr("winnow.retrieval.encoder.BATCH_TOKENS", {"cpu": 2048, "cuda": 4096})
+    monkeypatch.setattr(
+        "winnow.retrieval.text_encoder.encoder.BATCH_TOKENS", {"cpu": 2048, "cuda": 4096}
+    )
     texts = sentences(2000)  # several batches
     here = TextEncoder.load(folder).encode_documents(texts)
     there = TextEncoder.for_inference(folder, precision=precision, device="cuda")

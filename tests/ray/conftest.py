@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from winnow.bundle import Bundle
-from winnow.desk import Desk
+from winnow.cascade.lookup import Desk
 from winnow.events import SqliteEvents
 
 

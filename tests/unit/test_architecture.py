@@ -1,4 +1,4 @@
-"""Who may import whom, and what every job offers. The rules are in README.md, "Layout"."""
+"""Who may import whom, and what every job offers. lib/winnow/README.md draws the same order."""
 
 import ast
 import importlib
@@ -10,29 +10,76 @@ from pathlib import Path
 import pytest
 import ray
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 FORBIDDEN = {
-    "lib": {"ray", "vllm", "jobs", "serve"},  # the library knows no cluster and no engine
+    "lib/winnow": {"ray", "vllm", "winnow_ray", "jobs", "serve"},  # it knows no cluster, no engine
+    "lib/winnow_ray": {"jobs", "serve"},
     "jobs": {"serve"},
     "serve": {"jobs"},
 }
-LAYERS = (
-    {"errors", "precision"},
-    {"config"},
-    {"publish"},
-    {"artifact"},
-    {"metrics", "work"},
-    {"data"},
-    {"llm"},
-    {"retrieval", "ranking", "reranking", "tree"},
-    {"events"},
-    {"bundle"},
-    {"desk"},
-    {"cascade"},
-    {"doctor", "report"},
-    {"cli"},
-)
-"""Rooms of winnow; each may import itself and what stands above it, nothing beside or below."""
+LAYERS = {
+    "winnow": (
+        {"errors", "precision"},
+        {"config"},
+        {"artifact", "metrics"},
+        {"data"},
+        {"llm"},
+        {"retrieval", "ranking", "reranking", "tree"},
+        {"events"},
+        {"bundle"},
+        {"cascade"},
+        {"doctor"},
+        {"cli"},
+    ),
+    "winnow.data": (
+        {"schema", "history", "text", "progress", "raw"},
+        {"dataset", "collection"},
+        {"batches", "item_words", "likes"},
+        {"streamed", "prepare", "readers"},
+    ),
+    "winnow.llm": (
+        {"prompting"},
+        {"tasks", "engines"},
+        {"models", "online"},
+        {"generation"},
+    ),
+    "winnow.retrieval": (
+        {"distributed", "evaluation", "index", "text_encoder"},
+        {"bm25", "rank_fusion", "dataset_as_collection", "two_tower"},
+        {"negatives"},
+        {"encoder_training", "toy"},
+        {"negatives_study"},
+    ),
+    "winnow.ranking": (
+        {"batch_norm", "dropout", "embeddings", "routing"},
+        {"blocks"},
+        {"models"},
+        {"registry", "train"},
+        {"experiment", "ranker", "leaderboard", "plot", "search_space", "knowledge", "selection"},
+    ),
+    "winnow.reranking": (
+        {"diversity", "permutation", "quota", "rationales"},
+        {"goal"},
+        {"evaluate"},
+    ),
+    "winnow_ray": (
+        {"cluster"},
+        {"data", "training", "generation", "indexing"},
+        {"negatives", "evaluation", "serving"},
+    ),
+    "serve": (
+        {"console", "args", "telemetry"},
+        {"http"},
+        {"versions"},
+        {"graph"},
+        {"llm_modes"},
+        {"endpoint", "admin"},
+        {"routes"},
+        {"app"},
+    ),
+}
+"""Rooms of a package, in order; each may import itself and what stands above it, nothing else."""
 
 WITHOUT_RAY = ("bench_ranking", "bench_encoder", "bench_retriever_training")
 """Jobs that run where only torch is: a machine with a GPU to be measured may have no more."""
@@ -64,19 +111,25 @@ def test_import_direction(folder):
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
 
 
-def test_layers_of_the_library():
-    height = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-    library = ROOT / "lib" / "winnow"
-    for path in sources("lib/winnow"):
-        room = path.relative_to(library).parts[0].removesuffix(".py")
+def room_of(name: str, package: str) -> str:
+    """The room of `package` in which a dotted name lies, or "" outside."""
+    head, _, rest = name.partition(f"{package}.")
+    return "" if head else rest.partition(".")[0]
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_layers(package):
+    height = {room: number for number, rooms in enumerate(LAYERS[package]) for room in rooms}
+    folder = (ROOT / "lib" if package.startswith("winnow") else ROOT) / package.replace(".", "/")
+    for path in sources(str(folder.relative_to(ROOT))):
+        room = path.relative_to(folder).parts[0].removesuffix(".py")
         if room == "__init__":
             continue
-        assert room in height, f"{path.relative_to(ROOT)} has no place in LAYERS"
+        assert room in height, f"{path.relative_to(ROOT)} has no place in LAYERS[{package!r}]"
         for name in imported(path):
-            package, _, rest = name.partition(".")
-            other = rest.partition(".")[0]
-            if package == "winnow" and other in height and other != room:
-                assert height[other] < height[room], f"{room} imports {other}, see LAYERS"
+            other = room_of(name, package)
+            if other in height and other != room:
+                assert height[other] < height[room], f"{package}: {room} imports {other}"
 
 
 def test_cluster_holds_no_python():

@@ -1,15 +1,13 @@
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
 from winnow import cli, doctor
 from winnow.artifact import create_artifact
 from winnow.cli import main
 from winnow.doctor import GIB, VERIFIED, Finding
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

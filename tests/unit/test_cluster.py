@@ -15,11 +15,11 @@ from ray.runtime_env import RuntimeEnv
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
-from jobs._profile import THROUGHPUT
 from serve.admin import UserConfig
+from tests.paths import ROOT
 from winnow import __version__
+from winnow_ray.serving.profile import THROUGHPUT
 
-ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
 SERVE_CONFIGS = sorted((CLUSTER / "serve").glob("*.yaml"))
 MANIFESTS = sorted((CLUSTER / "kuberay").glob("*.yaml"))
@@ -56,12 +56,13 @@ def test_a_misspelled_argument_fails_the_deploy():
         parameter.annotation(bundle="/data/bundle", top_k=3)
 
 
-def test_runtime_env_brings_the_three_packages(monkeypatch):
+def test_runtime_env_brings_all_packages(monkeypatch):
     monkeypatch.chdir(ROOT)
     environment = RuntimeEnv(**load(CLUSTER / "runtime_env.yaml"))
-    working_dir, (winnow,) = Path(environment.working_dir()), environment.py_modules()
-    assert Path(winnow).name == "winnow"  # Ray ships the folder under its own name
-    assert (Path(winnow) / "__init__.py").is_file()
+    working_dir, modules = Path(environment.working_dir()), environment.py_modules()
+    # Ray ships a folder under its own name
+    assert [Path(module).name for module in modules] == ["winnow", "winnow_ray"]
+    assert all((Path(module) / "__init__.py").is_file() for module in modules)
     for package in ("jobs", "serve"):
         assert (working_dir / package / "__init__.py").is_file()
         assert not any(pattern.startswith(f"/{package}") for pattern in environment["excludes"])
@@ -154,5 +155,9 @@ def test_the_dashboard_shows_metrics_that_the_job_makes():
     dashboard = json.loads((CLUSTER / "grafana" / "generate.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     shown = {name for query in queries for name in re.findall(r"ray_(winnow_\w+)", query)}
-    made = set(re.findall(r'"(winnow_generate_\w+)"', (ROOT / "jobs" / "_answer.py").read_text()))
+    made = set(
+        re.findall(
+            r'"(winnow_generate_\w+)"', (ROOT / "lib/winnow_ray/generation/workers.py").read_text()
+        )
+    )
     assert {name.removesuffix("_total") for name in shown} == made

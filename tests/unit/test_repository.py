@@ -10,7 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LISTS = {path.stem: path for path in (ROOT / "cluster" / "requirements").glob("*.txt")}
 LEFT_OUT = {"torchaudio", "torchcodec", "torchvision", "triton", "openvino-telemetry"}

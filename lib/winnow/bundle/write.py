@@ -20,7 +20,7 @@ from winnow.bundle.tables import Lists, UserHistories
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
 from winnow.data.item_words import value_names
-from winnow.data.split import SPLITS
+from winnow.data.prepare.split import SPLITS
 from winnow.errors import ArtifactError, DataError
 from winnow.retrieval.index import ItemIndex, choose_kind
 

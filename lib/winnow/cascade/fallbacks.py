@@ -10,8 +10,8 @@ import numpy as np
 
 from winnow.bundle import Bundle
 from winnow.cascade.popular import Popular
+from winnow.cascade.query import CHANNELS, Candidates, Query
 from winnow.cascade.rerank import Rules
-from winnow.desk import CHANNELS, Candidates, Query
 
 __all__ = ["Fallbacks"]
 

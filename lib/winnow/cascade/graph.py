@@ -8,10 +8,10 @@ from typing import Protocol
 from winnow.bundle import Bundle
 from winnow.cascade.clock import StageClock
 from winnow.cascade.fallbacks import Fallbacks
+from winnow.cascade.query import Candidates, Degradation, Outcome, Query, Reason, check_bundle
 from winnow.cascade.rank import Rank
 from winnow.cascade.recall import Recall
 from winnow.cascade.rerank import Rerank
-from winnow.desk import Candidates, Degradation, Outcome, Query, Reason, check_bundle
 
 __all__ = ["STAGES", "Cascade", "Stage"]
 
@@ -23,8 +23,6 @@ STAGES: Mapping[str, type[Recall] | type[Rank] | type[Rerank]] = {
     "rerank": Rerank,
 }
 """In the order in which they run."""
-
-
 OnStage = Callable[[str, Sequence[Candidates], Mapping[int, Reason], float], None]
 """Takes a stage, each query's candidates, why those that got a fallback did, and milliseconds."""
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
+from winnow.cascade.query import Candidates, Query, check_bundle
 from winnow.data.batches import HistoryBatch, encode_history
 from winnow.data.dataset import stack_columns
 from winnow.data.schema import Kind, Role
-from winnow.desk import Candidates, Query, check_bundle
 from winnow.ranking.ranker import Ranker
 
 __all__ = ["Rank"]

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from winnow.bundle import Bundle
 from winnow.cascade.nearest import Nearest
 from winnow.cascade.popular import Popular
-from winnow.desk import RECALL_CHANNELS, Candidates, Query, check_bundle
+from winnow.cascade.query import RECALL_CHANNELS, Candidates, Query, check_bundle
 from winnow.retrieval.index import ItemIndex
-from winnow.retrieval.towers.retriever import Retriever
-from winnow.retrieval.towers.user_vectors import UserVectors
+from winnow.retrieval.two_tower.numpy_user_tower import UserVectors
+from winnow.retrieval.two_tower.retriever import Retriever
 
 __all__ = ["Recall"]
 

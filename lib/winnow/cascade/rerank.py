@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
 from winnow.cascade.nearest import Nearest
-from winnow.desk import Candidates, Query, check_bundle
+from winnow.cascade.query import Candidates, Query, check_bundle
 from winnow.reranking.diversity import spread
 from winnow.reranking.permutation import as_permutation
-from winnow.reranking.rules import within_quota
+from winnow.reranking.quota import within_quota
 
 __all__ = ["Rerank", "Rules"]
 

@@ -14,8 +14,8 @@ from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
 from winnow.data.schema import DatasetSchema
 from winnow.data.streamed import StreamedRows
-from winnow.metrics import auc, by_scenario
-from winnow.ranking.inputs import InputConfig, check_features
+from winnow.metrics.clicks import auc, by_scenario
+from winnow.ranking.embeddings import InputConfig, check_features
 from winnow.ranking.models.base import ModelConfig
 from winnow.ranking.registry import ModelSpec, model_type
 from winnow.ranking.train import (

@@ -1,7 +1,7 @@
 """Hidden states of a language model about scenarios or users, as a table that a ranker reads.
 
 The result of step 1 of LLM4MSR (Wang et al., CIKM 2024, arXiv 2406.12529); the tasks that ask for
-it are `winnow.llm.scenario_knowledge` and `winnow.llm.user_knowledge`.
+it are `winnow.llm.tasks.scenario_knowledge` and `winnow.llm.tasks.user_knowledge`.
 
 In: the answers of a generation, a table with the columns key, task, inputs (JSON), vector
 (list<float32>), valid and model. Rows of other tasks, and rows without a valid vector, are passed

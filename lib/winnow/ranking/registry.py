@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.inputs import InputConfig
+from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.ada_sparse import AdaSparse
 from winnow.ranking.models.adapt_dhm import AdaptDhm
 from winnow.ranking.models.base import ModelConfig, RankingModel

@@ -1,7 +1,7 @@
 """How language models rank the fields of a dataset: the votes of a generation, read.
 
 What stage 2 of AltFS (arXiv 2412.08516) starts from; the task that asks for the votes is
-`winnow.llm.feature_votes`.
+`winnow.llm.tasks.feature_votes`.
 
 In: the answers of a generation, a table with the columns task, inputs (JSON), parsed (JSON), valid
 and model. Rows of other tasks are passed over.
@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 from winnow.config import canonical_json
 from winnow.errors import WinnowError
-from winnow.llm.feature_votes import FeatureVotes, moved
-from winnow.llm.task import Inputs
+from winnow.llm.tasks.base import Inputs
+from winnow.llm.tasks.feature_votes import FeatureVotes, moved
 
 __all__ = ["Voter", "Votes", "borda"]
 

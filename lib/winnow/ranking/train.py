@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from winnow.data.batches import Batch
 from winnow.data.progress import Progress
-from winnow.metrics import auc
+from winnow.metrics.clicks import auc
 from winnow.ranking.models.base import RankingModel
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from winnow.metrics import (
+from winnow.metrics.lists import (
     alpha_ndcg,
     coverage,
     entropy,
@@ -24,8 +24,8 @@ from winnow.metrics import (
     ndcg,
     scores_by_place,
 )
-from winnow.reranking.aspects import CandidateList, Split, topics_of
 from winnow.reranking.diversity import Spread, spread
+from winnow.reranking.goal.aspects import CandidateList, Split, topics_of
 from winnow.reranking.permutation import as_permutation
 
 __all__ = ["DEPTHS", "EvaluationList", "baseline_orders", "measured", "places"]

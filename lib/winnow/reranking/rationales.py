@@ -1,7 +1,7 @@
 """Why answers are right, as language models put it: the rationales of a generation, read.
 
 What step 3 of RADIO (Jia et al., arXiv 2412.08519, Findings of ACL 2025) starts from; the task that
-asks for them is `winnow.llm.rationales`.
+asks for them is `winnow.llm.tasks.rationales`.
 
 In: the answers of a generation, a table with the columns task, inputs (JSON), parsed (JSON) and
 valid. Rows of other tasks are passed over.

@@ -19,7 +19,7 @@ import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
 from scipy.sparse import csr_array
 
-from winnow.retrieval.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
+from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
 
 __all__ = ["Bm25", "Bm25Config"]
 

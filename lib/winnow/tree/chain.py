@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.llm.chat import tokens_in
-from winnow.llm.ledger import Call, Ledger
-from winnow.llm.request import Request
+from winnow.llm.online.budget import Call, Ledger
+from winnow.llm.online.chat import tokens_in
+from winnow.llm.prompting.request import Request
 from winnow.tree.item_tree import ItemTree
 from winnow.tree.search import Asker, Ended, Search, Shelf, TreeNode, TreeSearchConfig
 

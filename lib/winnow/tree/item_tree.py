@@ -7,7 +7,7 @@ searches the tree reads the children of a few nodes and the items of a few leave
 catalogue.
 
 In: items with a path, which `labelled_paths` takes from the answers of the task `tree_labels`
-(`winnow.llm.tree_labels`).
+(`winnow.llm.tasks.tree_labels`).
 Out: `children` and `items` of a node. A node is named by its full path, never by its last word,
 so that "guides" below "travel" and "guides" below "coding" are two. Case and spaces are folded:
 "Science  Fiction" is "science fiction".
@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.errors import WinnowError
-from winnow.llm.tree_labels import TreeLabels, folded
+from winnow.llm.tasks.tree_labels import TreeLabels, folded
 
 __all__ = ["OTHER", "TASK", "ItemTree", "Path", "labelled_paths"]
 

@@ -3,7 +3,7 @@
 A dialogue is: fixed words; the titles that the user liked; their interests, as the model summed
 them up; one question. All but the question are the same at every step of a request, so an engine
 with prefix caching computes them once. What users or the catalogue wrote is JSON between `<data>`
-and `</data>` (see `winnow.llm.template.fenced`).
+and `</data>` (see `winnow.llm.prompting.template.fenced`).
 
 An option is never named by its title in an answer: titles repeat, and a model alters them. A title
 in place of a number is taken for the option that it fits, if that is exactly one.
@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from winnow.llm.chat import chat_request, tokens_in
-from winnow.llm.likes import clip
-from winnow.llm.request import Request
-from winnow.llm.response import THINKING, read_response
-from winnow.llm.schema import Schema, array, object_of, string
-from winnow.llm.template import Messages, fenced
+from winnow.data.likes import clip
+from winnow.llm.online.chat import chat_request, tokens_in
+from winnow.llm.prompting.json_schema import Schema, array, object_of, string
+from winnow.llm.prompting.parse_answer import THINKING, read_response
+from winnow.llm.prompting.request import Request
+from winnow.llm.prompting.template import Messages, fenced
 
 __all__ = ["Question", "interest_request", "pick_request", "read_interests", "reader_of_picks"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from winnow.llm.chat import tokens_in
-from winnow.llm.ledger import ChatStopped, Ledger, Reason
-from winnow.llm.request import Request
+from winnow.llm.online.budget import ChatStopped, Ledger, Reason
+from winnow.llm.online.chat import tokens_in
+from winnow.llm.prompting.request import Request
 from winnow.tree.item_tree import ItemTree, Path
 from winnow.tree.questions import (
     Question,
@@ -98,7 +98,7 @@ class Shelf:
 
 
 class Asker(Protocol):
-    """What `winnow.llm.chat.Chat` is to a search."""
+    """What `winnow.llm.online.chat.Chat` is to a search."""
 
     async def ask(
         self, ledger: Ledger, step: str, request: Request, read: Callable[[str], Any]

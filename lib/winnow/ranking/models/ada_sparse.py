@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP
-from winnow.ranking.inputs import InputConfig, scenario_embedding
+from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["AdaSparse", "AdaSparseConfig"]

@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.dropout import Dropout
-from winnow.ranking.inputs import InputConfig, scenario_embedding
+from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import Branch, StarLinear, branches
 from winnow.ranking.routing import Route

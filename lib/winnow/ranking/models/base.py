@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP
-from winnow.ranking.inputs import InputConfig, Inputs
+from winnow.ranking.embeddings import InputConfig, Inputs
 from winnow.ranking.routing import Route
 
 __all__ = ["Compat", "ModelConfig", "RankingModel"]

@@ -39,7 +39,7 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP, BatchNorm, Dropout, mix
-from winnow.ranking.inputs import InputConfig, scenario_embedding
+from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["M2M", "M2MConfig"]

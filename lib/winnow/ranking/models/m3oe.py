@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import Dropout, Gate, mix
-from winnow.ranking.inputs import InputConfig
+from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import StarLinear
 

@@ -35,7 +35,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from winnow.data.batches import HistoryBatch
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP
-from winnow.ranking.inputs import InputConfig, scenario_embedding
+from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["MScan", "MScanConfig"]

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP, GateNU
-from winnow.ranking.inputs import InputConfig, scenario_embedding
+from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["PpNet", "PpNetConfig"]

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP, BatchNorm, Gate, mix
-from winnow.ranking.inputs import InputConfig
+from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["SarNet", "SarNetConfig"]

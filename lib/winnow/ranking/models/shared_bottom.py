@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP
-from winnow.ranking.inputs import InputConfig
+from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["SharedBottom", "SharedBottomConfig"]

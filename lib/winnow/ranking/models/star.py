@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP, BatchNorm, Dropout
-from winnow.ranking.inputs import InputConfig
+from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 __all__ = ["Branch", "Star", "StarConfig", "StarLinear", "branches"]

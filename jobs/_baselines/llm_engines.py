@@ -1,0 +1,135 @@
+"""What `jobs.bench_generate` compares with: vLLM by itself, and Transformers.
+
+Each runs in a process of its own, in the environment that our workers give their engines.
+"""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from winnow.llm.engines.vllm_config import EngineConfig
+from winnow.llm.prompting.fit_context import Tokenizer
+from winnow.llm.prompting.request import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Of one run, its start excluded."""
+
+    tokens: int
+    seconds: float
+    """From the first request to the last answer."""
+    ends: Sequence[float]
+    """When each answer was there."""
+    start_s: float = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def steady_tokens_per_s(self) -> float:
+        """Between the answers at 15 % and at 95 %, without ramp and tail; answers count alike."""
+        first, last = np.quantile(self.ends, (0.15, 0.95))
+        return 0.8 * self.tokens / max(float(last - first), 1e-3)
+
+
+def in_own_process(
+    measure: Callable[..., Speed], *arguments: Any, environment: Mapping[str, str]
+) -> Speed:
+    """Call `measure(*arguments)` in a new process with these environment variables."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        1, mp_context=spawn, initializer=_set_environment, initargs=(dict(environment),)
+    ) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def _set_environment(variables: Mapping[str, str]) -> None:
+    os.environ.update(variables)
+
+
+def bare_vllm(source: str, config: EngineConfig, requests: Sequence[Request]) -> Speed:
+    """`vllm.LLM.generate` on all prompts at once, with the same sampling and schemas."""
+    from vllm import LLM, SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    began = time.time()
+    engine = LLM(model=source, **config.arguments())
+    start_s = time.time() - began
+    prompts = [Tokenizer(source).render(json.loads(request.messages)) for request in requests]
+    parameters = [
+        SamplingParams(
+            **json.loads(request.sampling),
+            structured_outputs=StructuredOutputsParams(json=request.schema),
+        )
+        for request in requests
+    ]
+    clock = _Clock()
+    began = time.time()
+    outputs = engine.generate(prompts, parameters, use_tqdm=clock)
+    seconds = time.time() - began
+    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    return Speed(tokens=tokens, seconds=seconds, ends=clock.ends, start_s=start_s)
+
+
+def transformers_generate(
+    source: str, requests: Sequence[Request], batch_size: int, most_tokens: int
+) -> Speed:
+    """`generate` of Transformers on batches sorted by length; it knows no schemas."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(source).eval()
+    texts = [Tokenizer(source).render(json.loads(request.messages)) for request in requests]
+    texts.sort(key=len)
+    tokens, ends, began = 0, [], time.time()
+    for first in range(0, len(texts), batch_size):
+        batch = tokenizer(
+            texts[first : first + batch_size],
+            add_special_tokens=False,
+            padding=True,
+            return_tensors="pt",
+        )
+        length = batch["input_ids"].shape[1]
+        sampling = json.loads(requests[0].sampling)
+        with torch.inference_mode():
+            answer_BT = model.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                do_sample=True,
+                temperature=sampling["temperature"],
+                max_new_tokens=most_tokens,
+            )[:, length:]
+        tokens += int((answer_BT != tokenizer.pad_token_id).sum())
+        ends += [time.time()] * len(answer_BT)
+    return Speed(tokens=tokens, seconds=time.time() - began, ends=ends)
+
+
+class _Clock:
+    """Notes when each answer was there; vLLM takes it for a class of progress bars."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def __call__(self, sending: Any = None, **settings: Any) -> Any:
+        if sending is not None:
+            return sending  # the bar over requests as they are sent
+        ends = self.ends
+
+        class Bar(tqdm):  # type: ignore[type-arg]
+            def update(self, n: float | None = 1) -> bool | None:
+                ends.extend([time.time()] * int(n or 0))
+                self.n += n or 0
+                return None
+
+        return Bar(**settings, file=open(os.devnull, "w"))

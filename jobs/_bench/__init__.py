@@ -1,0 +1,1 @@
+"""What the benchmarks share: servers, limits of a device, rows and vectors."""

@@ -1,0 +1,142 @@
+"""The encoders of all fields of a log, fitted on its training rows, and what they encode.
+
+Suffixes: N rows of a chunk, U users, I items, T rows of either table.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.data.prepare.encode import MinMax, Vocabulary, as_words, distinct_words
+from winnow.data.prepare.split import SPLITS
+from winnow.data.prepare.spool import Spool, SpooledChunk
+from winnow.data.progress import Progress
+from winnow.data.raw import RawTable
+from winnow.data.schema import Field, Role
+
+__all__ = ["FittedFields", "fit_fields"]
+
+Columns = dict[str, NDArray[Any]]
+Encoder = Vocabulary | MinMax
+
+
+@dataclass(frozen=True, slots=True)
+class FittedFields:
+    """Fields in schema order: those of the user, of the item, of the interaction."""
+
+    fields: tuple[Field, ...]
+    encoders: dict[str, Encoder]
+    """By field name."""
+    users: Columns
+    """Encoded user fields by name, one value a row of the user table."""
+    items: Columns
+    """Encoded item fields by name, one value a row of the item table."""
+
+    def save(self, folder: Path) -> None:
+        """One file an encoder."""
+        for name, encoder in self.encoders.items():
+            encoder.save(folder / f"{name}.json")
+
+    def context(self, chunk: SpooledChunk) -> Columns:
+        """Encoded context fields by name, one value a row of the chunk."""
+        columns: Columns = {}
+        for field in self.fields:
+            if field.role == "context":
+                encoder = self.encoders[field.name]
+                columns[field.name] = (
+                    encoder.encode(chunk.floats(field.name))
+                    if isinstance(encoder, MinMax)
+                    else encoder.encode_words(chunk.words(field.name))
+                )
+        return columns
+
+
+def fit_fields(
+    spool: Spool, users: RawTable, items: RawTable, split_N: NDArray[np.int8], min_count: int
+) -> FittedFields:
+    """Fit on the rows of the log whose split is `train`.
+
+    A sparse value that they hold less than `min_count` times is unknown; a user's or item's value
+    counts once for each of their rows.
+    """
+    seen = _Seen(len(users.raw_id), len(items.raw_id), spool)
+    progress = Progress("fitting encoders", len(split_N))
+    for rows, chunk in spool.chunks("user", "item", *spool.sparse, *spool.dense):
+        seen.add(chunk, split_N[rows] == SPLITS.index("train"))
+        progress.add(len(chunk))
+    encoders: dict[str, Encoder] = {}
+    user_columns = _fit_table(users, seen.user_U, min_count, encoders)
+    item_columns = _fit_table(items, seen.item_I, min_count, encoders)
+    encoders |= seen.context_encoders(min_count)
+    fields = (
+        _field(name, encoder, _role(name, user_columns, item_columns))
+        for name, encoder in encoders.items()
+    )
+    return FittedFields(tuple(fields), encoders, user_columns, item_columns)
+
+
+class _Seen:
+    """What the training rows hold: rows by user and item, values of the context fields."""
+
+    def __init__(self, users: int, items: int, spool: Spool) -> None:
+        self.user_U = np.zeros(users, np.int64)
+        self.item_I = np.zeros(items, np.int64)
+        self._words: dict[str, Counter[str]] = {name: Counter() for name in spool.sparse}
+        self._floats = {name: MinMax(np.inf, -np.inf) for name in spool.dense}
+
+    def add(self, chunk: SpooledChunk, train_N: NDArray[np.bool_]) -> None:
+        self.user_U += np.bincount(chunk.numbers("user")[train_N], minlength=len(self.user_U))
+        self.item_I += np.bincount(chunk.numbers("item")[train_N], minlength=len(self.item_I))
+        for name, counter in self._words.items():
+            distinct, number_N = distinct_words(chunk.words(name))
+            count = np.bincount(number_N[train_N], minlength=len(distinct))
+            counter.update(dict(zip(distinct.tolist(), count.tolist(), strict=True)))
+        for name, known in self._floats.items():
+            values = chunk.floats(name)[train_N]
+            finite = values[np.isfinite(values)]
+            self._floats[name] = MinMax(
+                float(finite.min(initial=known.low)), float(finite.max(initial=known.high))
+            )
+
+    def context_encoders(self, min_count: int) -> Iterator[tuple[str, Encoder]]:
+        for name, counter in self._words.items():
+            values = np.array(list(counter), dtype=np.str_)
+            count = np.fromiter(counter.values(), np.int64, len(counter))
+            yield name, Vocabulary.fit(values, count, min_count=min_count)
+        for name, known in self._floats.items():
+            yield name, known if known.low <= known.high else MinMax(0.0, 0.0)
+
+
+def _fit_table(
+    table: RawTable, rows_T: NDArray[np.int64], min_count: int, encoders: dict[str, Encoder]
+) -> Columns:
+    """Encoded columns; the encoders are added to `encoders`."""
+    columns: Columns = {}
+    for name, values in table.sparse.items():
+        distinct, number_T = distinct_words(as_words(values))
+        count = np.bincount(number_T, weights=rows_T, minlength=len(distinct))
+        vocabulary = Vocabulary.fit(distinct, count, min_count=min_count)
+        columns[name] = vocabulary.encode(distinct)[number_T]
+        encoders[name] = vocabulary
+    for name, numbers in table.dense.items():
+        scale = MinMax.fit(numbers[rows_T > 0])
+        columns[name] = scale.encode(numbers)
+        encoders[name] = scale
+    return columns
+
+
+def _field(name: str, encoder: Encoder, role: Role) -> Field:
+    if isinstance(encoder, MinMax):
+        return Field(name=name, role=role, kind="dense")
+    return Field(name=name, role=role, kind="sparse", size=encoder.size)
+
+
+def _role(name: str, users: Columns, items: Columns) -> Role:
+    if name in users:
+        return "user"
+    return "item" if name in items else "context"

@@ -1,0 +1,214 @@
+"""Split a raw log, fit the encoders on its training rows and write a dataset.
+
+The log is read once into a spool on disk, which is then gone through twice: to fit the encoders
+and to write the encoded rows. In memory are the tables of users and items, one chunk, the parts
+being written, and per row of the log one byte for its split and up to 16 while splits are made.
+Suffixes: N rows of a chunk or of the log, U users, I items.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from winnow.data.prepare.fit_encoders import FittedFields, fit_fields
+from winnow.data.prepare.part_files import PartWriter
+from winnow.data.prepare.split import (
+    SPLITS,
+    LastPositives,
+    SplitConfig,
+    published_splits,
+    random_splits,
+    temporal_splits,
+)
+from winnow.data.prepare.spool import Spool, SpooledChunk, SpoolWriter
+from winnow.data.progress import Progress
+from winnow.data.raw import Chunk, RawLog, RawStream, RawTable, Rejected
+from winnow.data.schema import DatasetSchema
+from winnow.errors import DataError
+
+__all__ = ["write_dataset"]
+
+logger = logging.getLogger(__name__)
+
+
+def write_dataset(log: RawLog | RawStream, config: SplitConfig, folder: Path) -> dict[str, Any]:
+    """Write all files of a dataset (see `winnow.data.dataset`) into `folder`.
+
+    Where the publisher of the log fixed its training rows, they train whatever `config` says, and
+    the other rows are shared between valid and test at random, by `config.seed`.
+
+    Returns:
+        Counts for the manifest and the report: rows, per split and scenario, users, items,
+        rejected lines, dropped ones by reason.
+    """
+    stream = log.stream() if isinstance(log, RawLog) else log
+    if config.kind == "temporal" and stream.not_temporal:
+        raise DataError(
+            f"{stream.name}: split.kind must be random, got temporal: {stream.not_temporal}"
+        )
+    beside = folder.resolve()  # on the disk of the dataset, which has room, not in /tmp
+    with tempfile.TemporaryDirectory(prefix=f"{beside.name}-spool-", dir=beside.parent) as spool:
+        return _write(stream, config, folder, Path(spool))
+
+
+def _write(stream: RawStream, config: SplitConfig, folder: Path, scratch: Path) -> dict[str, Any]:
+    tally = _Tally(stream.scenarios)
+    spool = _read(stream, scratch / "log.parquet", tally)
+    if not 0 < tally.positives < tally.rows:
+        raise DataError(f"{stream.name}: interactions of both labels are needed to train anything")
+    scenarios = dict(zip(stream.scenarios, tally.scenario_S.tolist(), strict=True))
+    _compare(scenarios, stream)
+    users, items = stream.tables()
+    split_N = _splits(spool, tally, config)
+    fitted = fit_fields(spool, users, items, split_N, stream.min_count)
+    (folder / "vocab").mkdir()
+    fitted.save(folder / "vocab")
+    schema = DatasetSchema(name=stream.name, fields=fitted.fields, scenarios=stream.scenarios)
+    schema.save(folder / "schema.json")
+    _write_tables(users, items, fitted, folder)
+    _write_rows(spool, fitted, split_N, tally.last.rows(), folder)
+    _write_rejected(stream.rejected.lines, folder / "rejected.jsonl")
+    return {
+        "rows": tally.rows,
+        "rows_by_split": {name: int((split_N == i).sum()) for i, name in enumerate(SPLITS)},
+        "scenarios": scenarios,
+        "users": len(users.raw_id),
+        "items": len(items.raw_id),
+        "positive_share": round(tally.positives / tally.rows, 4),
+        "rejected": stream.rejected.total,
+        "dropped": dict(stream.dropped),
+    }
+
+
+class _Tally:
+    """What one reading of the log counts."""
+
+    def __init__(self, scenarios: tuple[str, ...]) -> None:
+        self.rows = 0
+        self.positives = 0
+        self.scenario_S = np.zeros(len(scenarios), np.int64)
+        self.last = LastPositives()
+        self._is_test: list[NDArray[np.bool_]] = []
+
+    def add(self, chunk: Chunk) -> None:
+        self.rows += len(chunk)
+        self.positives += int((chunk.label_N > 0).sum())
+        self.scenario_S += np.bincount(chunk.scenario_N, minlength=len(self.scenario_S))
+        self.last.add(chunk.user_N, chunk.label_N, chunk.time_N)
+        if chunk.is_test_N is not None:
+            self._is_test.append(chunk.is_test_N.copy())  # a view would hold the whole chunk
+
+    def is_test(self) -> NDArray[np.bool_] | None:
+        """By row of the log, if its publisher split it."""
+        return np.concatenate(self._is_test) if self._is_test else None
+
+
+def _read(stream: RawStream, path: Path, tally: _Tally) -> Spool:
+    progress = Progress(f"reading {stream.name}")
+    with SpoolWriter(path) as writer:
+        for chunk in stream.chunks:
+            if len(chunk):
+                writer.add(chunk)
+                tally.add(chunk)
+                progress.add(len(chunk))
+    return writer.spool()
+
+
+def _compare(found: dict[str, int], stream: RawStream) -> None:
+    """Say so if the log is not the one that the literature counts."""
+    differ = [
+        f"{name}: {found[name]} found, {rows} published"
+        for name, rows in stream.published.items()
+        if found[name] != rows
+    ]
+    if differ:
+        logger.warning(
+            "%s: interactions by scenario are not the published ones: %s",
+            stream.name,
+            "; ".join(differ),
+        )
+
+
+def _splits(spool: Spool, tally: _Tally, config: SplitConfig) -> NDArray[np.int8]:
+    """Index into SPLITS for every row of the log."""
+    is_test_N = tally.is_test()
+    if is_test_N is not None:
+        return published_splits(is_test_N, config)
+    if config.kind == "random":
+        return random_splits(tally.rows, config)
+    time_N = np.empty(tally.rows, np.int64)
+    for rows, chunk in spool.chunks("time"):
+        time_N[rows] = chunk.numbers("time")
+    return temporal_splits(time_N, config)
+
+
+def _write_tables(users: RawTable, items: RawTable, fitted: FittedFields, folder: Path) -> None:
+    user_words = {"raw_id": users.raw_id, "text": users.text}
+    titles = items.raw_id if items.title is None else items.title
+    item_words = {"raw_id": items.raw_id, "title": titles, "text": items.text}
+    pq.write_table(pa.table(user_words | fitted.users), folder / "users.parquet")
+    pq.write_table(pa.table(item_words | fitted.items), folder / "items.parquet")
+
+
+def _write_rows(
+    spool: Spool,
+    fitted: FittedFields,
+    split_N: NDArray[np.int8],
+    holdout_U: NDArray[np.int64],
+    folder: Path,
+) -> None:
+    """The splits in the order of the log, and the rows `holdout_U` in the order given."""
+    writers = [PartWriter(folder / name) for name in SPLITS]
+    holdout: list[pa.Table] = []
+    by_row_U = np.argsort(holdout_U)
+    row_U = holdout_U[by_row_U]
+    progress = Progress("writing", len(split_N))
+    for rows, chunk in spool.chunks():
+        context = fitted.context(chunk)
+        for index, writer in enumerate(writers):
+            chosen = np.flatnonzero(split_N[rows] == index)
+            writer.add(_joined(chunk, context, fitted, chosen))
+        first, end = np.searchsorted(row_U, [rows.start, rows.stop])
+        holdout.append(_joined(chunk, context, fitted, row_U[first:end] - rows.start))
+        progress.add(len(chunk))
+    writers.append(PartWriter(folder / "holdout"))
+    writers[-1].add(pa.concat_tables(holdout).take(np.argsort(by_row_U)))
+    for writer in writers:
+        writer.close()
+
+
+def _joined(
+    chunk: SpooledChunk,
+    context: Mapping[str, NDArray[Any]],
+    fitted: FittedFields,
+    rows: NDArray[np.integer],
+) -> pa.Table:
+    """The interactions `rows` of the chunk with the fields of their user and item."""
+    user_row, item_row = chunk.numbers("user")[rows], chunk.numbers("item")[rows]
+    columns = {name: values[user_row] for name, values in fitted.users.items()}
+    columns |= {name: values[item_row] for name, values in fitted.items.items()}
+    columns |= {name: values[rows] for name, values in context.items()}
+    columns |= {
+        "user_row": user_row,
+        "item_row": item_row,
+        "label": chunk.numbers("label")[rows],
+        "scenario": chunk.numbers("scenario")[rows],
+        "timestamp": chunk.numbers("time")[rows],
+    }
+    if "probability" in chunk:
+        columns["probability"] = chunk.numbers("probability")[rows]
+    return pa.table(columns)
+
+
+def _write_rejected(lines: Iterable[Rejected], path: Path) -> None:
+    with path.open("w") as file:
+        file.writelines(json.dumps(asdict(line)) + "\n" for line in lines)

@@ -1,0 +1,1 @@
+"""Raw files as their publishers distribute them, one module a data set."""

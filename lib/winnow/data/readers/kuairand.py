@@ -1,0 +1,164 @@
+"""KuaiRand-1K (CIKM 2022) in its official files: two standard logs, users, basic video features.
+
+Label: is_click. Scenario: the raw tab 0, 1, 2, 4 or 6; rows of other tabs are dropped. Fields as
+in Scenario-Wise Rec (CIKM 2025), raw values of all of them: 27 user fields, four of the user's
+counts as numbers, and id, type, status, width and height of the video. Left out: play, duration,
+profile and comment times of a row (known after the click only), the log of random exposures, and
+the statistics by video, which count the clicks of the whole month.
+Suffix: N lines of a block.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from winnow.data.raw import Chunk, RawStream, RawTable, RejectedLines
+from winnow.data.readers.lines import Block, DelimitedFile
+from winnow.data.readers.row_numbers import RowNumbers
+from winnow.errors import DataError
+
+__all__ = ["FILES", "read_kuairand"]
+
+LOGS = ("log_standard_4_08_to_4_21_1k.csv", "log_standard_4_22_to_5_08_1k.csv")
+USERS = "user_features_1k.csv"
+VIDEOS = "video_features_basic_1k.csv"
+FILES = (*LOGS, USERS, VIDEOS)
+
+TABS = (0, 1, 2, 4, 6)
+SCENARIOS = tuple(f"tab {tab}" for tab in TABS)
+PUBLISHED = dict(zip(SCENARIOS, (2_407_352, 7_760_237, 895_385, 402_366, 183_403), strict=True))
+
+LOG_COLUMNS = ("user_id", "video_id", "time_ms", "is_click", "tab")
+COUNTS = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
+USER_FIELDS = (
+    "user_id",
+    "user_active_degree",
+    "is_lowactive_period",
+    "is_live_streamer",
+    "is_video_author",
+    *(f"{count}_range" for count in COUNTS),
+    *(f"onehot_feat{number}" for number in range(18)),
+)
+VIDEO_FIELDS = ("video_id", "video_type", "visible_status", "server_width", "server_height")
+MISSING = "missing"
+"""What an empty field becomes: its absence is a value too."""
+
+
+def read_kuairand(folder: str | Path) -> RawStream:
+    """Read the folder (KuaiRand-1K or its `data`); raises DataError if a file is missing."""
+    root = Path(folder)
+    root = root / "data" if (root / "data").is_dir() else root
+    missing = [name for name in FILES if not (root / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{root} is not a KuaiRand-1K folder: {', '.join(missing)} missing "
+            f"(needed: {', '.join(FILES)})"
+        )
+    rejected = RejectedLines()
+    user_row, users = _read_users(root / USERS, rejected)
+    video_row, videos = _read_videos(root / VIDEOS, rejected)
+    dropped = {f"tab other than {', '.join(map(str, TABS))}": 0}
+    return RawStream(
+        name="kuairand_1k",
+        scenarios=SCENARIOS,
+        chunks=_chunks(root, user_row, video_row, rejected, dropped),
+        tables=lambda: (users, videos),
+        rejected=rejected,
+        dropped=dropped,
+        published=PUBLISHED,
+    )
+
+
+def _chunks(
+    root: Path,
+    user_row: RowNumbers,
+    video_row: RowNumbers,
+    rejected: RejectedLines,
+    dropped: dict[str, int],
+) -> Iterator[Chunk]:
+    scenario_of_tab = np.full(15, -1, np.int16)
+    scenario_of_tab[list(TABS)] = np.arange(len(TABS))
+    (reason,) = dropped
+    for name in LOGS:
+        for block in DelimitedFile(root / name, LOG_COLUMNS, rejected).blocks():
+            block = _checked(block, user_row, video_row)
+            scenario_N = scenario_of_tab[block.ints("tab")]
+            dropped[reason] += int((scenario_N < 0).sum())
+            block = block.take(scenario_N >= 0)
+            yield Chunk(
+                user_N=user_row.find(block.ints("user_id")),
+                item_N=video_row.find(block.ints("video_id")),
+                label_N=block.ints("is_click").astype(np.float32),
+                scenario_N=scenario_N[scenario_N >= 0],
+                time_N=block.ints("time_ms") // 1000,
+            )
+
+
+def _checked(block: Block, user_row: RowNumbers, video_row: RowNumbers) -> Block:
+    block = block.whole_numbers(*LOG_COLUMNS)
+    block = block.require(np.isin(block.ints("is_click"), (0, 1)), "is_click", "must be 0 or 1")
+    block = block.require(np.isin(block.ints("tab"), range(15)), "tab", "must be 0 to 14")
+    known_N = user_row.find(block.ints("user_id")) >= 0
+    block = block.require(known_N, "user_id", f"must be in {USERS}")
+    known_N = video_row.find(block.ints("video_id")) >= 0
+    return block.require(known_N, "video_id", f"must be in {VIDEOS}")
+
+
+def _read_users(path: Path, rejected: RejectedLines) -> tuple[RowNumbers, RawTable]:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        absent = [name for name in (*USER_FIELDS, *COUNTS) if name not in header]
+        if absent:
+            raise DataError(f"{path}: columns {', '.join(absent)} are needed, got {header}")
+        records = ((reader.line_num, record) for record in reader)
+        users = list(rejected.parse(path, records, _parse_user))
+    rows = RowNumbers()
+    first = rows.add(np.array([int(user["user_id"]) for user in users], np.int64))
+    users = [users[at] for at in first]
+    ids = np.array([user["user_id"] for user in users])
+    fields = {name: np.array([user[name] for user in users]) for name in USER_FIELDS}
+    counts = {name: np.array([user[name] for user in users], np.float64) for name in COUNTS}
+    text = np.array([_describe(user) for user in users])
+    return rows, RawTable(raw_id=ids, text=text, sparse=fields, dense=counts)
+
+
+def _parse_user(record: dict[str | Any, str | Any]) -> dict[str, Any]:
+    if None in record or None in record.values():
+        raise ValueError(f"{len(USER_FIELDS) + len(COUNTS)} fields expected, more or fewer found")
+    if not record["user_id"].isdecimal():
+        raise ValueError(f"user_id must be a whole number, got {record['user_id']!r}")
+    words = {name: record[name] or MISSING for name in USER_FIELDS}
+    return words | {name: float(record[name] or "nan") for name in COUNTS}
+
+
+def _describe(user: dict[str, Any]) -> str:
+    return (
+        f"{user['user_active_degree']} user, follows {user['follow_user_num_range']}, "
+        f"followed by {user['fans_user_num_range']}, friends {user['friend_user_num_range']}, "
+        f"registered {user['register_days_range']} days ago"
+    )
+
+
+def _read_videos(path: Path, rejected: RejectedLines) -> tuple[RowNumbers, RawTable]:
+    rows = RowNumbers()
+    names = (*VIDEO_FIELDS, "upload_type", "tag")
+    pieces: dict[str, list[pa.Array]] = {name: [] for name in names}
+    for block in DelimitedFile(path, names, rejected, quoted=True).blocks():
+        block = block.whole_numbers("video_id")
+        first = rows.add(block.ints("video_id"))
+        for name in names:
+            values = block[name].take(first)
+            pieces[name].append(pc.if_else(pc.equal(values, ""), MISSING, values))
+    columns = {name: pa.concat_arrays(pieces[name]) for name in names}
+    text = pc.binary_join_element_wise(
+        columns["video_type"], " video, ", columns["upload_type"], ", ",
+        columns["server_width"], " x ", columns["server_height"], ", tags ", columns["tag"], "",
+    )  # fmt: skip
+    fields = {name: columns[name] for name in VIDEO_FIELDS}
+    return rows, RawTable(raw_id=columns["video_id"], text=text, sparse=fields, dense={})

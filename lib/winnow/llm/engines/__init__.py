@@ -1,0 +1,1 @@
+"""Who answers: the contract of an engine, the engines, and when each tries again."""

@@ -1,0 +1,164 @@
+"""An engine that is started again when it dies, and that finds out which request kills it.
+
+The death of an engine takes every request in it along, the guilty and the innocent. All of them are
+tried once more together, which is enough if someone ended the process from outside. What dies a
+second time is tried alone, with nothing else in the engine. What kills it alone is given up if the
+next engine takes a harmless prompt; if that one dies as well, no request is at fault.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from winnow.llm.engines.base import Completion, Engine, EngineDied, EngineUnavailable
+from winnow.llm.prompting.json_schema import boolean, object_of
+from winnow.llm.prompting.request import Request
+
+__all__ = ["SupervisedEngine"]
+
+logger = logging.getLogger(__name__)
+
+TRIES = 3
+"""Of a request in engines that die; the last one alone."""
+PROBE = json.dumps([{"role": "user", "content": 'Answer with {"yes": true}.'}])
+PROBE_SCHEMA = json.dumps(object_of(yes=boolean()))
+
+
+class SupervisedEngine:
+    """An `Engine` over one that can die. Use it from one event loop."""
+
+    def __init__(self, start: Callable[[], Awaitable[Engine]]) -> None:
+        self._start = start
+        self._engine: Engine | None = None
+        self._starting = asyncio.Lock()
+        self._turns = _Turns()
+        self._asked: set[asyncio.Future[Completion]] = set()
+        """What the running engine has not answered yet."""
+        self._fault = ""
+        """Why no request is completed any more."""
+        self.deaths = 0
+        """Of engines, so far."""
+
+    async def complete(self, request: Request) -> Completion:
+        """As `Engine.complete`, but it never raises EngineDied.
+
+        Raises:
+            EngineUnavailable: the engine dies whatever it is asked, now or at an earlier call.
+        """
+        for tries_left in reversed(range(TRIES)):
+            async with self._turns.alone() if tries_left == 0 else self._turns.together():
+                completion = await self._tried(request)
+                if completion is not None:
+                    return completion
+                if tries_left == 0:
+                    await self._probe(request)
+        return Completion(finish_reason="error", error=f"killed its engine {TRIES} times")
+
+    async def running(self) -> Engine:
+        """The engine, started if there is none."""
+        async with self._starting:
+            if self._engine is None:
+                self._engine = await self._start()
+            return self._engine
+
+    async def close(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.close()
+
+    async def _tried(self, request: Request) -> Completion | None:
+        """The completion, or None if the engine died."""
+        if self._fault:
+            raise EngineUnavailable(self._fault)
+        engine = await self.running()
+        try:
+            return await self._answer(engine, request)
+        except EngineDied as error:
+            await self._bury(engine, error)
+            return None
+
+    async def _answer(self, engine: Engine, request: Request) -> Completion:
+        """As the engine's `complete`, but it ends with the engine, whatever that left undone."""
+        asked = asyncio.ensure_future(engine.complete(request))
+        self._asked.add(asked)
+        try:
+            await asyncio.wait([asked])
+        finally:
+            self._asked.discard(asked)
+            asked.cancel()  # nothing happens if it is done
+        if asked.cancelled():
+            raise EngineDied("the engine left a request without an answer")
+        return asked.result()
+
+    async def _probe(self, request: Request) -> None:
+        """Ask something of the same kind that no engine dies of, or the engine is at fault."""
+        schema = PROBE_SCHEMA if request.schema else ""
+        harmless = replace(request, key="probe", inputs="{}", messages=PROBE, schema=schema)
+        if await self._tried(harmless) is None:
+            self._fault = "the engine dies whatever it is asked; see its own log for the cause"
+            raise EngineUnavailable(self._fault)
+
+    async def _bury(self, engine: Engine, error: EngineDied) -> None:
+        async with self._starting:
+            if self._engine is not engine:
+                return  # another request of the same engine was faster
+            self._engine = None
+            self.deaths += 1
+            logger.warning("%s; starting another", error)
+            for asked in self._asked:
+                asked.cancel()  # an engine that is closed may tell some of them nothing
+            try:
+                await engine.close()
+            except Exception as left:  # of a dead engine, nothing is owed to its requests
+                logger.warning("the dead engine could not be closed: %s", left)
+
+
+class _Turns:
+    """Many together or one alone; whoever waits to be alone goes first.
+
+    Nothing is awaited between a look at the state and its change, so a cancelled task leaves
+    neither a turn that is never given back nor one that nobody hears of.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._together = 0
+        self._alone = False
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        await self._until(lambda: not self._alone and not self._waiting)
+        self._together += 1
+        try:
+            yield
+        finally:
+            self._together -= 1
+            self._tell()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        self._waiting += 1
+        try:
+            await self._until(lambda: not self._alone and not self._together)
+            self._alone = True
+        finally:
+            self._waiting -= 1
+            self._tell()
+        try:
+            yield
+        finally:
+            self._alone = False
+            self._tell()
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        """Wake all that wait; whoever waits from now on waits for the next change."""
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,1 @@
+"""A run of many requests: planned, answered, stored once each, written as an artifact."""

@@ -1,0 +1,135 @@
+"""From a request to the row that is kept: ask, read, ask once more if the answer is of no use.
+
+Nothing here raises over what a model wrote. What cannot be used becomes a row with `valid` false
+and the reason, so that it is not asked again for ever.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from winnow.llm.engines.base import Completion, Engine
+from winnow.llm.generation.rows import copied, storable, unusable_row
+from winnow.llm.prompting.parse_answer import Response
+from winnow.llm.prompting.request import Request
+from winnow.llm.tasks.base import TextTask
+from winnow.llm.tasks.registry import task_named
+
+__all__ = ["answer", "answer_all", "next_requests"]
+
+ECHO_CHARACTERS = 2_000
+"""Of a useless answer that are shown to the model again."""
+
+
+async def answer_all(
+    requests: Sequence[Request], engine: Engine, counts: Counter[str]
+) -> list[dict[str, Any]]:
+    """Rows of `ANSWER_SCHEMA`, one a request in the same order; see `answer`."""
+    return list(await asyncio.gather(*(answer(request, engine, counts) for request in requests)))
+
+
+async def answer(request: Request, engine: Engine, counts: Counter[str]) -> dict[str, Any]:
+    """The row of one request; adds to `counts` what it took, in the words of the job's report.
+
+    Raises:
+        EngineUnavailable: the request stays unanswered.
+    """
+    completion = await engine.complete(request)
+    if completion.error:
+        _count(counts, completion, valid=False, repair="", refused=True)
+        return unusable_row(**copied(request), reason=completion.error)
+    task = task_named(request.task)
+    if not isinstance(task, TextTask):
+        _count(counts, completion, valid=True, repair="ok")
+        return _row(request, completion, Response({}, True, "ok"))
+    inputs = json.loads(request.inputs)
+    response = task.read(inputs, completion.text)
+    if not response.valid:
+        completion, response = await _asked_again(task, inputs, request, engine, completion)
+    refused = response.parsed is None and completion.finish_reason == "stop"
+    _count(counts, completion, response.valid, response.repair, refused=refused)
+    return _row(request, completion, response)
+
+
+def next_requests(rows: Sequence[Mapping[str, Any]], requests: Sequence[Request]) -> list[Request]:
+    """What tasks ask next after these answers to these requests; for most, nothing.
+
+    What comes out the same after two of them is asked once.
+    """
+    found: dict[str, Request] = {}
+    for row, request in zip(rows, requests, strict=True):
+        task = task_named(request.task)
+        if isinstance(task, TextTask):
+            parsed = json.loads(row["parsed"]) if row["valid"] else None
+            inputs = task.follow_up(json.loads(request.inputs), parsed)
+            if inputs is not None:
+                sampling = request.sampling_config
+                following = task.request(inputs, model=request.model, sampling=sampling)
+                found.setdefault(following.key, following)
+    return list(found.values())
+
+
+async def _asked_again(
+    task: TextTask, inputs: Mapping[str, Any], request: Request, engine: Engine, first: Completion
+) -> tuple[Completion, Response]:
+    """The second and last attempt; the first one's response if this is no better."""
+    problem = task.read(inputs, first.text).repair.removeprefix("failed: ")
+    messages = [
+        *json.loads(request.messages),
+        {"role": "assistant", "content": first.text[:ECHO_CHARACTERS]},
+        {
+            "role": "user",
+            "content": f"This cannot be used: {problem}. Answer again, with the JSON object alone.",
+        },
+    ]
+    second = await engine.complete(replace(request, messages=json.dumps(messages)))
+    response = task.read(inputs, second.text)
+    if not response.valid:
+        text, reason = first.text, first.finish_reason
+        response = task.read(inputs, text)
+    else:
+        text, reason = second.text, second.finish_reason
+        response = replace(response, repair=f"repaired: asked again, {problem}")
+    both = replace(
+        first,
+        text=text,
+        finish_reason=reason,
+        prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+        cached_tokens=first.cached_tokens + second.cached_tokens,
+        output_tokens=first.output_tokens + second.output_tokens,
+    )
+    return both, response
+
+
+def _row(request: Request, completion: Completion, response: Response) -> dict[str, Any]:
+    return {
+        **copied(request),
+        "text": storable(completion.text),
+        "parsed": None if response.parsed is None else json.dumps(response.parsed),
+        "valid": response.valid,
+        "repair": storable(response.repair),
+        "finish_reason": completion.finish_reason,
+        "prompt_tokens": completion.prompt_tokens,
+        "output_tokens": completion.output_tokens,
+        "vector": completion.vector,
+    }
+
+
+def _count(
+    counts: Counter[str], completion: Completion, valid: bool, repair: str, refused: bool = False
+) -> None:
+    counts.update(
+        generated=1,
+        valid=valid,
+        repaired=repair.startswith("repaired"),
+        quarantined=not valid,
+        truncated=completion.finish_reason == "length",
+        refused=refused,
+        trimmed=completion.trimmed,
+        prompt_tokens=completion.prompt_tokens,
+        cached_tokens=completion.cached_tokens,
+        output_tokens=completion.output_tokens,
+    )

@@ -1,0 +1,192 @@
+"""The generation artifact: every answer once, what is of no use apart, and how to read it.
+
+answers.parquet      one row a key that the config asks for
+quarantine.parquet   of those without a valid answer: key, task, inputs, text, reason
+earlier.parquet      answers of earlier runs to what this config does not ask; never lost
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from winnow.artifact import Artifact
+from winnow.llm.generation.rows import ANSWER_SCHEMA
+
+__all__ = ["Tables", "answer_tables", "read_answers", "short_key", "write_answers"]
+
+ANSWERS_FILE = "answers.parquet"
+EARLIER_FILE = "earlier.parquet"
+SHARED_FILE = "shared.parquet"
+SHARED_SCHEMA = pa.schema([("key", pa.string()), ("inputs", pa.string())])
+QUARANTINE_FILE = "quarantine.parquet"
+QUARANTINE_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("key", "task", "inputs", "text", "reason")]
+)
+
+
+def short_key(key: str) -> bytes:
+    """The first 16 bytes of a key: enough to tell millions apart, in little memory."""
+    return bytes.fromhex(key[:32])
+
+
+def read_answers(folder: str | Path, task: str) -> pa.Table:
+    """The rows of one task, usable or not, in the order of their keys.
+
+    Where several inputs made one prompt, each has a row, with the same key and answer.
+    """
+    rows = pq.read_table(Path(folder) / ANSWERS_FILE, filters=[("task", "=", task)])
+    shared = pq.read_table(Path(folder) / SHARED_FILE)
+    copies = shared.join(rows.drop(["inputs", "vector"]), "key", join_type="inner")
+    if len(copies):
+        copies = copies.append_column("vector", _vectors_of(copies["key"], rows))
+        rows = pa.concat_tables([rows, copies.select(rows.schema.names)])
+    return rows.sort_by([("key", "ascending"), ("inputs", "ascending")])
+
+
+def _vectors_of(keys: pa.ChunkedArray, rows: pa.Table) -> pa.ChunkedArray:
+    """The hidden state of each key; a join carries no lists."""
+    return rows["vector"].take(pc.index_in(keys, rows["key"]))
+
+
+def answer_tables(
+    artifact: Artifact | None, columns: list[str] | None = None
+) -> Iterator[pa.Table]:
+    """All answers of an artifact, those of earlier runs too, in pieces; none of None."""
+    if artifact is None:
+        return
+    for name in (ANSWERS_FILE, EARLIER_FILE):
+        path = artifact.path / name
+        if path.is_file():
+            for batch in pq.ParquetFile(path).iter_batches(columns=columns):
+                yield pa.Table.from_batches([batch])
+
+
+class Tables(Protocol):
+    """All answers there are, in pieces; later ones replace earlier ones. Read more than once."""
+
+    def __call__(self, columns: list[str] | None = None) -> Iterator[pa.Table]: ...
+
+
+def write_answers(
+    folder: Path,
+    tables: Tables,
+    wanted: Container[bytes],
+    shared: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    """Write the artifact's files; of rows with one key, the last valid one or else the last.
+
+    Args:
+        folder: of the artifact's draft.
+        tables: pieces with the columns of ANSWER_SCHEMA, the same at every call.
+        wanted: short keys that the config asks for.
+        shared: key and inputs of requests whose prompt equals an earlier one's.
+
+    Returns:
+        Counts over what the config asks for, together and by task.
+    """
+    pq.write_table(pa.Table.from_pylist(list(shared), SHARED_SCHEMA), folder / SHARED_FILE)
+    kept_N = _rows_to_keep(tables(["key", "valid"]))
+    counts: Counter[tuple[str, str]] = Counter()
+    begin = 0
+    with _Files(folder) as files:
+        for table in tables():
+            kept = table.filter(kept_N[begin : begin + len(table)])
+            begin += len(table)
+            asked = np.array([short_key(key) in wanted for key in kept["key"].to_pylist()], bool)
+            files.write(EARLIER_FILE, kept.filter(~asked))
+            kept = kept.filter(asked)
+            files.write(ANSWERS_FILE, kept)
+            files.write(QUARANTINE_FILE, _quarantine(kept.filter(pc.invert(kept["valid"]))))
+            _count(counts, kept)
+    return _summary(counts)
+
+
+def _rows_to_keep(tables: Iterator[pa.Table]) -> NDArray[np.bool_]:
+    """Of all rows in order, which one stands for its key."""
+    keys, valids = [np.empty((0, 2), ">u8")], [np.empty(0, bool)]
+    for table in tables:
+        packed = b"".join(short_key(key) for key in table["key"].to_pylist())
+        keys.append(np.frombuffer(packed, ">u8").reshape(-1, 2))
+        valids.append(table["valid"].to_numpy())
+    key_N2, valid_N = np.concatenate(keys), np.concatenate(valids)
+    order_N = np.lexsort((np.arange(len(valid_N)), valid_N, key_N2[:, 1], key_N2[:, 0]))
+    sorted_N2 = key_N2[order_N]
+    last_N = np.append((sorted_N2[1:] != sorted_N2[:-1]).any(axis=1), True)[: len(order_N)]
+    kept_N = np.zeros(len(order_N), bool)
+    kept_N[order_N[last_N]] = True
+    return kept_N
+
+
+class _Files:
+    """Parquet files that are opened when something is to be written; answers always exist."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> "_Files":
+        self._open(ANSWERS_FILE, ANSWER_SCHEMA)
+        self._open(QUARANTINE_FILE, QUARANTINE_SCHEMA)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def write(self, name: str, table: pa.Table) -> None:
+        if len(table):
+            self._open(name, table.schema).write_table(table)
+
+    def _open(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
+        if name not in self._writers:
+            self._writers[name] = pq.ParquetWriter(self._folder / name, schema)
+        return self._writers[name]
+
+
+def _quarantine(rows: pa.Table) -> pa.Table:
+    reasons = pc.replace_substring_regex(rows["repair"], "^failed: ", "")
+    columns = [*(rows[name] for name in QUARANTINE_SCHEMA.names[:-1]), reasons]
+    return pa.table(columns, schema=QUARANTINE_SCHEMA)
+
+
+def _count(counts: Counter[tuple[str, str]], rows: pa.Table) -> None:
+    """Add the rows of a table to the counts of their tasks."""
+    figures = {
+        "rows": pa.repeat(1, len(rows)),
+        "valid": rows["valid"],
+        "repaired": pc.starts_with(rows["repair"], "repaired"),
+        "prompt_tokens": rows["prompt_tokens"],
+        "output_tokens": rows["output_tokens"],
+    }
+    columns = {name: pc.cast(values, pa.int64()) for name, values in figures.items()}
+    sums = (
+        pa.table({"task": rows["task"], **columns})
+        .group_by("task")
+        .aggregate([(name, "sum") for name in figures])
+    )
+    for row in sums.to_pylist():
+        counts.update({(row["task"], name): row[f"{name}_sum"] for name in figures})
+
+
+def _summary(counts: Counter[tuple[str, str]]) -> dict[str, Any]:
+    def total(name: str, task: str | None = None) -> int:
+        return sum(n for (of, figure), n in counts.items() if figure == name and task in (of, None))
+
+    def share(task: str | None = None) -> float:
+        return round(total("valid", task) / max(total("rows", task), 1), 4)
+
+    tasks = dict.fromkeys(task for task, _ in counts)
+    names = ("rows", "valid", "repaired", "prompt_tokens", "output_tokens")
+    return {
+        **{name: total(name) for name in names},
+        "quarantined": total("rows") - total("valid"),
+        "valid_share": share(),
+        "tasks": {t: {"rows": total("rows", t), "valid_share": share(t)} for t in tasks},
+    }

@@ -1,0 +1,123 @@
+"""What a generation asks, and what of it has no answer yet."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+from winnow.errors import GenerationError
+from winnow.llm.generation.answer import next_requests
+from winnow.llm.generation.artifact import Tables, short_key
+from winnow.llm.generation.rows import misfit_row
+from winnow.llm.generation.work_store import AnswerStore
+from winnow.llm.prompting.request import Request, SamplingConfig
+from winnow.llm.tasks.base import Task
+from winnow.llm.tasks.registry import task_named
+from winnow.llm.tasks.sources import Misfit, Source
+
+__all__ = ["Plan"]
+
+logger = logging.getLogger(__name__)
+
+MISFITS_PER_FILE = 1_000
+ALL = 2**62
+"""The limit of a task without one."""
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """The requests of one config. Memory holds 16 bytes a key and no prompt but shared ones."""
+
+    source: Source
+    store: AnswerStore
+    tables: Tables
+    seed: int
+    sampling: SamplingConfig
+    keeps_misfits: bool = True
+    """Whether rows that fit no prompt are written as unusable answers."""
+    retry_quarantined: bool = False
+    """Whether an answer that was of no use counts as none."""
+    wanted: set[bytes] = field(default_factory=set)
+    """Short keys of all requests so far."""
+    answered: set[bytes] = field(default_factory=set)
+    """Short keys that have an answer."""
+    shared: list[dict[str, str]] = field(default_factory=list)
+    """Key and inputs of every request whose prompt an earlier one had asked."""
+    misfits: int = 0
+    """Rows that no prompt could be made of and that no earlier run had seen."""
+
+    def refresh(self, *, asked: bool = False) -> None:
+        """Look again at what has an answer; once all is asked, one of no use is an answer too."""
+        for table in self.tables(["key", "valid"]):
+            if self.retry_quarantined and not asked:
+                table = table.filter(table["valid"])
+            self.answered.update(map(short_key, table["key"].to_pylist()))
+
+    def unanswered(self, name: str, limit: int, model: str) -> Iterator[Request]:
+        """Requests of one task to one model (by its digest) without an answer, each once.
+
+        Rows of a table that do not fit the task are kept as unusable answers on the way.
+
+        Raises:
+            GenerationError: the task finds nothing to ask.
+        """
+        task = task_named(name)
+        chained = self._answers(name) if task.chained else {}
+        seen = set() if task.chained else self.wanted
+        asked, misfits = 0, []
+        for inputs in islice(self.source.inputs(task, limit or ALL, self.seed), limit or None):
+            asked += 1
+            if isinstance(inputs, Misfit):
+                misfits.append(misfit_row(name, task.template.id, inputs.row, inputs.reason))
+                continue
+            request = task.request(inputs, model=model, sampling=self.sampling)
+            yield from self._first_unanswered(request, task, chained, seen)
+        self._keep(misfits)
+        if not asked:
+            raise GenerationError(f"the input has nothing to ask about for {name}")
+        if asked < limit:
+            logger.info("%s: the input has %d of at most %d prompts", name, asked, limit)
+
+    def _first_unanswered(
+        self,
+        request: Request | None,
+        task: Task,
+        chained: dict[str, dict[str, Any]],
+        seen: set[bytes],
+    ) -> Iterator[Request]:
+        """The request, or of a task that asks one thing after another, the first one open."""
+        while request is not None:
+            short = short_key(request.key)
+            if short in seen:  # an equal prompt is asked once, and its answer shared
+                if not task.chained:
+                    self.shared.append({"key": request.key, "inputs": request.inputs})
+                return
+            seen.add(short)
+            self.wanted.add(short)
+            if short not in self.answered:
+                yield request
+                return
+            if not task.chained:
+                return
+            request = next(iter(next_requests([chained[request.key]], [request])), None)
+
+    def _answers(self, name: str) -> dict[str, dict[str, Any]]:
+        """By key, the last valid one or else the last, which is the one that stays."""
+        columns = ["key", "task", "parsed", "valid"]
+        rows = chain.from_iterable(table.to_pylist() for table in self.tables(columns))
+        found: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            if row["task"] == name and (row["valid"] or not found.get(row["key"], row)["valid"]):
+                found[row["key"]] = row
+        return found
+
+    def _keep(self, misfits: list[dict[str, Any]]) -> None:
+        by_key = {short_key(row["key"]): row for row in misfits}
+        self.wanted.update(by_key)
+        new = [row for key, row in by_key.items() if key not in self.answered]
+        for begin in range(0, len(new) if self.keeps_misfits else 0, MISFITS_PER_FILE):
+            part = new[begin : begin + MISFITS_PER_FILE]
+            self.store.commit(f"misfits-{part[0]['key']}", part)
+        self.answered.update(by_key)
+        self.misfits += len(new)

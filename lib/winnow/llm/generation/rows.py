@@ -1,0 +1,68 @@
+"""The rows of a generation: one answer each, usable or not."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from winnow.config import canonical_json
+from winnow.llm.prompting.request import Request
+
+__all__ = ["ANSWER_SCHEMA", "copied", "misfit_row", "storable", "unusable_row"]
+
+ANSWER_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("task", pa.string()),
+        ("inputs", pa.string()),
+        ("text", pa.string()),
+        ("parsed", pa.string()),
+        ("valid", pa.bool_()),
+        ("repair", pa.string()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("model", pa.string()),
+        ("template", pa.string()),
+        ("sampling", pa.string()),
+        ("vector", pa.list_(pa.float32())),
+    ]
+)
+"""`inputs`, `parsed` and `sampling` hold JSON. `repair` is `ok`, `repaired: <what was undone>` or
+`failed: <why>`. `finish_reason` is `stop`, `length` (cut off), `error` (the engine refused it) or
+`input` (it could not be asked). `vector` is the hidden state that some tasks ask for."""
+
+
+def storable(text: str) -> str:
+    """The text with halves of characters replaced, which Arrow does not take."""
+    return text.encode(errors="replace").decode()
+
+
+def copied(request: Request) -> dict[str, str]:
+    """The columns that a row takes over from its request."""
+    names = ("key", "task", "inputs", "model", "template", "sampling")
+    return {name: getattr(request, name) for name in names}
+
+
+def unusable_row(*, reason: str, finish_reason: str = "error", **columns: str) -> dict[str, Any]:
+    """A row without an answer; `columns` are those of `copied`."""
+    return {
+        **columns,
+        "text": "",
+        "parsed": None,
+        "valid": False,
+        "repair": storable(f"failed: {reason}"),
+        "finish_reason": finish_reason,
+        "prompt_tokens": 0,
+        "output_tokens": 0,
+        "vector": None,
+    }
+
+
+def misfit_row(task: str, template: str, row: Mapping[str, Any], reason: str) -> dict[str, Any]:
+    """A row of a user's own table that no prompt can be made of; equal ones have equal keys."""
+    inputs = canonical_json(row)
+    key = hashlib.sha256(f"{template}\0{reason}\0{inputs}".encode(errors="replace")).hexdigest()
+    columns = {"key": key, "task": task, "inputs": inputs, "model": "", "sampling": "{}"}
+    return unusable_row(reason=reason, finish_reason="input", template=template, **columns)

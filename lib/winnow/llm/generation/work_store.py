@@ -1,0 +1,135 @@
+"""The work folder of a generation: requests that wait, and answers until all are there.
+
+    requests/<run>/*.parquet   what a run asks; a row group is one batch, the unit of work
+    answers/<batch>-<n>.parquet    the n-th answers of a batch (n > 0: what its tasks asked next)
+    attempts/<batch>/<n>-*     one empty file each time that a worker began with n rows
+
+A part file is written under a hidden name and renamed, so it is whole or absent. It is named after
+its batch, so a batch that is done twice, because a node was lost with the news of the first time,
+leaves one file. A run that is killed loses the batches in flight and nothing else.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from winnow.llm.generation.rows import ANSWER_SCHEMA
+from winnow.llm.prompting.request import Request
+
+__all__ = ["AnswerStore", "WorkItem"]
+
+REQUEST_SCHEMA = pa.schema([(field.name, pa.string()) for field in fields(Request)])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkItem:
+    """One batch of requests: a row group of a request file."""
+
+    path: str
+    row_group: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """Unique among all batches of all runs."""
+        return f"{Path(self.path).stem}-{self.row_group}"
+
+
+class AnswerStore:
+    """Access to one work folder (a path or a `pyarrow.fs` URI), from any process."""
+
+    def __init__(self, work: str | Path) -> None:
+        self.uri = str(work)
+        if "://" in self.uri:
+            self._fs, self._root = fs.FileSystem.from_uri(self.uri)
+        else:
+            self._fs, self._root = fs.LocalFileSystem(), str(Path(work).absolute())
+
+    @classmethod
+    def beside(cls, output: str) -> "AnswerStore":
+        """The store `.<name>.work` next to the output `<name>`."""
+        folder, _, name = output.rpartition("/")
+        return cls(f"{folder}/.{name}.work")
+
+    def write_requests(
+        self, requests: Iterable[Request], *, rows_per_batch: int, batches_per_file: int = 256
+    ) -> Iterator[WorkItem]:
+        """Write requests as they come, longest first within a file; yields the batches.
+
+        Long answers first keeps the engine full until near the end.
+        """
+        folder = f"{self._root}/requests/{uuid.uuid4().hex}"
+        stream = iter(requests)
+        while chunk := list(islice(stream, rows_per_batch * batches_per_file)):
+            self._fs.create_dir(folder, recursive=True)
+            chunk.sort(key=lambda r: (r.task, -len(r.schema) - len(r.messages)))
+            path = f"{folder}/{uuid.uuid4().hex}.parquet"
+            table = pa.Table.from_pylist([asdict(r) for r in chunk], schema=REQUEST_SCHEMA)
+            pq.write_table(table, path, row_group_size=rows_per_batch, filesystem=self._fs)
+            for group, start in enumerate(range(0, len(chunk), rows_per_batch)):
+                rows = min(rows_per_batch, len(chunk) - start)
+                yield WorkItem(path=path, row_group=group, rows=rows)
+
+    def requests(self, item: WorkItem) -> list[Request]:
+        with self._fs.open_input_file(item.path) as file:
+            rows = pq.ParquetFile(file).read_row_group(item.row_group).to_pylist()
+        return [Request(**row) for row in rows]
+
+    def begin(self, item: WorkItem) -> int:
+        """Record that a worker begins with a batch; returns how often one did before."""
+        folder = f"{self._root}/attempts/{item.name}"
+        before = len(self._fs.get_file_info(fs.FileSelector(folder, allow_not_found=True)))
+        self._fs.create_dir(folder, recursive=True)
+        with self._fs.open_output_stream(f"{folder}/{item.rows}-{uuid.uuid4().hex}"):
+            pass
+        return before
+
+    def rows_begun_again(self) -> int:
+        """Rows of batches that were begun, in any run, without an answer that was kept."""
+        folder = fs.FileSelector(f"{self._root}/attempts", allow_not_found=True, recursive=True)
+        begun: dict[str, list[int]] = {}
+        for info in self._fs.get_file_info(folder):
+            if info.type == fs.FileType.File:
+                rows = int(info.base_name.partition("-")[0])
+                begun.setdefault(Path(info.path).parent.name, []).append(rows)
+        kept = {Path(path).stem for path in self._part_files()}
+        return sum(sum(rows[f"{name}-0" in kept :]) for name, rows in begun.items())
+
+    def commit(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep answers; after the return they survive the end of this process."""
+        folder = f"{self._root}/answers"
+        self._fs.create_dir(folder, recursive=True)
+        table = pa.Table.from_pylist(list(rows), schema=ANSWER_SCHEMA)
+        hidden = f"{folder}/.{uuid.uuid4().hex}"
+        pq.write_table(table, hidden, filesystem=self._fs)
+        self._fs.move(hidden, f"{folder}/{name}.parquet")
+
+    def committed(self, name: str) -> list[dict[str, Any]] | None:
+        """The answers kept under a name, or None."""
+        path = f"{self._root}/answers/{name}.parquet"
+        if self._fs.get_file_info(path).type != fs.FileType.File:
+            return None
+        rows: list[dict[str, Any]] = pq.read_table(path, filesystem=self._fs).to_pylist()
+        return rows
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Every part file, in the order of their names."""
+        for path in self._part_files():
+            yield pq.read_table(path, columns=columns, filesystem=self._fs)
+
+    def clear(self) -> None:
+        """Remove the work folder."""
+        if self._fs.get_file_info(self._root).type == fs.FileType.Directory:
+            self._fs.delete_dir(self._root)
+
+    def _part_files(self) -> list[str]:
+        selector = fs.FileSelector(f"{self._root}/answers", allow_not_found=True)
+        paths = (info.path for info in self._fs.get_file_info(selector))
+        return sorted(path for path in paths if path.endswith(".parquet"))

@@ -1,0 +1,76 @@
+"""The language models of a generation: folders, ids, and the one that is made on the spot."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
+from winnow.artifact.digests import model_digest
+from winnow.errors import GenerationError
+from winnow.llm.models.tiny_model import TinyConfig, train_tiny
+from winnow.llm.prompting.fit_context import Tokenizer
+from winnow.llm.tasks.base import TextTask
+from winnow.llm.tasks.sources import Source
+
+__all__ = ["TINY", "LanguageModel", "check_loadable", "find_model", "make_tiny"]
+
+logger = logging.getLogger(__name__)
+
+TINY = "tiny"
+"""The model name that stands for the one trained here."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    source: str
+    """An absolute folder, or a Hugging Face id."""
+    digest: str
+    """Of the folder's files, or the id."""
+
+
+def find_model(name: str) -> LanguageModel:
+    """The model at a folder or of an id.
+
+    Raises:
+        GenerationError: a path that leads nowhere, a folder without a model, an unknown id.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise GenerationError(f"model={name} is a folder without config.json, so not a model")
+        return LanguageModel(str(folder.absolute()), model_digest(folder))
+    if name.startswith((".", "/", "~")):
+        raise GenerationError(f"model={name} is no folder here; name one or a Hugging Face id")
+    return LanguageModel(name, name)
+
+
+def check_loadable(source: str) -> Tokenizer:
+    """The tokenizer of the model at a folder or id; GenerationError if it is not to be had."""
+    try:
+        return Tokenizer(source)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise GenerationError(f"model={source} cannot be loaded: {reason}") from error
+
+
+def make_tiny(
+    source: Source, tasks: Sequence[TextTask], config: TinyConfig, output: str
+) -> tuple[LanguageModel, Artifact]:
+    """Train the tiny model, unless it is there, into `language_model` beside `output`.
+
+    Raises:
+        GenerationError: the source has too few texts to learn from.
+    """
+    uri = f"{output.rpartition('/')[0]}/language_model"
+    templates = [task.template.id for task in tasks]
+    recorded = {**asdict(config), "templates": templates, **source.recorded}
+    made = up_to_date(uri, "language_model", config=recorded, parents=source.parents)
+    if made is None:
+        logger.info("training the tiny model, at most %.0f s", config.seconds)
+        with create_artifact(
+            uri, "language_model", config=recorded, parents=source.parents
+        ) as draft:
+            draft.metrics |= train_tiny(source, tasks, config, draft.path)
+        made = open_artifact(uri)
+    return LanguageModel(str(made.path), model_digest(made.path)), made

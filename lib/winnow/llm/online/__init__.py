@@ -1,0 +1,1 @@
+"""A language model inside one request, under a deadline and a budget."""

@@ -1,0 +1,249 @@
+"""A language model asked while somebody waits: every request within calls, tokens and a deadline.
+
+`winnow.llm.engines.http` answers a batch and waits as long as it takes. Here a caller that
+cannot wait is told at once why there is no answer (`ChatStopped`) and goes on without one.
+
+What is shared by all requests are the connections, the circuit breaker and the remembered answers.
+An answer is remembered under the digest of its whole prompt, so one user's cannot reach another.
+Everything that belongs to one request is in its `winnow.llm.online.budget.Ledger`.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from winnow.llm.engines.base import Completion
+from winnow.llm.engines.http import (
+    TRANSIENT,
+    WRONG_SETTINGS,
+    CircuitBreaker,
+    HttpConfig,
+    HttpEngine,
+    RateLimit,
+    pause,
+)
+from winnow.llm.engines.openai_json import is_over_context
+from winnow.llm.online.budget import Call, ChatStopped, Ledger
+from winnow.llm.prompting.json_schema import Schema, longest_answer
+from winnow.llm.prompting.request import Request, content_key
+from winnow.llm.prompting.template import Messages
+
+__all__ = ["Chat", "chat_request", "online", "tokens_in"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REMEMBERED = 2048
+"""Answers that are kept, some hundred bytes each."""
+PATIENCE_S = 1.0
+"""A call that had less time than this and ran out of it says nothing about the endpoint."""
+BYTES_A_TOKEN = 3
+"""Of a prompt that nobody has counted; common tokenizers make fewer tokens of English."""
+SLACK = 64
+"""Tokens beyond the longest answer, for models that wrap it in a code fence or a sentence."""
+RAISED = 4
+"""Times as many tokens for an answer that was cut off: models that think aloud need them."""
+ECHO_CHARACTERS = 2_000
+"""Of a useless answer that are shown to the model again."""
+SOONER = 3
+"""Powers of two by which a retry comes sooner than in a batch job: within an eighth of a second."""
+
+
+def online(url: str = "", served_model: str = "") -> HttpConfig:
+    """Settings for an endpoint that people wait for: few retries, a breaker that opens soon."""
+    return HttpConfig(
+        url=url,
+        served_model=served_model,
+        timeout_s=30.0,
+        tries=2,
+        breaker_failures=5,
+        breaker_pause_s=5.0,
+    )
+
+
+def chat_request(*, task: str, template: str, messages: Messages, schema: Schema) -> Request:
+    """A question whose likeliest answer is wanted; `template` is its id and version."""
+    sampling = {"temperature": 0.0, "max_tokens": longest_answer(schema) + SLACK}
+    return Request(
+        key=content_key(
+            template=template, messages=messages, model="", sampling=sampling, schema=schema
+        ),
+        task=task,
+        inputs="{}",
+        messages=json.dumps(messages, ensure_ascii=False),
+        schema=json.dumps(schema),
+        sampling=json.dumps(sampling),
+        model="",
+        template=template,
+    )
+
+
+def tokens_in(messages: Messages) -> int:
+    """About how many tokens the messages make, rather too many than too few."""
+    return sum(len(message["content"].encode()) for message in messages) // BYTES_A_TOKEN
+
+
+class Chat:
+    """One endpoint and one model; use it from one event loop."""
+
+    def __init__(self, config: HttpConfig) -> None:
+        for name in ("url", "served_model"):
+            if not getattr(config, name):
+                raise ValueError(f"HttpConfig.{name} must be set to ask a model")
+        self._config = config
+        self._engine = HttpEngine(config, config.served_model)
+        self._slots = asyncio.Semaphore(config.max_in_flight)
+        self._limit = RateLimit(config.requests_per_s)
+        self._breaker = CircuitBreaker(config.breaker_failures, config.breaker_pause_s, probes=1)
+        self._answers: OrderedDict[str, str] = OrderedDict()
+        self.remembered = 0
+        """Questions that a remembered answer spared."""
+
+    async def ask(
+        self,
+        ledger: Ledger,
+        step: str,
+        request: Request,
+        read: Callable[[str], tuple[T | None, str]],
+    ) -> T:
+        """The first answer that can be read; a useless one is asked for once more.
+
+        An answer that was cut off gets more room, one of no use the reason why it is.
+
+        Args:
+            ledger: of the user's request; gets an entry for every call.
+            step: what the call is for, in the ledger.
+            request: from `chat_request`.
+            read: what the text says, or None and what is wrong with it. Must not raise.
+
+        Raises:
+            ChatStopped: there is none, for one of its reasons.
+        """
+        remembered = self._remembered(request.key)
+        value, problem = (None, "") if remembered is None else read(remembered)
+        if value is not None:
+            ledger.entries.append(Call(step, "remembered"))
+            self.remembered += 1
+            return value
+        completion = await self._complete(ledger, step, request)
+        value, problem = read(completion.text)
+        if value is None and completion.finish_reason == "length":
+            roomier = self._with_more_room(request)
+            if roomier is not None:
+                completion = await self._complete(ledger, step, roomier)
+                value, problem = read(completion.text)
+        if value is None:
+            completion = await self._complete(
+                ledger, step, corrected(request, completion.text, problem)
+            )
+            value, problem = read(completion.text)
+        if value is None:
+            raise ChatStopped("unreadable", problem)
+        self._remember(request.key, completion.text)
+        return value
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    async def _complete(self, ledger: Ledger, step: str, request: Request) -> Completion:
+        reason = ""
+        most = tokens_in(json.loads(request.messages)) + json.loads(request.sampling)["max_tokens"]
+        for attempt in range(self._config.tries):
+            with ledger.call(most):
+                status, headers, completion, reason = await self._send(ledger, step, request)
+            if completion is not None:
+                if completion.error:
+                    raise ChatStopped("refused", completion.error)
+                return completion
+            if status in WRONG_SETTINGS:
+                logger.warning("%s answered %d (%s)", self._config.url, status, reason)
+                raise ChatStopped("unavailable", reason)
+            if 0 < status < 500 and status not in TRANSIENT:
+                raise ChatStopped("too_long" if is_over_context(reason) else "refused", reason)
+            if attempt + 1 < self._config.tries:
+                wait_s = pause(attempt - SOONER, headers)
+                if wait_s >= ledger.left_s():
+                    break
+                await asyncio.sleep(wait_s)
+        raise ChatStopped("unavailable", reason)
+
+    async def _send(
+        self, ledger: Ledger, step: str, request: Request
+    ) -> tuple[int, dict[str, str], Completion | None, str]:
+        """One attempt within the deadline, entered in the ledger and told to the breaker."""
+        sent_s = None
+        try:
+            async with asyncio.timeout(ledger.left_s()), self._slots:
+                await self._limit.wait()
+                if not self._breaker.ready():
+                    raise ChatStopped("unavailable", "the endpoint failed too often just now")
+                sent_s = time.monotonic()
+                status, headers, completion, reason = await self._engine.attempt(request)
+        except TimeoutError:
+            if sent_s is not None:
+                had_s = time.monotonic() - sent_s
+                self._breaker.failed() if had_s >= PATIENCE_S else self._breaker.released()
+                ledger.entries.append(Call(step, "late", ms=milliseconds(sent_s)))
+            raise ChatStopped("deadline", "no answer in time") from None
+        except asyncio.CancelledError:
+            if sent_s is not None:
+                self._breaker.released()
+            raise
+        works = completion is not None or (
+            0 < status < 500 and status not in TRANSIENT and status not in WRONG_SETTINGS
+        )
+        self._breaker.succeeded() if works else self._breaker.failed()
+        made = completion or Completion()
+        ledger.entries.append(
+            Call(
+                step,
+                "failed" if completion is None else "answered",
+                milliseconds(sent_s),
+                made.prompt_tokens,
+                made.cached_tokens,
+                made.output_tokens,
+            )
+        )
+        return status, dict(headers), completion, reason
+
+    def _with_more_room(self, request: Request) -> Request | None:
+        """The request with a larger limit on its answer; None if it had the largest."""
+        sampling = json.loads(request.sampling)
+        room = min(RAISED * sampling["max_tokens"], self._config.max_tokens)
+        if room <= sampling["max_tokens"]:
+            return None
+        return replace(request, sampling=json.dumps({**sampling, "max_tokens": room}))
+
+    def _remembered(self, key: str) -> str | None:
+        text = self._answers.get(key)
+        if text is not None:
+            self._answers.move_to_end(key)
+        return text
+
+    def _remember(self, key: str, text: str) -> None:
+        self._answers[key] = text
+        if len(self._answers) > REMEMBERED:
+            self._answers.popitem(last=False)
+
+
+def corrected(request: Request, text: str, problem: str) -> Request:
+    """The request with the useless answer and what is wrong with it as two more turns."""
+    messages = [
+        *json.loads(request.messages),
+        {"role": "assistant", "content": text[:ECHO_CHARACTERS]},
+        {
+            "role": "user",
+            "content": f"This cannot be used: {problem}. Answer again, with the JSON object alone.",
+        },
+    ]
+    return replace(request, messages=json.dumps(messages))
+
+
+def milliseconds(since_s: float) -> float:
+    return round(1000 * (time.monotonic() - since_s), 3)

@@ -1,0 +1,44 @@
+"""The generation tasks by name. A new task is a file and a line here."""
+
+import difflib
+
+from winnow.llm.tasks.base import Task, TextTask
+from winnow.llm.tasks.feature_votes import FeatureVotes
+from winnow.llm.tasks.hard_negatives import HardNegatives
+from winnow.llm.tasks.rationales import Rationales
+from winnow.llm.tasks.scenario_knowledge import ScenarioKnowledge
+from winnow.llm.tasks.tree_labels import TreeLabels
+from winnow.llm.tasks.user_knowledge import UserKnowledge
+from winnow.llm.tasks.user_summary import UserSummary
+
+__all__ = ["TASKS", "task_named", "text_task"]
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        HardNegatives(),
+        UserSummary(),
+        ScenarioKnowledge(),
+        UserKnowledge(),
+        TreeLabels(),
+        FeatureVotes(),
+        Rationales(),
+    )
+}
+
+
+def task_named(name: str) -> Task:
+    """The task, or a ValueError that suggests the nearest name."""
+    if name in TASKS:
+        return TASKS[name]
+    near = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TASKS)}"
+    raise ValueError(f"there is no generation task {name!r}; {hint}")
+
+
+def text_task(name: str) -> TextTask:
+    """The task of that name, one that has answers to read."""
+    task = task_named(name)
+    if not isinstance(task, TextTask):
+        raise ValueError(f"{name} asks for hidden states, not for text")
+    return task

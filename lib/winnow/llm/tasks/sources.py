@@ -1,0 +1,165 @@
+"""What a generation is about: a dataset artifact, or a table of one's own.
+
+A table is a Parquet file or a JSON lines file (`.jsonl`), here or at any `pyarrow.fs` URI, or a
+folder of Parquet files here, with the columns that the task names (`Task.columns`). Other columns,
+such as ids, are kept with the answers.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from winnow.artifact import Artifact
+from winnow.data.dataset import Dataset
+from winnow.errors import GenerationError
+from winnow.llm.tasks.base import Inputs, Task
+
+__all__ = ["DatasetSource", "Misfit", "Source", "TableSource", "open_source"]
+
+TEXT_ROWS = 20_000
+"""Rows of a table whose texts are looked at: more than a model trained for seconds can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A row of a table that no prompt can be made of."""
+
+    row: Mapping[str, Any]
+    reason: str
+
+
+class DatasetSource:
+    """Inputs that the tasks draw from a dataset."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.parents: dict[str, Artifact] = {"dataset": dataset.artifact}
+        self.recorded: dict[str, str] = {}
+
+    def inputs(self, task: Task, limit: int, seed: int) -> Iterator[Inputs | Misfit]:
+        return task.requests(self.dataset, limit, seed)
+
+    def texts(self, tasks: Sequence[Task]) -> list[str]:
+        """The texts of the catalogue, whatever the tasks."""
+        return [text for text in self.dataset.items["text"].to_pylist() if text]
+
+
+class TableSource:
+    """Inputs that are the rows of a table."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        if "://" in uri:
+            try:
+                self._fs, self._path = fs.FileSystem.from_uri(uri)
+            except ValueError as error:
+                raise GenerationError(f"input={uri} cannot be read: {error}") from error
+        else:
+            self._fs, self._path = fs.LocalFileSystem(), str(Path(uri).absolute())
+        self._files = self._list()
+        self.parents: dict[str, Artifact] = {}
+        self.recorded = {"input": self._digest()}
+
+    def inputs(self, task: Task, limit: int, seed: int) -> Iterator[Inputs | Misfit]:
+        """At most `limit` rows in the order of the table, those that do not fit among them."""
+        for number, row in enumerate(self._rows()):
+            if number == limit:
+                return
+            if isinstance(row, Misfit):
+                yield row
+                continue
+            row = _plain(row)
+            try:
+                yield task.from_row(row, seed)
+            except ValueError as error:
+                yield Misfit(row, str(error))
+
+    def texts(self, tasks: Sequence[Task]) -> list[str]:
+        """Distinct texts of the columns that the tasks name, in the order of the table."""
+        names = dict.fromkeys(name for task in tasks for name in task.columns)
+        found: dict[str, None] = {}
+        for row in islice(self._rows(), TEXT_ROWS):
+            if not isinstance(row, Misfit):
+                plain = _plain(row)
+                values = (plain.get(name) for name in names)
+                found |= {text: None for text in values if isinstance(text, str) and text.strip()}
+        return list(found)
+
+    def _rows(self) -> Iterator[dict[str, Any] | Misfit]:
+        for path in self._files:
+            try:
+                yield from self._json_rows(path) if path.endswith("l") else self._parquet_rows(path)
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise GenerationError(f"input={path} cannot be read: {error}") from error
+
+    def _parquet_rows(self, path: str) -> Iterator[dict[str, Any]]:
+        with self._fs.open_input_file(path) as file:
+            for batch in pq.ParquetFile(file).iter_batches():
+                yield from batch.to_pylist()
+
+    def _json_rows(self, path: str) -> Iterator[dict[str, Any] | Misfit]:
+        with self._fs.open_input_stream(path) as file:
+            for number, line in enumerate(file.readall().splitlines(), start=1):
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    row = None
+                if isinstance(row, dict):
+                    yield row
+                else:
+                    text = line.decode(errors="replace")
+                    yield Misfit({"line": number, "text": text}, f"line {number} is no JSON object")
+
+    def _list(self) -> list[str]:
+        info = self._fs.get_file_info(self._path)
+        if info.type == fs.FileType.File and self._path.endswith((".parquet", ".jsonl")):
+            return [self._path]
+        if info.type == fs.FileType.Directory:
+            found = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True))
+            files = sorted(f.path for f in found if f.path.endswith(".parquet"))
+            if files:
+                return files
+        raise GenerationError(
+            f"input={self._uri} is neither a dataset artifact nor a table (.parquet, .jsonl, or a "
+            "folder of .parquet files)"
+        )
+
+    def _digest(self) -> str:
+        total = hashlib.sha256()
+        for path in self._files:
+            with self._fs.open_input_stream(path) as file:
+                while chunk := file.read(1 << 20):
+                    total.update(chunk)
+        return total.hexdigest()
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON can hold it: times and the like as text, no halves of characters."""
+    text = json.dumps(row, ensure_ascii=False, default=str)
+    plain: dict[str, Any] = json.loads(text.encode(errors="replace"))
+    return plain
+
+
+Source = DatasetSource | TableSource
+
+
+def open_source(uri: str) -> Source:
+    """The dataset or table at `uri`.
+
+    Raises:
+        GenerationError: there is neither.
+        ArtifactError: there is an artifact, but no whole dataset.
+    """
+    if uri.endswith((".parquet", ".jsonl")):
+        return TableSource(uri)
+    if "://" not in uri and not (Path(uri) / "manifest.json").is_file() and Path(uri).is_dir():
+        return TableSource(uri)
+    return DatasetSource(Dataset.open(uri))

@@ -1,0 +1,1 @@
+"""Contrastive training of a text encoder on a collection."""

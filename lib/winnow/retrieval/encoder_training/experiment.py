@@ -1,0 +1,294 @@
+"""One encoder experiment: what is read, what is trained and validated, what the result measures.
+
+Suffixes: P training pairs (query, positive), Q queries, N negatives of an instance, G = 1 + N.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from winnow.artifact import Artifact, open_artifact
+from winnow.artifact.digests import model_digest
+from winnow.config import canonical_json
+from winnow.data.collection import Collection, Judgements, text_digest
+from winnow.errors import DataError
+from winnow.retrieval.encoder_training.encode_over_ranks import encode_together
+from winnow.retrieval.encoder_training.instances import Instances, TrainingTexts, text_groups
+from winnow.retrieval.encoder_training.train import EncoderTrainConfig, Report, train_encoder
+from winnow.retrieval.evaluation.measures import Measured, exact_ranking, measure
+from winnow.retrieval.negatives.mix import Mix, MixConfig, Mixer
+from winnow.retrieval.negatives.pools import SOURCES, NegativePools, Pool, Source
+from winnow.retrieval.negatives.table import NegativesTable
+from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+
+__all__ = ["EncoderConfig", "EncoderExperiment"]
+
+logger = logging.getLogger(__name__)
+
+Rows = NDArray[np.int64]
+FOUND: tuple[Source, ...] = ("bm25", "dense", "fused")
+"""Sources that search for what is near the query; what comes first is taken first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    collection: str = "runs/collection"
+    """The collection artifact; every worker reads it."""
+    mined: str = ""
+    """A negatives artifact (`jobs.mine_negatives`); only `negatives.mode=none` does without."""
+    model: str = "all-MiniLM-L6-v2"
+    """The encoder to start from: a folder, a Hugging Face id, or a name of
+    `winnow.retrieval.text_encoder.encoder.PACKAGED`."""
+    query_prefix: str | None = None
+    """Put before every query; None: what the model's files say."""
+    document_prefix: str | None = None
+    max_tokens: int = 0
+    """Tokens a text is cut to; 0: what the model's files say."""
+    negatives: MixConfig = field(default_factory=MixConfig)
+    train: EncoderTrainConfig = field(default_factory=EncoderTrainConfig)
+    split: str = "train"
+    """The split that is trained on."""
+    valid_share: float = 0.1
+    """Share of the split's queries that pick the best weights instead of being trained on."""
+    valid_documents: int = 0
+    """Documents that validation searches: the relevant ones, what was mined for the same queries,
+    and if that is not enough, others at random; 0: all."""
+    teacher: str = ""
+    """An encoder whose similarities are distilled, if `train.distil` is above 0."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.valid_share < 1:
+            raise ValueError(f"valid_share must be above 0 and below 1, got {self.valid_share}")
+        if bool(self.teacher) != bool(self.train.distil):
+            raise ValueError("set both teacher and train.distil, or neither")
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the result beside the artifacts that it is made from."""
+        names = EncoderConfig.__dataclass_fields__.keys() - {"collection", "mined"}
+        content = asdict(self)
+        content["negatives"] |= {"mode": self.negatives.kind, "syn_ratio": self.negatives.ratio}
+        # By content: another encoder may come to lie where this one did.
+        for name in ("model", "teacher"):
+            content[name] = model_digest(find_encoder(content[name])) if content[name] else ""
+        return {name: content[name] for name in sorted(names)}
+
+    def parents(self) -> dict[str, Artifact]:
+        """The artifacts that the encoder is made from, opened."""
+        parents = {"collection": open_artifact(self.collection, kind="collection")}
+        if self.mined:
+            parents["negatives"] = open_artifact(self.mined, kind="negatives")
+        return parents
+
+    def run_name(self) -> str:
+        """Equal for equal inputs: a killed run is found by it, and no other."""
+        made_from = {role: parent.digest for role, parent in self.parents().items()}
+        text = canonical_json([self.recorded(), made_from])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def untuned(self) -> TextEncoder:
+        """The encoder to start from."""
+        encoder = TextEncoder.load(find_encoder(self.model))
+        changes = {"query_prefix": self.query_prefix, "document_prefix": self.document_prefix}
+        encoder.change_settings(**{k: v for k, v in changes.items() if v is not None})
+        if self.max_tokens:
+            encoder.change_settings(max_tokens=min(self.max_tokens, encoder.most_tokens))
+        return encoder
+
+
+class EncoderExperiment:
+    """A config with its data and its encoder; every process of a run opens its own."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        self.config = config
+        self.collection = Collection.open(config.collection)
+        self.encoder = config.untuned()
+        judged = _unseen_elsewhere(self.collection, config.split)
+        at_Q = np.random.default_rng(config.train.seed).permutation(len(judged))
+        held = max(int(len(judged) * config.valid_share), 1)
+        # copies of a query are all trained on or all validated on
+        group_Q = text_groups(_digests(self.collection.query_texts(judged.query_Q)))
+        held_Q = np.isin(group_Q, group_Q[at_Q[:held]])
+        if held_Q.all():
+            raise DataError(
+                f"split {config.split} has {len(np.unique(group_Q))} queries with a relevant "
+                "document and a text of their own; training needs two, one of them to validate on"
+            )
+        self._valid = _part(judged, np.flatnonzero(held_Q))
+        self._trained = _part(judged, np.flatnonzero(~held_Q))
+        pools = self._pools()
+        self._build_texts(judged, pools)
+        self._valid_rows = self._searched(pools)
+
+    def train(self, report: Report, resume: Path | None) -> None:
+        """See `winnow.retrieval.encoder_training.train.train_encoder`."""
+        train_encoder(
+            self.config.train,
+            self.encoder,
+            self.texts,
+            self.instances,
+            validate=self._validator(),
+            report=report,
+            resume=resume,
+            own_only_from=self._first_written,
+        )
+
+    def measure(self, encoder: TextEncoder, split: str) -> Measured:
+        """The measures of an encoder on a split, over the whole collection."""
+        judged = self.collection.judged(split)
+        queries = encoder.encode_queries(self.collection.query_texts(judged.query_Q))
+        documents = encoder.encode_documents(self.collection.document_texts())
+        row_QK = exact_ranking(queries, documents, judged, self.collection)
+        return measure(row_QK, judged, self.collection)
+
+    def instances(self, epoch: int) -> Instances:
+        """The epoch's instances: the pairs in an order of their own, with negatives in turn."""
+        order_P, mix = self._mixed(epoch)
+        pair_P = order_P[mix.place_I]
+        negative_PN = np.where(
+            mix.candidate_IN >= 0, np.searchsorted(self._used, mix.candidate_IN), -1
+        )
+        query_P, positive_P = self._pair_query_P[pair_P], self._pair_code_P[pair_P]
+        teacher_PG = self._teach(query_P, np.column_stack([positive_P, negative_PN]))
+        return Instances(query_P, positive_P, negative_PN, teacher_PG, mix.audit)
+
+    def audit(self, epochs: int) -> list[Mapping[str, int]]:
+        """Exact counts of the negatives of each of the first epochs, see `Mix`."""
+        return [self._mixed(epoch)[1].audit for epoch in range(epochs)]
+
+    def _mixed(self, epoch: int) -> tuple[Rows, Mix]:
+        """The epoch's order of the pairs, and their negatives."""
+        order_P = np.random.default_rng([self.config.train.seed, epoch]).permutation(
+            len(self._pair_query_P)
+        )
+        return order_P, self._mixer.epoch(epoch, self._query_rows[self._pair_query_P[order_P]])
+
+    def _pools(self) -> NegativePools:
+        if not self.config.mined:
+            return _no_negatives(self.collection)
+        ids = self.collection.queries["id"], self.collection.documents["id"]
+        return NegativesTable.open(self.config.mined).pools(*ids)
+
+    def _searched(self, pools: NegativePools) -> Rows:
+        """Rows of the documents that validation searches, in ascending order."""
+        rows = np.arange(self.collection.documents.num_rows)
+        most = self.config.valid_documents
+        if not most or most >= len(rows):
+            return rows
+        # Among documents at random the epochs of a run can hardly be told apart.
+        mined = pools.union(FOUND)
+        query_N = mined.query_N
+        place_N = np.arange(len(query_N)) - mined.start_Q[query_N]
+        asked_N = np.isin(query_N, self._valid.query_Q)
+        hard = mined.candidate_N[asked_N][np.argsort(place_N[asked_N], kind="stable")]
+        at_random = np.random.default_rng(self.config.train.seed).permutation(rows)
+        in_turn = [self._valid.document_N, hard, at_random]
+        found, first = np.unique(np.concatenate(in_turn), return_index=True)
+        relevant = len(np.unique(self._valid.document_N))
+        return np.sort(found[np.argsort(first)][: max(most, relevant)])
+
+    def _build_texts(self, judged: Judgements, pools: NegativePools) -> None:
+        """Tokens of all that is trained on; what is a known positive of the whole split."""
+        collection, trained = self.collection, self._trained
+        self._mixer = Mixer(pools, self.config.negatives)
+        candidates = [pool.candidate_N for pool in pools.by_source.values()]
+        self._used = np.unique(np.concatenate([judged.document_N, *candidates]))
+        self._first_written = int(np.searchsorted(self._used, pools.num_documents))
+        used_documents = self._used[: self._first_written]
+        written = [
+            pools.texts_M[at] for at in self._used[self._first_written :] - pools.num_documents
+        ]
+        texts = collection.document_texts(used_documents) + written
+        self._query_rows = trained.query_Q
+        queries = collection.query_texts(self._query_rows)
+        counts_Q = np.diff(trained.start_Q)
+        self._pair_query_P = np.repeat(np.arange(len(trained)), counts_Q)
+        self._pair_code_P = np.searchsorted(self._used, trained.document_N)
+        self.texts = TrainingTexts.of(
+            self.encoder.tokens(queries, "query"),
+            self.encoder.tokens(texts, "document"),
+            _digests(queries),
+            _digests(texts),
+            self._pair_query_P,
+            self._pair_code_P,
+        )
+        self._words = (queries, texts) if self.config.teacher else ([], [])
+
+    @cached_property
+    def _taught(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The teacher's vectors of queries and texts; only who trains needs them."""
+        teacher = TextEncoder.for_inference(find_encoder(self.config.teacher))
+        queries, texts = self._words
+        return teacher.encode_queries(queries), teacher.encode_documents(texts)
+
+    def _teach(self, query_P: Rows, code_PG: Rows) -> NDArray[np.float32] | None:
+        if not self.config.teacher:
+            return None
+        query_QD, text_CD = self._taught
+        score_PG = np.einsum("pd,pgd->pg", query_QD[query_P], text_CD[code_PG])
+        return np.where(code_PG >= 0, score_PG, np.nan).astype(np.float32)
+
+    def _validator(self) -> Any:
+        """A function that measures the encoder on the held-out queries of the split."""
+        collection, judged, rows = self.collection, self._valid, self._valid_rows
+        query_tokens = self.encoder.tokens(collection.query_texts(judged.query_Q), "query")
+        document_tokens = self.encoder.tokens(collection.document_texts(rows), "document")
+
+        def validate(encoder: TextEncoder) -> Mapping[str, float]:
+            queries = encode_together(encoder, query_tokens)
+            documents = encode_together(encoder, document_tokens)
+            row_QK = exact_ranking(queries, documents, judged, collection, rows)
+            return measure(row_QK, judged, collection).means()
+
+        return validate
+
+
+def _unseen_elsewhere(collection: Collection, split: str) -> Judgements:
+    """The judgements of a split, without queries that have the text of one of another split.
+
+    Trained on, such a query would give away what the other split is there to measure.
+    """
+    judged = collection.judged(split)
+    others = collection.qrels.filter((pc.field("split") != split) & (pc.field("relevance") > 0))
+    asked = pc.is_in(collection.queries["id"], value_set=pc.unique(others["query"]))
+    elsewhere = set(_digests(collection.queries["text"].filter(asked).to_pylist()))
+    digests = _digests(collection.query_texts(judged.query_Q))
+    own_Q = np.array([digest not in elsewhere for digest in digests], bool)
+    if not own_Q.all():
+        left_out = len(own_Q) - int(own_Q.sum())
+        logger.info(
+            "split=%s queries=%d left_out=%d: they have the text of a query of another split",
+            split, len(own_Q), left_out,
+        )  # fmt: skip
+    return _part(judged, np.flatnonzero(own_Q))
+
+
+def _digests(texts: Iterable[str]) -> list[str]:
+    return [text_digest(text) for text in texts]
+
+
+def _no_negatives(collection: Collection) -> NegativePools:
+    queries, nothing = collection.queries.num_rows, np.empty(0, np.int64)
+    empty = Pool.build(nothing, nothing, nothing, queries)
+    by_source = dict.fromkeys(SOURCES, empty)
+    return NegativePools(queries, collection.documents.num_rows, [], by_source)
+
+
+def _part(judged: Judgements, at_Q: Rows) -> Judgements:
+    """The judgements of some of the queries."""
+    size_Q = np.diff(judged.start_Q)[at_Q]
+    bounds = zip(judged.start_Q[at_Q], judged.start_Q[at_Q + 1], strict=True)
+    at_N = np.concatenate([np.empty(0, np.int64), *(np.arange(*bound) for bound in bounds)])
+    return Judgements(
+        query_Q=judged.query_Q[at_Q],
+        start_Q=np.cumsum([0, *size_Q], dtype=np.int64),
+        document_N=judged.document_N[at_N],
+        relevance_N=judged.relevance_N[at_N],
+    )

@@ -1,0 +1,186 @@
+"""What contrastive training reads: texts as tokens, instances of an epoch, and their steps.
+
+Suffixes: P instances (a query with one positive) of an epoch, N negatives of an instance,
+G = 1 + N its candidates, C texts by code, B instances of a process in a step, R processes,
+U columns: distinct texts of a global batch, T texts that a process encodes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.retrieval.text_encoder.token_lists import TokenLists
+
+__all__ = ["Instances", "Step", "TrainingTexts", "number_of_steps", "steps", "text_groups"]
+
+Rows = NDArray[np.int64]
+NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTexts:
+    """Queries and texts that training touches, and what is known of them."""
+
+    query_tokens: TokenLists
+    text_tokens: TokenLists
+    query_group_Q: Rows
+    group_C: Rows
+    """Number of each text's words: copies, whatever their ids, share one. Likewise of queries."""
+    known: Rows
+    """Sorted `query group * groups + group` of all known positives."""
+
+    @classmethod
+    def of(
+        cls,
+        query_tokens: TokenLists,
+        text_tokens: TokenLists,
+        query_digests: Sequence[str],
+        text_digests: Sequence[str],
+        known_query: Rows,
+        known_code: Rows,
+    ) -> "TrainingTexts":
+        """The known positives are (query, text) by place."""
+        query_group_Q, group_C = text_groups(query_digests), text_groups(text_digests)
+        groups = int(group_C.max(initial=0)) + 1
+        known = np.unique(query_group_Q[known_query] * groups + group_C[known_code])
+        return cls(query_tokens, text_tokens, query_group_Q, group_C, known)
+
+    def is_known(self, query_B: Rows, code_U: Rows) -> NDArray[np.bool_]:
+        """Whether a text is a known positive of a query, or a copy of one of a copy [B, U]."""
+        groups = int(self.group_C.max(initial=0)) + 1
+        key_BU = self.query_group_Q[query_B][:, None] * groups + self.group_C[code_U]
+        at_BU = np.minimum(np.searchsorted(self.known, key_BU), max(len(self.known) - 1, 0))
+        return self.known[at_BU] == key_BU if len(self.known) else np.zeros(key_BU.shape, bool)
+
+
+def text_groups(digests: Sequence[str]) -> Rows:
+    """A number for each text; copies have one.
+
+    Example:
+        >>> text_groups(["b", "a", "b"])
+        array([1, 0, 1])
+    """
+    _, group = np.unique(np.array(digests), return_inverse=True)
+    return group.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """One epoch's instances, in the order in which they are trained on."""
+
+    query_P: Rows
+    """Query of each, a place in `TrainingTexts.query_tokens`."""
+    positive_P: Rows
+    """Text code of its positive."""
+    negative_PN: Rows
+    """Text codes of its own negatives; -1 where there is none."""
+    teacher_PG: NDArray[np.float32] | None = None
+    """A scorer's opinion of positive and negatives, NaN where it has none; to distil from."""
+    audit: Mapping[str, int] | None = None
+    """Exact counts of the negatives, for the log."""
+
+    def __len__(self) -> int:
+        return len(self.query_P)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step as a process sees it."""
+
+    size: int
+    """Instances of the global batch."""
+    query_B: Rows
+    """Queries of this process' instances."""
+    code_U: Rows
+    """Text code of each column."""
+    own_code_T: Rows
+    """Texts that this process encodes, filled up to the number of every other process."""
+    gathered_U: Rows
+    """Where each column is among the texts of all processes in rank order."""
+    target_B: Rows
+    """Column of each positive."""
+    column_BG: Rows
+    """Columns of each instance's candidates, the positive first; -1 where there is none."""
+    counts_BU: NDArray[np.bool_]
+    """Whether a column is a negative of the query (see `contrastive.info_nce`)."""
+    teacher_BG: NDArray[np.float32] | None
+
+
+def steps(
+    instances: Instances,
+    texts: TrainingTexts,
+    *,
+    batch_size: int,
+    rank: int,
+    processes: int,
+    in_batch: bool,
+    own_only_from: int | None = None,
+    first: int = 0,
+) -> Iterator[Step]:
+    """The steps of an epoch from number `first` on; the global batches are the same for any number
+    of processes.
+
+    The last batch holds what is left; a process may have no instance of it.
+
+    Args:
+        in_batch: whether other instances' candidates are negatives too.
+        own_only_from: texts with this code or a higher one are negatives of their own instance
+            alone (LLM-written texts are off topic for every other query).
+    """
+    for number in range(first, number_of_steps(len(instances), batch_size)):
+        start = number * batch_size
+        at_A = np.arange(start, min(start + batch_size, len(instances)))
+        candidate_AG = np.column_stack([instances.positive_P[at_A], instances.negative_PN[at_A]])
+        bounds = np.linspace(0, len(at_A), processes + 1).astype(int)
+        parts = np.split(candidate_AG, bounds[1:-1])
+        own_R = [np.unique(part[part >= 0]) for part in parts]
+        width = max(map(len, own_R))
+        gathered = np.concatenate([_filled(codes, width, candidate_AG[0, 0]) for codes in own_R])
+        # Copies of a text are one column: its first.
+        group, gathered_U = np.unique(texts.group_C[gathered], return_index=True)
+        code_U = gathered[gathered_U]
+        mine = at_A[bounds[rank] : bounds[rank + 1]]
+        query_B, candidate_BG = instances.query_P[mine], parts[rank]
+        column_BG = np.searchsorted(group, texts.group_C[candidate_BG])
+        column_BG = np.where(candidate_BG >= 0, column_BG, NONE)
+        counts_BU = _counts(column_BG, code_U, in_batch, own_only_from)
+        counts_BU &= ~texts.is_known(query_B, code_U)
+        yield Step(
+            size=len(at_A),
+            query_B=query_B,
+            code_U=code_U,
+            own_code_T=_filled(own_R[rank], width, candidate_AG[0, 0]),
+            gathered_U=gathered_U,
+            target_B=column_BG[:, 0],
+            column_BG=column_BG,
+            counts_BU=counts_BU,
+            teacher_BG=None if instances.teacher_PG is None else instances.teacher_PG[mine],
+        )
+
+
+def number_of_steps(instances: int, batch_size: int) -> int:
+    """Optimizer steps of an epoch of so many instances; the last one may hold fewer."""
+    return -(-instances // batch_size)
+
+
+def _counts(
+    column_BG: Rows, code_U: Rows, in_batch: bool, own_only_from: int | None
+) -> NDArray[np.bool_]:
+    """Columns that an instance competes with, before known positives are taken out."""
+    own_BU = np.zeros((len(column_BG), len(code_U) + 1), bool)
+    np.put_along_axis(own_BU, column_BG, True, axis=1)  # -1 marks the column too many
+    own_BU = own_BU[:, :-1]
+    if not in_batch:
+        return own_BU
+    if own_only_from is None:
+        return np.ones_like(own_BU)
+    return own_BU | (code_U < own_only_from)
+
+
+def _filled(codes: NDArray[np.integer[Any]], width: int, spare: int) -> Rows:
+    """The codes, and the spare one up to `width`: all processes gather equally many."""
+    filled: Rows = np.concatenate([codes, np.full(width - len(codes), spare)]).astype(np.int64)
+    return filled

@@ -1,0 +1,227 @@
+"""Exact search and the measures of a ranking, as the literature computes them.
+
+Measures come from ir-measures: nDCG, Recall and MAP are trec_eval's. Trec_eval orders by score and
+equal scores by document id, descending, whatever order it is given; it gets scores that fall with
+the rank here, so that the order of `winnow.retrieval.evaluation.order` decides: smaller row first.
+
+As with BEIR, the document that has the query's own id is no candidate (`own_documents`): where
+queries are documents themselves, each would find itself.
+
+Suffixes: Q queries, I documents, D vector width, K results, N relevant documents.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ir_measures
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ir_measures import AP, RR, R, nDCG
+from numpy.typing import NDArray
+
+from winnow.data.collection import Collection, Judgements
+from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
+
+__all__ = [
+    "DEPTH",
+    "MEASURES",
+    "Measured",
+    "exact_ranking",
+    "exact_search",
+    "measure",
+    "own_documents",
+]
+
+MEASURES = {"ndcg@10": nDCG @ 10, "recall@100": R @ 100, "mrr@10": RR @ 10, "map": AP}
+DEPTH = 100
+"""Results that a ranking needs: recall@100 looks that far. MAP sees what it is given, so figures
+of MAP compare only between rankings of one depth."""
+QUERY_BATCH = 256
+DOCUMENT_CHUNK = 8192
+"""A batch with a chunk takes 256 * 8192 * (4 + 2 * 8) bytes at its height: 42 MB."""
+
+
+def exact_search(
+    query_QD: NDArray[np.floating[Any]],
+    document_ID: NDArray[np.floating[Any]],
+    k: int,
+    exclude: Sequence[NDArray[np.integer[Any]]] | None = None,
+) -> tuple[Floats, Rows]:
+    """The k documents of largest inner product with each query, best first: 2 * Q * I * D flops.
+
+    Equal float32 scores: the smaller row first. Documents may be a memory map, which is read in
+    chunks.
+
+    Args:
+        exclude: for each query, document rows that must not be returned (entries below 0 are
+            padding).
+
+    Returns:
+        Scores and document rows, both [Q, K], all of them real documents. K is k, or what the
+        query with the most exclusions leaves of the documents if that is less.
+
+    Example:
+        >>> exact_search(np.eye(2), np.array([[0.1, 1], [0.9, 1], [0.9, 2]]), 2)[1]
+        array([[1, 2],
+               [2, 0]])
+    """
+    _check_vectors(query_QD, document_ID, k)
+    if exclude is not None and len(exclude) != len(query_QD):
+        raise ValueError(f"{len(exclude)} exclusions for {len(query_QD)} queries")
+    unwanted = [np.unique(rows[rows >= 0]) for rows in exclude or []]
+    k = min(k, len(document_ID) - max(map(len, unwanted), default=0))
+    keys_QK = np.full((len(query_QD), k), PADDING)
+    for start in range(0, len(query_QD), QUERY_BATCH):
+        batch = slice(start, start + QUERY_BATCH)
+        query = np.asarray(query_QD[batch], np.float32)
+        keys_QK[batch] = _search_batch(query, document_ID, k, unwanted[batch])
+    return unpack(keys_QK)
+
+
+def _check_vectors(
+    query_QD: NDArray[np.floating[Any]], document_ID: NDArray[np.floating[Any]], k: int
+) -> None:
+    if k < 1:
+        raise ValueError(f"k must be positive, got {k}")
+    if query_QD.ndim != 2 or document_ID.ndim != 2 or query_QD.shape[1] != document_ID.shape[1]:
+        raise ValueError(
+            "queries and documents must be two-dimensional and of one width, "
+            f"got {query_QD.shape} and {document_ID.shape}"
+        )
+    if not len(document_ID):
+        raise ValueError("there must be a document to search, got none")
+
+
+def _search_batch(
+    query_QD: Floats,
+    document_ID: NDArray[np.floating[Any]],
+    k: int,
+    unwanted: list[NDArray[np.integer[Any]]],
+) -> NDArray[np.int64]:
+    """Keys [Q, K] of the best documents, best first."""
+    best_QK = np.full((len(query_QD), k), PADDING)
+    which_query = np.repeat(np.arange(len(unwanted)), list(map(len, unwanted)))
+    which_row = np.concatenate([*unwanted, np.empty(0, np.int64)]).astype(np.int64)
+    for start in range(0, len(document_ID), DOCUMENT_CHUNK):
+        chunk_CD = np.asarray(document_ID[start : start + DOCUMENT_CHUNK], np.float32)
+        score_QC = query_QD @ chunk_CD.T
+        if not np.isfinite(score_QC).all():
+            last = start + len(chunk_CD) - 1
+            raise ValueError(
+                f"scores of document rows {start} to {last} are not all finite; "
+                "a query or a document vector has a NaN or an infinite number"
+            )
+        keys_QC = rank_keys(score_QC, np.arange(start, start + len(chunk_CD)))
+        here = (which_row >= start) & (which_row < start + len(chunk_CD))
+        keys_QC[which_query[here], which_row[here] - start] = PADDING
+        best_QK = best_keys(np.concatenate([best_QK, keys_QC], axis=1), k, ordered=False)
+    return best_keys(best_QK, k)
+
+
+def own_documents(judged: Judgements, collection: Collection) -> Rows:
+    """Row of the document with the id of each judged query, [Q, 1]; -1 where there is none.
+
+    A ranking that is measured must not hold it.
+    """
+    ids = collection.queries["id"].take(pa.array(judged.query_Q))
+    own_Q = pc.index_in(ids, value_set=collection.documents["id"]).fill_null(-1).to_numpy()
+    return own_Q.astype(np.int64)[:, None]  # type: ignore[no-any-return]
+
+
+def exact_ranking(
+    query_QD: NDArray[np.floating[Any]],
+    document_ID: NDArray[np.floating[Any]],
+    judged: Judgements,
+    collection: Collection,
+    row_I: Rows | None = None,
+) -> Rows:
+    """What exact search finds for the judged queries, as `measure` takes it: rows [Q, DEPTH].
+
+    Args:
+        row_I: rows of the documents that the vectors are of, ascending; None: all of them.
+    """
+    row_I = np.arange(collection.documents.num_rows) if row_I is None else row_I
+    own_Q1 = own_documents(judged, collection)
+    at_Q1 = np.searchsorted(row_I, own_Q1).clip(max=len(row_I) - 1)
+    exclude = np.where(row_I[at_Q1] == own_Q1, at_Q1, -1)
+    _, at_QK = exact_search(query_QD, document_ID, DEPTH, list(exclude))
+    row_QK = np.full((len(at_QK), DEPTH), -1)
+    row_QK[:, : at_QK.shape[1]] = row_I[at_QK]
+    return row_QK
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The measures of one ranking of one split."""
+
+    per_query: pa.Table
+    """`query` (its id) and a column for each of MEASURES, a row for each judged query."""
+    documents: int
+    """Size of the collection that was searched."""
+
+    def means(self) -> dict[str, float | int]:
+        """The mean over queries of each measure, and `queries` and `documents`, the counts."""
+        return {
+            **{name: float(self.per_query[name].to_numpy().mean()) for name in MEASURES},
+            "queries": self.per_query.num_rows,
+            "documents": self.documents,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write `per_query.parquet` into a folder that is there."""
+        pq.write_table(self.per_query, folder / "per_query.parquet")
+
+
+def measure(row_QK: Rows, judged: Judgements, collection: Collection) -> Measured:
+    """How good the rankings of the judged queries are.
+
+    Args:
+        row_QK: document rows, best first, of query number q of `judged` in row q; -1 is padding
+            and is passed over. K must be DEPTH or more, or the number of documents. No row is one
+            of `own_documents`.
+
+    A query without any result has 0 in every measure. What nobody judged counts as irrelevant.
+    """
+    documents = collection.documents.num_rows
+    ids = collection.queries["id"].take(pa.array(judged.query_Q)).to_pylist()
+    _check_rankings(row_QK, ids, documents, own_documents(judged, collection))
+    qrels, run = {}, {}
+    for q, (query, row_K) in enumerate(zip(ids, row_QK, strict=True)):
+        pairs = zip(judged.positives(q).tolist(), judged.relevances(q).tolist(), strict=True)
+        qrels[query] = {str(row): relevance for row, relevance in pairs}
+        found = row_K[row_K >= 0].tolist()
+        if found:  # pytrec_eval takes no query without results; it is 0 below
+            run[query] = {str(row): float(len(found) - at) for at, row in enumerate(found)}
+    name_of = {measure: name for name, measure in MEASURES.items()}
+    values = {name: dict.fromkeys(ids, 0.0) for name in MEASURES}
+    for metric in ir_measures.iter_calc(MEASURES.values(), qrels, run):
+        values[name_of[metric.measure]][metric.query_id] = metric.value
+    columns = {name: list(by_query.values()) for name, by_query in values.items()}
+    return Measured(pa.table({"query": ids, **columns}), documents)
+
+
+def _check_rankings(row_QK: Rows, ids: list[str], documents: int, own_Q1: Rows) -> None:
+    if not ids:
+        raise ValueError("there must be a judged query to measure, got none")
+    if len(row_QK) != len(ids):
+        raise ValueError(f"{len(row_QK)} rankings for {len(ids)} judged queries")
+    wanted = min(DEPTH, documents)
+    if row_QK.shape[1] < wanted:
+        raise ValueError(f"recall@100 needs {wanted} results a query, got {row_QK.shape[1]}")
+    if row_QK.max() >= documents:
+        raise ValueError(f"document row {row_QK.max()} is not one of {documents} documents")
+    has_own_Q = ((row_QK == own_Q1) & (own_Q1 >= 0)).any(axis=1)
+    if has_own_Q.any():
+        query = ids[int(has_own_Q.argmax())]
+        raise ValueError(
+            f"the ranking of query {query!r} has the document of that id; leave own_documents out"
+        )
+    sorted_QK = np.sort(row_QK, axis=1)
+    repeated_QK = (sorted_QK[:, 1:] == sorted_QK[:, :-1]) & (sorted_QK[:, 1:] >= 0)
+    if repeated_QK.any():
+        q, at = np.argwhere(repeated_QK)[0]
+        raise ValueError(f"the ranking of query {ids[q]!r} has row {sorted_QK[q, at]} twice")

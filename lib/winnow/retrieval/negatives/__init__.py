@@ -1,0 +1,1 @@
+"""Hard negatives: mined, asked of a language model, filtered, mixed."""

@@ -1,0 +1,1 @@
+"""Whether negatives of an LLM help: runs and the table of them."""

@@ -1,0 +1,141 @@
+"""One cell of a study of negatives: an encoder trained with one kind of them, and measured.
+
+What a study compares must differ in the negatives alone, so every variant takes the same steps
+and none stops early; the best weights by validation are measured, as `jobs.train_retriever` does.
+
+Suffix: P training pairs (query, positive).
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from winnow.data.collection import Collection
+from winnow.errors import DataError
+from winnow.retrieval.bm25 import Bm25
+from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
+from winnow.retrieval.encoder_training.instances import Instances
+from winnow.retrieval.encoder_training.train import read_checkpoint
+from winnow.retrieval.evaluation.measures import DEPTH, exact_ranking, measure, own_documents
+from winnow.retrieval.evaluation.order import Rows
+from winnow.retrieval.negatives_study.table import FUSED, LEXICAL, UNTUNED
+from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
+
+__all__ = ["EvenExperiment", "baseline_runs", "trained_run"]
+
+logger = logging.getLogger(__name__)
+
+
+class EvenExperiment(EncoderExperiment):
+    """An experiment whose epochs have an instance for each pair, whatever the mode.
+
+    The mix `direct` makes two of a pair, one of each kind of negatives, and so would take twice the
+    steps of the others. Here its instances go on from one epoch to the next instead.
+    """
+
+    def instances(self, epoch: int) -> Instances:
+        pairs = len(self._pair_query_P)
+        first, last = epoch * pairs, (epoch + 1) * pairs
+        parts: list[Instances] = []
+        begin = number = 0
+        while begin < last:
+            mixed = super().instances(number)
+            if not len(mixed):
+                raise DataError(f"no query has negatives for mode={self.config.negatives.mode}")
+            parts.append(_between(mixed, first - begin, last - begin))
+            begin, number = begin + len(mixed), number + 1
+        return _joined(parts)
+
+
+def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, Any]:
+    """Train on `config.split` and measure on `test`; see `study.Run`."""
+    started = time.perf_counter()
+    logger.info("training variant=%s seed=%d", config.negatives.mode, config.train.seed)
+    experiment = EvenExperiment(config)
+    experiment.encoder.model.to(device)
+    trained = _train(experiment)
+    seconds = time.perf_counter() - started
+    # The weights in an encoder as it was loaded: training has set the precision of the other.
+    encoder = config.untuned()
+    encoder.model.load_state_dict(trained["best_weights"])
+    encoder.model.to(device)
+    return {
+        "variant": config.negatives.mode,
+        "seed": config.train.seed,
+        "per_query": experiment.measure(encoder, test).per_query.to_pydict(),
+        "valid": trained["best"],
+        "steps": len(trained["losses"]),
+        "gradient_variance": float(np.var(trained["norms"])),
+        "seconds": seconds,
+    }
+
+
+def baseline_runs(config: EncoderConfig, *, test: str, device: str) -> list[dict[str, Any]]:
+    """The encoder before any training, BM25, and both fused; `seconds` are those of the search."""
+    collection = Collection.open(config.collection)
+    judged = collection.judged(test)
+    queries, documents = collection.query_texts(judged.query_Q), collection.document_texts()
+    encoder = config.untuned()
+    encoder.model.to(device)
+
+    own = list(own_documents(judged, collection))
+
+    def dense() -> Rows:
+        vectors = encoder.encode_queries(queries), encoder.encode_documents(documents)
+        return exact_ranking(*vectors, judged, collection)
+
+    def lexical() -> Rows:
+        return Bm25.build(documents).search(queries, DEPTH, own)[1]
+
+    def both() -> Rows:
+        return reciprocal_rank_fusion([found[UNTUNED], found[LEXICAL]], DEPTH)[1]
+
+    found: dict[str, Rows] = {}
+    runs = []
+    for variant, search in ((UNTUNED, dense), (LEXICAL, lexical), (FUSED, both)):
+        started = time.perf_counter()
+        found[variant] = search()
+        per_query = measure(found[variant], judged, collection).per_query.to_pydict()
+        seconds = time.perf_counter() - started
+        runs.append({"variant": variant, "seed": None, "per_query": per_query, "seconds": seconds})
+    return runs
+
+
+def _train(experiment: EncoderExperiment) -> dict[str, Any]:
+    """What the last checkpoint of a whole training would hold; the others are never written."""
+    saves: list[Callable[[Path], None]] = []
+
+    def report(metrics: Mapping[str, Any], save: Callable[[Path], None] | None) -> None:
+        if save:
+            saves[:] = [save]
+
+    experiment.train(report, None)
+    with tempfile.TemporaryDirectory() as folder:
+        saves[0](Path(folder))
+        return read_checkpoint(Path(folder))
+
+
+def _between(instances: Instances, first: int, last: int) -> Instances:
+    """Those from number `first` to before `last`, of which some or all may not be there."""
+    at = slice(max(first, 0), max(last, 0))
+    return Instances(
+        instances.query_P[at],
+        instances.positive_P[at],
+        instances.negative_PN[at],
+        None if instances.teacher_PG is None else instances.teacher_PG[at],
+    )
+
+
+def _joined(parts: list[Instances]) -> Instances:
+    teachers = [part.teacher_PG for part in parts if part.teacher_PG is not None]
+    return Instances(
+        np.concatenate([part.query_P for part in parts]),
+        np.concatenate([part.positive_P for part in parts]),
+        np.concatenate([part.negative_PN for part in parts]),
+        np.concatenate(teachers) if teachers else None,
+    )

@@ -1,0 +1,1 @@
+"""A Hugging Face encoder of texts, on torch or OpenVINO."""

@@ -1,0 +1,219 @@
+"""Two-tower retrieval: one tower per side, score = dot product of unit vectors.
+
+Shape suffixes (scoped to this file):
+    B  user-item pairs of the batch     I  items encoded together
+    H  history length, newest last      K  attention heads over the history
+    F  sparse fields of one side        E  dense fields of one side
+    T  token positions of a text        D  vector width, shared by both towers
+    G  generated negatives of a pair    N  generated negatives of the batch
+
+The item side is a static text embedding plus the item's fields. With every field unknown it still
+has the text, so cold items and texts that are no item get vectors of the same space. The user side
+pools the history with attention whose logits are what an item says about itself plus how recent it
+is. It sees a history item through its own table of the item's fields: looking rows up is all
+that serving has to do, and no text is read there.
+
+Paper: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",
+RecSys 2019 (the two towers; the loss is in `winnow.retrieval.two_tower.loss`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from winnow.data.schema import DatasetSchema
+from winnow.retrieval.two_tower.tokenizer import PADDING
+
+__all__ = ["Batch", "TwoTower", "TwoTowerConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TwoTowerConfig:
+    dim: int = 64
+    """Width D of the vectors. The index takes 4 * D bytes per item."""
+    hidden: int = 256
+    """Width of each tower's hidden layer."""
+    history: int = 50
+    """Most recent liked items that describe a user."""
+    heads: int = 4
+    """Different ways to weigh the history; each starts with another taste for recency."""
+    vocab_size: int = 8000
+    """Pieces of words that the tokenizer may learn."""
+    max_tokens: int = 64
+    """Tokens read of an item's text; the rest is cut."""
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "hidden", "history", "heads", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"TwoTowerConfig.{name} must be positive, got {getattr(self, name)}"
+                )
+        if self.vocab_size < 100:
+            raise ValueError(
+                f"TwoTowerConfig.vocab_size must be at least 100, got {self.vocab_size}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the model sees of B training pairs."""
+
+    user_sparse_BF: Tensor
+    user_dense_BE: Tensor
+    scenario_B: Tensor
+    history_BH: Tensor
+    """Item rows, newest last, -1 where there is none."""
+    item_B: Tensor
+    text_only_B: Tensor
+    """True where the positive is shown by its text alone."""
+    negative_tokens_NT: Tensor
+    negative_at_N: Tensor
+    """Flat place `b * G + g` of each generated negative."""
+
+
+class FieldSum(nn.Module):
+    """Sparse fields as the sum of their embeddings, all fields in one table."""
+
+    start_F: Tensor
+
+    def __init__(self, sizes: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(max(sum(sizes), 1), dim)
+        nn.init.normal_(self.table.weight, std=0.05)
+        start_F = torch.tensor([0, *sizes]).cumsum(0)[: len(sizes)]
+        self.register_buffer("start_F", start_F, persistent=False)
+
+    def forward(self, ids_BF: Tensor) -> Tensor:
+        """int [B, F] ids to [B, D]."""
+        vectors_BFD: Tensor = self.table(ids_BF + self.start_F)
+        return vectors_BFD.sum(dim=1)
+
+
+def dense_weights(fields: int, dim: int) -> nn.Parameter:
+    """[E, D]; unlike a linear layer it may have no rows."""
+    return nn.Parameter(torch.randn(fields, dim) * 0.05)
+
+
+class ItemTower(nn.Module):
+    """Text and fields of items to unit vectors."""
+
+    def __init__(self, config: TwoTowerConfig, schema: DatasetSchema, vocab_size: int) -> None:
+        super().__init__()
+        self.text = nn.EmbeddingBag(vocab_size, config.dim, mode="mean", padding_idx=PADDING)
+        nn.init.normal_(self.text.weight, std=0.1)
+        self.fields = FieldSum(schema.sizes(schema.select("sparse", ["item"])), config.dim)
+        self.dense_ED = dense_weights(len(schema.select("dense", ["item"])), config.dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.dim, config.hidden), nn.GELU(), nn.Linear(config.hidden, config.dim)
+        )
+
+    def forward(self, text_ID: Tensor, sparse_IF: Tensor, dense_IE: Tensor) -> Tensor:
+        """Unit vectors [I, D] of items whose texts are already embedded (`self.text`)."""
+        x_ID = text_ID + self.fields(sparse_IF) + dense_IE @ self.dense_ED
+        return F.normalize(x_ID + self.mlp(x_ID), dim=-1)
+
+    def text_only(self, text_ID: Tensor) -> Tensor:
+        """Unit vectors [I, D] of texts without any field: all ids unknown, dense fields 0."""
+        fields = len(self.fields.start_F)
+        sparse_IF = torch.zeros(len(text_ID), fields, dtype=torch.long, device=text_ID.device)
+        dense_IE = text_ID.new_zeros(len(text_ID), len(self.dense_ED))
+        vectors_ID: Tensor = self(text_ID, sparse_IF, dense_IE)
+        return vectors_ID
+
+
+class UserTower(nn.Module):
+    """History, fields and scenario of users to unit vectors."""
+
+    def __init__(self, config: TwoTowerConfig, schema: DatasetSchema) -> None:
+        super().__init__()
+        dim, pooled = config.dim, config.heads * config.dim
+        self.history = FieldSum(schema.sizes(schema.select("sparse", ["item"])), dim)
+        self.gate = nn.Linear(dim, config.heads, bias=False)
+        # A head starts with a logit that falls by 0 to 24 from the newest item to the oldest.
+        slope_K = 24.0 * torch.linspace(0, 1, config.heads) ** 2
+        self.recency_HK = nn.Parameter(
+            torch.linspace(-1, 0, config.history)[:, None] * slope_K[None, :]
+        )
+        self.fields = FieldSum(schema.sizes(schema.select("sparse", ["user"])), dim)
+        self.dense_ED = dense_weights(len(schema.select("dense", ["user"])), dim)
+        self.scenario = nn.Embedding(len(schema.scenarios), dim)
+        nn.init.normal_(self.scenario.weight, std=0.05)
+        self.skip = nn.Linear(pooled, dim, bias=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(pooled + dim, config.hidden), nn.GELU(), nn.Linear(config.hidden, dim)
+        )
+
+    def forward(
+        self,
+        history_BHD: Tensor,
+        known_BH: Tensor,
+        sparse_BF: Tensor,
+        dense_BE: Tensor,
+        scenario_B: Tensor,
+    ) -> Tensor:
+        """Unit vectors [B, D]; `known_BH` is False at padding, where `history_BHD` is ignored."""
+        pooled_BP = self._pool(history_BHD, known_BH)
+        side_BD = self.fields(sparse_BF) + dense_BE @ self.dense_ED + self.scenario(scenario_B)
+        mixed_BD = self.mlp(torch.cat([pooled_BP, side_BD], dim=1))
+        return F.normalize(self.skip(pooled_BP) + mixed_BD, dim=-1)
+
+    def _pool(self, history_BHD: Tensor, known_BH: Tensor) -> Tensor:
+        """Attention-weighted means, one per head, side by side: [B, K * D]; no history gives 0."""
+        length = history_BHD.shape[1]
+        recency_HK = self.recency_HK[len(self.recency_HK) - length :]
+        logits_BHK: Tensor = self.gate(history_BHD) + recency_HK
+        absent_BH1 = ~known_BH[:, :, None]
+        weights_BHK = logits_BHK.masked_fill(absent_BH1, -1e4).softmax(dim=1)
+        weights_BHK = weights_BHK.masked_fill(absent_BH1, 0.0)
+        return (weights_BHK.transpose(1, 2) @ history_BHD).flatten(1)
+
+
+class TwoTower(nn.Module):
+    """Both towers. The features of the catalogue stay outside, as plain tensors.
+
+    Args:
+        vocab_size: tokens of the trained tokenizer, which may learn fewer than configured.
+    """
+
+    def __init__(self, config: TwoTowerConfig, schema: DatasetSchema, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.item = ItemTower(config, schema, vocab_size)
+        self.user = UserTower(config, schema)
+
+    def forward(
+        self, batch: Batch, tokens_IT: Tensor, sparse_IF: Tensor, dense_IE: Tensor, group: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode the pairs of a batch; the three tensors are the catalogue's features.
+
+        Returns:
+            Unit vectors of users [B, D], of their positives [B, D] and of the generated negatives
+            [B, group, D], zero where there is none.
+        """
+        user_BD = self.user(
+            self._history(batch.history_BH, sparse_IF),
+            batch.history_BH >= 0,
+            batch.user_sparse_BF,
+            batch.user_dense_BE,
+            batch.scenario_B,
+        )
+        # Popular items repeat in a batch: their texts, the costly part, are embedded once.
+        items_U, at_B = torch.unique(batch.item_B, return_inverse=True)
+        texts_UT = torch.cat([tokens_IT[items_U], batch.negative_tokens_NT])
+        text_UD = self.item.text(texts_UT)
+        shown_B1 = ~batch.text_only_B[:, None]
+        item_BD = self.item(
+            text_UD[at_B], sparse_IF[batch.item_B] * shown_B1, dense_IE[batch.item_B] * shown_B1
+        )
+        hard_ND = self.item.text_only(text_UD[len(items_U) :])
+        hard_PD = user_BD.new_zeros(len(user_BD) * group, user_BD.shape[1])
+        hard_PD = hard_PD.index_copy(0, batch.negative_at_N, hard_ND)
+        return user_BD, item_BD, hard_PD.view(len(user_BD), group, -1)
+
+    def _history(self, history_BH: Tensor, sparse_IF: Tensor) -> Tensor:
+        """Vectors of the history items [B, H, D]; padding gets those of some item."""
+        items_U, at_P = torch.unique(history_BH.clamp(min=0), return_inverse=True)
+        return F.embedding(at_P, self.user.history(sparse_IF[items_U]))

@@ -1,0 +1,61 @@
+"""Recall@k of held-out positives: is the one item that the user liked next among the first k?
+
+Suffixes: Q questions (user, target item), I items, D vector width.
+
+The protocol, the same for every row of a report: candidates are all items of the catalogue except
+those that the user already liked in training; the target always stays a candidate. Search is
+exact. Popularity counts an item's training positives, without the held-out pairs, over all
+users and scenarios. Equal scores are ordered by item row.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.data.history import Histories
+from winnow.retrieval.two_tower.pairs import Pairs, seen_items
+
+__all__ = ["popularity_recall", "recall", "vector_recall"]
+
+CHUNK = 512
+"""Questions scored at a time; memory is CHUNK * I * 4 bytes."""
+
+Floats = NDArray[np.float32]
+
+
+def vector_recall(
+    user_QD: Floats, item_ID: Floats, asked: Pairs, liked: Histories, *, k: int
+) -> float:
+    """Share of the asked pairs whose item is among the k of largest inner product."""
+    return recall(lambda rows: user_QD[rows] @ item_ID.T, len(item_ID), asked, liked, k=k)
+
+
+def popularity_recall(asked: Pairs, liked: Histories, *, items: int, k: int) -> float:
+    """The same share when every user is shown the most popular items not liked before."""
+    count_I = np.bincount(liked.item_N, minlength=items).astype(np.float32)
+    return recall(lambda rows: count_I[None, :], items, asked, liked, k=k)
+
+
+def recall(
+    score: Callable[[slice], Floats], items: int, asked: Pairs, liked: Histories, *, k: int
+) -> float:
+    """Share of the asked pairs whose item ranks among the first k candidates; NaN for no pairs.
+
+    Args:
+        score: scores of a slice of the asked pairs, [rows, I] or, if all are equal, [1, I].
+        liked: training positives; those of the user are no candidates.
+    """
+    found = 0
+    for start in range(0, len(asked), CHUNK):
+        rows = slice(start, start + CHUNK)
+        user_Q, target_Q = asked.user_N[rows], asked.item_N[rows]
+        score_QI = np.broadcast_to(score(rows), (len(user_Q), items))
+        at_Q = np.arange(len(target_Q))
+        target_Q1 = score_QI[at_Q, target_Q][:, None]
+        score_QI = np.where(seen_items(liked, user_Q, items), -np.inf, score_QI)
+        before_QI = np.arange(items) < target_Q[:, None]
+        ahead_QI = (score_QI > target_Q1) | ((score_QI == target_Q1) & before_QI)
+        ahead_QI[at_Q, target_Q] = False
+        found += int(np.count_nonzero(ahead_QI.sum(axis=1) < k))
+    return found / len(asked) if len(asked) else float("nan")

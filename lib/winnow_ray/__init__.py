@@ -1,0 +1,1 @@
+"""Winnow on Ray."""

@@ -1,0 +1,1 @@
+"""Joining or starting a Ray cluster, ports, and paths that every worker understands."""

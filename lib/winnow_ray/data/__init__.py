@@ -1,0 +1,1 @@
+"""Raw files to datasets and collections."""

@@ -1,0 +1,75 @@
+"""Raw logs to a dataset: read, split, encoded; what was rejected is kept."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from winnow.artifact import create_artifact, up_to_date
+from winnow.data.prepare.split import SplitConfig
+from winnow.data.prepare.write_dataset import write_dataset
+from winnow.data.raw import RawLog, RawStream
+from winnow.data.readers.aliccp import read_aliccp
+from winnow.data.readers.amazon import read_amazon
+from winnow.data.readers.douban import read_douban
+from winnow.data.readers.kuairand import read_kuairand
+from winnow.data.readers.mind import read_mind
+from winnow.data.readers.movielens import read_movielens
+from winnow.data.readers.simulate import SimulateConfig, simulate
+
+logger = logging.getLogger("winnow.prepare")
+READERS: dict[str, Callable[[str], RawLog | RawStream]] = {
+    "movielens": read_movielens,
+    "kuairand": read_kuairand,
+    "aliccp": read_aliccp,
+    "amazon": read_amazon,
+    "douban": read_douban,
+    "mind": read_mind,
+}
+"""Functions from a folder of raw files to a log."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareConfig:
+    reader: Literal["simulate", "movielens", "kuairand", "aliccp", "amazon", "douban", "mind"]
+    data: str = ""
+    """Folder of raw files; unused by the simulator."""
+    output: str = "runs/dataset"
+    """Where the dataset artifact goes: a path or any pyarrow URI."""
+    split: SplitConfig = field(default_factory=SplitConfig)
+    simulate: SimulateConfig = field(default_factory=SimulateConfig)
+
+    def __post_init__(self) -> None:
+        if self.reader != "simulate" and not self.data:
+            raise ValueError(f"PrepareConfig.data must be the folder that {self.reader} reads")
+
+
+def read(config: PrepareConfig) -> RawLog | RawStream:
+    """The raw log that the config names."""
+    if config.reader == "simulate":
+        return simulate(config.simulate)
+    return READERS[config.reader](config.data)
+
+
+def fingerprint(folder: str) -> dict[str, list[int]]:
+    """Size and modification time of every raw file: a changed file means a new dataset."""
+    root = Path(folder)
+    files = sorted(path for path in root.rglob("*") if path.is_file()) if folder else []
+    stats = {str(path.relative_to(root)): path.stat() for path in files}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def prepare(config: PrepareConfig) -> dict[str, Any]:
+    """Read, split, encode and write; returns the counts that the manifest records."""
+    recorded = asdict(config) | {"data": fingerprint(config.data)}
+    del recorded["output"]
+    if made := up_to_date(config.output, "dataset", config=recorded, parents={}):
+        logger.info("already there: %s", config.output)
+        return dict(made.metrics)
+    logger.info("reading %s", config.data or "the simulator")
+    with create_artifact(config.output, "dataset", config=recorded) as draft:
+        draft.metrics |= write_dataset(read(config), config.split, draft.path)
+    rows, rejected = draft.metrics["rows"], draft.metrics["rejected"]
+    logger.info("wrote %s interactions=%d rejected=%d", config.output, rows, rejected)
+    return draft.metrics

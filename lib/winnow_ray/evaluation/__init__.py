@@ -1,0 +1,1 @@
+"""Retrievers and rerankers measured on held-out rows."""

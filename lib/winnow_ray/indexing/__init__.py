@@ -1,0 +1,1 @@
+"""Vectors of documents and the indexes over them."""

@@ -1,0 +1,103 @@
+"""An index of items or documents, tuned to a recall."""
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.artifact import create_artifact, up_to_date
+from winnow.retrieval.index import TUNED_K, ItemIndex, Tuning, choose_kind, tune
+from winnow_ray.cluster.paths import absolute
+from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig
+from winnow_ray.indexing.parts import build_in_parts
+from winnow_ray.indexing.sources import Catalogue, Documents, IndexSource
+
+logger = logging.getLogger("winnow.build_index")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildIndexConfig:
+    dataset: str = "runs/dataset"
+    """The dataset artifact whose items are indexed, row by row."""
+    retriever: str = "runs/retriever"
+    """The retriever artifact that encodes them."""
+    collection: str = ""
+    """A collection artifact whose documents are indexed instead, row by row."""
+    model: str = ""
+    """The text encoder of those: a folder, a Hugging Face id, or a packaged name."""
+    vectors: str = ""
+    """Its vectors of the documents; made as `jobs.encode_corpus` does, if they are not there."""
+    output: str = "runs/index"
+    """Where the index artifact goes."""
+    index: Literal["auto", "flat", "ivf_flat", "ivf_pq", "hnsw"] = "auto"
+    """`auto` takes flat, which is exact, until the catalogue is large."""
+    recall: float = 0.95
+    """Share of the exact best 100 that searches shall find; the least effort that does is kept."""
+    workers: int = 0
+    """Ray tasks that place vectors in the lists of an ivf index, and most workers that encode
+    documents; 0: all in this process."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recall <= 1:
+            raise ValueError(f"recall must be above 0 and at most 1, got {self.recall}")
+        if self.workers < 0:
+            raise ValueError(f"workers must be >= 0, got {self.workers}")
+        if self.collection and not (self.model and self.vectors):
+            raise ValueError("an index of a collection needs model and vectors")
+
+
+def build_index(config: BuildIndexConfig) -> dict[str, Any]:
+    """Encode, index, tune and measure; returns the figures that the manifest records."""
+    started = time.perf_counter()
+    source = source_of(config)
+    recorded = {"index": config.index, "recall": config.recall}
+    if made := up_to_date(config.output, "index", config=recorded, parents=source.parents):
+        logger.info("already there: %s", config.output)
+        return dict(made.metrics)
+    vectors_ID, queries_QD = source.encoded()
+    index, tuning = built_and_tuned(vectors_ID, np.arange(len(vectors_ID)), queries_QD, config)
+    with create_artifact(config.output, "index", config=recorded, parents=source.parents) as draft:
+        index.save(draft.path)
+        draft.metrics |= figures_of(index, tuning) | {"seconds": time.perf_counter() - started}
+    logger.info("wrote %s %s", config.output, draft.metrics)
+    return draft.metrics
+
+
+def source_of(config: BuildIndexConfig) -> IndexSource:
+    if not config.collection:
+        return Catalogue(config.dataset, config.retriever)
+    encoding = EncodeCorpusConfig(
+        collection=absolute(config.collection),
+        model=config.model,
+        output=absolute(config.vectors),
+        workers=(min(config.workers, 1), config.workers),
+    )
+    return Documents(encoding)
+
+
+def built_and_tuned(
+    vectors_ID: NDArray[np.float32],
+    ids_I: NDArray[np.int64],
+    queries_QD: NDArray[np.float32],
+    config: BuildIndexConfig,
+) -> tuple[ItemIndex, Tuning]:
+    """The index of these vectors, whatever encoded them, tuned on held-out queries."""
+    kind = choose_kind(len(vectors_ID)) if config.index == "auto" else config.index
+    index = build_in_parts(vectors_ID, kind, ids_I, config.workers)
+    return index, tune(index, queries_QD, recall=config.recall)
+
+
+def figures_of(index: ItemIndex, tuning: Tuning) -> dict[str, Any]:
+    """What the manifest says of an index; recall is that of the queries that tuned nothing."""
+    return {
+        "items": len(index),
+        "dim": index.dim,
+        "kind": index.kind,
+        "parameter": index.effort.named(index.kind),
+        f"recall_of_exact_{TUNED_K}": tuning.fresh_recall,
+        f"recall_of_exact_{TUNED_K}_tuned": tuning.recall,
+        "recall_reached": tuning.reached,
+    }

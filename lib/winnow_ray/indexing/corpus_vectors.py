@@ -1,0 +1,173 @@
+"""Vectors of every document of a collection, encoded in shards on many workers."""
+
+import hashlib
+import io
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy
+
+from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
+from winnow.artifact.digests import model_digest
+from winnow.artifact.work_folder import WorkFolder
+from winnow.config import canonical_json
+from winnow.data.collection import Collection
+from winnow.data.progress import Progress
+from winnow.precision import InferencePrecision, dtype_of
+from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect
+from winnow_ray.cluster.paths import absolute, folder_or_name
+
+logger = logging.getLogger("winnow.encode_corpus")
+VECTORS_FILE = "vectors.npy"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeCorpusConfig:
+    collection: str = "runs/collection"
+    """The collection artifact whose documents are encoded, row by row."""
+    model: str = "all-MiniLM-L6-v2"
+    """A folder, a Hugging Face id, or a name in `text_encoder.encoder.PACKAGED`."""
+    output: str = "runs/vectors"
+    """Where the vectors go; `.<name>.work` beside it holds finished shards."""
+    precision: InferencePrecision = "auto"
+    """Of the products; `auto` is bfloat16 where that is fast. int8, on a CPU, takes three
+    quarters of its time and moves the vectors a little more."""
+    shard_documents: int = 4_096
+    """Documents of a shard: what a killed worker has to do again."""
+    workers: tuple[int, int] = (1, 1)
+    """Least and most workers; (0, 0) encodes in this process."""
+    cpus_per_worker: int = 2
+    use_gpu: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.workers[0] <= self.workers[1]:
+            raise ValueError(
+                f"EncodeCorpusConfig.workers must be 0 <= least <= most, got {self.workers}"
+            )
+        if min(self.shard_documents, self.cpus_per_worker) < 1:
+            raise ValueError(
+                "EncodeCorpusConfig.shard_documents and cpus_per_worker must be positive"
+            )
+
+
+class ShardEncoder:
+    """One encoder and the collection it reads; Ray Data makes and calls it."""
+
+    def __init__(self, config: EncodeCorpusConfig) -> None:
+        if config.workers[1]:  # a process of its own; in the caller's this is not ours to say
+            torch.set_num_threads(config.cpus_per_worker)
+        self._collection = Collection.open(config.collection)
+        self._encoder = TextEncoder.for_inference(
+            find_encoder(config.model),
+            precision=config.precision,
+            device="cuda" if config.use_gpu else "cpu",
+        )
+        self._work = WorkFolder.beside(config.output)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[int]]:
+        (key,), (first,), (end,) = batch["key"], batch["first"], batch["end"]
+        texts = self._collection.document_texts(np.arange(first, end))
+        vectors = io.BytesIO()
+        np.save(vectors, self._encoder.encode_documents(texts))
+        self._work.write(str(key), vectors.getvalue())
+        return {"documents": [len(texts)]}
+
+
+def encode_corpus(config: EncodeCorpusConfig) -> dict[str, Any]:
+    """Encode what is not yet encoded; returns the figures that the manifest records."""
+    return dict(corpus_vectors(config).metrics)
+
+
+def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
+    """The artifact with the vectors (`read_vectors`), made if it is not there."""
+    started = time.perf_counter()
+    folder = find_encoder(config.model)
+    config = replace(
+        config,
+        collection=absolute(config.collection),
+        output=absolute(config.output),
+        model=folder_or_name(config.model),
+    )
+    collection = Collection.open(config.collection)
+    assert collection.artifact is not None
+    precision = "int8" if config.precision == "int8" else str(dtype_of(config.precision))
+    recorded = {"model": model_digest(folder), "precision": precision}
+    parents = {"collection": collection.artifact}
+    if made := up_to_date(config.output, "vectors", config=recorded, parents=parents):
+        logger.info("already there: %s", config.output)
+        return made
+    documents, size = collection.documents.num_rows, config.shard_documents
+    made_of = canonical_json([recorded, collection.artifact.digest, size])
+    name = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    shards = [
+        {"key": f"{name}-{first}", "first": first, "end": min(first + size, documents)}
+        for first in range(0, documents, size)
+    ]
+    encode(shards, config, documents)
+    work = WorkFolder.beside(config.output)
+    with create_artifact(config.output, "vectors", config=recorded, parents=parents) as draft:
+        parts = (np.load(io.BytesIO(work.read_bytes(str(shard["key"])))) for shard in shards)
+        dim = write_vectors(draft.path / VECTORS_FILE, parts, documents)
+        seconds = time.perf_counter() - started
+        draft.metrics |= {"documents": documents, "dim": dim, "seconds": seconds}
+    work.clear()
+    logger.info("wrote %s documents=%d seconds=%.1f", config.output, documents, seconds)
+    return open_artifact(config.output)
+
+
+def encode(shards: Sequence[Mapping[str, Any]], config: EncodeCorpusConfig, documents: int) -> None:
+    """Make the shards that are not there."""
+    done = WorkFolder.beside(config.output).finished(str(shard["key"]) for shard in shards)
+    todo = [dict(shard) for shard in shards if shard["key"] not in done]
+    logger.info("documents=%d shards=%d finished_before=%d", documents, len(shards), len(done))
+    if not todo:
+        return
+    least, most = config.workers
+    if not most:
+        encoder = ShardEncoder(config)
+        for shard in todo:
+            encoder({name: [value] for name, value in shard.items()})
+        return
+    connect()
+    workers = ActorPoolStrategy(min_size=max(least, 1), max_size=most)
+    encoded = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+        ShardEncoder,
+        fn_constructor_args=(config,),
+        batch_size=1,
+        compute=workers,
+        num_cpus=config.cpus_per_worker,
+        num_gpus=1 if config.use_gpu else 0,
+        runtime_env={"env_vars": WORKER_ENVIRONMENT},
+    )
+    progress = Progress("encoded documents", documents)
+    for row in encoded.iter_rows():
+        progress.add(row["documents"])
+
+
+def write_vectors(path: Path, parts: Iterable[NDArray[np.float32]], documents: int) -> int:
+    """Write the shards one after another into one array file; returns the width."""
+    file, begin, width = None, 0, 0
+    for part in parts:
+        if file is None:
+            width = part.shape[1]
+            file = np.lib.format.open_memmap(path, "w+", np.float32, (documents, width))
+        file[begin : begin + len(part)] = part
+        begin += len(part)
+    if file is not None:
+        file.flush()
+    return width
+
+
+def read_vectors(artifact: Artifact) -> NDArray[np.float32]:
+    """Float32 [documents, D], mapped into memory."""
+    vectors: NDArray[np.float32] = np.load(artifact.path / VECTORS_FILE, mmap_mode="r")
+    return vectors

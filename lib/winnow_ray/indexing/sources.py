@@ -1,0 +1,81 @@
+"""What an index can be built of: the items of a dataset, or the documents of a collection.
+
+Suffixes: I vectors to index, Q queries, D vector width.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from winnow.artifact import Artifact, open_artifact
+from winnow.data.collection import Collection
+from winnow.data.dataset import Dataset
+from winnow.errors import DataError
+from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.two_tower.pairs import held_out, training_pairs
+from winnow.retrieval.two_tower.retriever import Retriever
+from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
+
+__all__ = ["Catalogue", "Documents", "IndexSource"]
+
+QUERIES = 1000
+"""Whose results are compared with exact search: half choose the effort, half check it."""
+FEWEST_QUERIES = 2
+
+Floats = NDArray[np.float32]
+
+
+class IndexSource(Protocol):
+    parents: dict[str, Artifact]
+
+    def encoded(self) -> tuple[Floats, Floats]:
+        """Vectors to index [I, D], by row, and of at most `QUERIES` queries [Q, D]."""
+        ...
+
+
+class Catalogue:
+    """Items encoded by a retriever, asked for by held-out users."""
+
+    def __init__(self, dataset: str, retriever: str) -> None:
+        self._dataset = Dataset.open(dataset)
+        source = open_artifact(retriever, kind="retriever")
+        self.parents = {"dataset": self._dataset.artifact, "retriever": source}
+
+    def encoded(self) -> tuple[Floats, Floats]:
+        dataset = self._dataset
+        retriever = Retriever.load(self.parents["retriever"].path)
+        vectors_ID = retriever.encode_catalogue(dataset)
+        asked = held_out(dataset).take(slice(QUERIES))
+        liked = training_pairs(dataset).histories()
+        return vectors_ID, retriever.encode_askers(asked, liked, *dataset.table_features("user"))
+
+
+class Documents:
+    """Documents encoded by a text encoder, asked for by the collection's queries.
+
+    Their vectors are those of `jobs.encode_corpus`, made here if they are not there.
+
+    Raises:
+        DataError: the collection has no queries to tune on.
+    """
+
+    def __init__(self, encoding: EncodeCorpusConfig) -> None:
+        self._collection, self._encoding = Collection.open(encoding.collection), encoding
+        assert self._collection.artifact is not None
+        queries = self._collection.queries.num_rows
+        if queries < FEWEST_QUERIES:
+            raise DataError(
+                f"{encoding.collection} has {queries} queries; an index is tuned on at least "
+                f"{FEWEST_QUERIES}"
+            )
+        vectors = corpus_vectors(encoding)
+        self.parents = {"collection": self._collection.artifact, "vectors": vectors}
+
+    def encoded(self) -> tuple[Floats, Floats]:
+        encoder = TextEncoder.for_inference(
+            find_encoder(self._encoding.model), precision=self._encoding.precision
+        )
+        drawn_Q = np.random.default_rng(0).permutation(self._collection.queries.num_rows)
+        queries_QD = encoder.encode_queries(self._collection.query_texts(drawn_Q[:QUERIES]))
+        return read_vectors(self.parents["vectors"]), queries_QD

@@ -1,0 +1,96 @@
+"""Every kind of negatives with every seed: one table, and whether an LLM's helped."""
+
+import json
+import logging
+from collections.abc import Sequence
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact.work_folder import WorkFolder
+from winnow.retrieval.encoder_training.experiment import EncoderConfig
+from winnow.retrieval.negatives.table import check_negatives
+from winnow.retrieval.negatives_study.runs import baseline_runs, trained_run
+from winnow.retrieval.negatives_study.table import MAIN, Run, figures, markdown, reading, study
+from winnow_ray.negatives.study_runs import Call, StudyNegativesConfig, ToyStudyConfig, made
+from winnow_ray.training.encoder import placed
+
+logger = logging.getLogger("winnow.study_negatives")
+
+
+def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
+    """Make the runs that are not yet made, and write the table; returns its main figures."""
+    if isinstance(config, ToyStudyConfig):
+        config.make_search()
+    config = placed(config)
+    check_negatives(config.mined, config.variants, config.negatives.retrieved)
+    parents = config.parents()
+    study_of = {"variants": config.variants, "seeds": config.seeds, "test": config.test}
+    recorded = config.recorded() | study_of
+    if found := up_to_date(config.output, "negatives_study", config=recorded, parents=parents):
+        logger.info("already there: %s", config.output)
+        return dict(found.metrics)
+    work = WorkFolder.beside(config.output)
+    runs = finished_runs(config, work)
+    board = study(runs)
+    text = f"{markdown(board)}\n{reading(board)}\n"
+    with create_artifact(
+        config.output, "negatives_study", config=recorded, parents=parents
+    ) as draft:
+        content = {"rows": board, "reading": reading(board)}
+        (draft.path / "study.json").write_text(json.dumps(content, indent=1) + "\n")
+        (draft.path / "study.md").write_text(text)
+        pq.write_table(per_query(runs), draft.path / "per_query.parquet")
+        draft.metrics |= figures(board)
+    work.clear()
+    logger.info("wrote %s\n%s", config.output, text)
+    return draft.metrics
+
+
+def finished_runs(config: StudyNegativesConfig, work: WorkFolder) -> list[Run]:
+    """All runs, those of an earlier, killed study among them."""
+    calls = calls_of(config)
+    done = {key: json.loads(text) for key, text in work.read(calls).items()}
+    logger.info("tasks=%d finished_before=%d", len(calls), len(done))
+    todo = {key: call for key, call in calls.items() if key not in done}
+    for key, found in made(todo, config):
+        done[key] = found
+        work.write(key, json.dumps(found))
+        for one in found:
+            logger.info(
+                "task %d/%d variant=%s seed=%s %s=%.4f seconds=%.0f",
+                len(done), len(calls), one["variant"], one["seed"], MAIN,
+                fmean(one["per_query"][MAIN]), one["seconds"],
+            )  # fmt: skip
+    return [one for key in calls for one in done[key]]
+
+
+def calls_of(config: StudyNegativesConfig) -> dict[str, Call]:
+    """What makes the runs, by the keys that they are kept under, in the order of the table."""
+    device = "cuda" if config.use_gpu else "cpu"
+    untrained = config.untrained()
+    baselines = partial(baseline_runs, untrained, test=config.test, device=device)
+    cells = [config.cell(variant, seed) for variant in config.variants for seed in config.seeds]
+    calls: dict[str, Call] = {config.key(untrained): baselines}
+    return calls | {config.key(one): partial(train, one, config.test, device) for one in cells}
+
+
+def train(cell: EncoderConfig, test: str, device: str) -> list[Run]:
+    return [trained_run(cell, test=test, device=device)]
+
+
+def per_query(runs: Sequence[Run]) -> pa.Table:
+    """The measures of every query in every run, for tests of one's own."""
+    tables = []
+    for one in runs:
+        table = pa.table(one["per_query"])
+        for at, name in enumerate(("variant", "seed")):
+            kind = pa.int64() if name == "seed" else pa.string()
+            column = pa.array([one[name]] * table.num_rows, kind)
+            table = table.add_column(at, name, column)
+        tables.append(table)
+    return pa.concat_tables(tables)

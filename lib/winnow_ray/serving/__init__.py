@@ -1,0 +1,1 @@
+"""A bundle, and the Ray Serve application that answers from it."""

@@ -1,0 +1,143 @@
+"""A bundle deployed on Ray Serve, and awaited."""
+
+import hashlib
+import importlib
+import logging
+import os
+import signal
+import threading
+import time
+import urllib.request
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from winnow.artifact import open_artifact
+from winnow.errors import WinnowError
+from winnow_ray.cluster.connect import connect
+from winnow_ray.cluster.paths import absolute
+from winnow_ray.serving.profile import Profile, adopt, check_exposure, check_room, choose, explained
+
+logger = logging.getLogger("winnow.serve")
+APP = "serve.app"
+"""Reached by name, as Serve's own config files do: jobs import nothing from serve."""
+ANSWER_S = 30.0
+"""Within which a deployed endpoint must answer: HAProxy learns of replicas in a second or two."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LlmConfig:
+    url: str = ""
+    """OpenAI-compatible endpoint for modes goal and tree; empty: those are not offered."""
+    model: str = ""
+    """Name that the endpoint serves it under."""
+    at_a_time: int = 4
+    """Requests of one replica that may ask it; more get the list without it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeConfig:
+    bundle: str = "runs/bundle"
+    topology: Literal["fused", "split"] = "fused"
+    host: str = "127.0.0.1"
+    """Interface to listen on; anything else is reachable from outside this machine."""
+    port: int = 8000
+    profile: Profile = "throughput"
+    """Of Ray Serve; throughput puts HAProxy before replicas that talk to it directly."""
+    allow_open: bool = False
+    """Listen on other interfaces although no WINNOW_TOKEN is set."""
+    num_replicas: int = 1
+    num_cpus: float = 0.5
+    """Of each replica; at this default the split graph fits on two cores."""
+    events: str = ""
+    """Live events: an SQLite file or redis://; empty: a file in the temporary folder."""
+    deadline_ms: int = 1000
+    """Of a request that sets none."""
+    max_batch: int = 4
+    """Requests computed together: 8 gave a fifth more requests/s at the peak, and later answers."""
+    max_wait_ms: float = 50.0
+    """Expected wait beyond which a request is refused with 503."""
+    rate_per_s: float = 0.0
+    """Requests of one client at one replica; 0: no limit."""
+    otel: bool = False
+    """OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT."""
+    llm: LlmConfig = field(default_factory=LlmConfig)
+    block: bool = True
+    """Serve until interrupted; false returns once the endpoint answers."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise ValueError(f"ServeConfig.port must be 1 to 65535, got {self.port}")
+
+
+PASSED_ON = (
+    "topology", "num_replicas", "num_cpus", "deadline_ms", "max_batch", "max_wait_ms",
+    "rate_per_s", "otel",
+)  # fmt: skip
+"""Fields that the application's arguments have too; those check them."""
+
+
+def serve(config: ServeConfig) -> dict[str, Any]:
+    """Deploy, wait until it answers and, if asked, serve until SIGINT or SIGTERM."""
+    bundle = absolute(config.bundle)
+    version = open_artifact(bundle, kind="bundle").digest[:12]  # refuse before anything starts
+    tokens = _digests("WINNOW_TOKEN")
+    choose(config.profile)
+    connect(log_to_driver=False, measured=False)  # /metrics has what the endpoint counts
+    profile = adopt(config.profile)
+    check_exposure(config.host, profile, guarded=bool(tokens) or config.allow_open)
+    check_room(profile, config.llm.at_a_time)
+    from ray import serve  # not before: it reads its profile when it is imported
+    from ray.serve.config import HTTPOptions
+
+    with explained():
+        serve.start(http_options=HTTPOptions(host=config.host, port=config.port))
+    app = importlib.import_module(APP)
+    args = app.RecommendArgs(
+        bundle=bundle,
+        token_sha256=tokens,
+        admin_token_sha256=_digests("WINNOW_ADMIN_TOKEN"),
+        llm=asdict(config.llm),
+        **{name: getattr(config, name) for name in PASSED_ON},
+        **({"events": _store(config.events)} if config.events else {}),
+    )
+    serve.run(app.build_app(args), name=app.APP, route_prefix="/")
+    url = f"http://{config.host}:{config.port}"
+    _wait_for_answer(url)
+    logger.info(
+        "serving %s topology=%s bundle=%s profile=%s", url, config.topology, version, profile
+    )
+    if config.block:
+        _wait_for_signal()
+        serve.shutdown()
+    return {"url": url, "bundle": version, "topology": config.topology, "profile": profile}
+
+
+def _digests(variable: str) -> list[str]:
+    """Of the tokens in an environment variable, separated by commas; Ray shows arguments."""
+    tokens = [token.strip() for token in os.environ.get(variable, "").split(",")]
+    return [hashlib.sha256(token.encode()).hexdigest() for token in tokens if token]
+
+
+def _store(events: str) -> str:
+    scheme, colon, path = events.partition(":")
+    return f"sqlite:{absolute(path)}" if colon and scheme == "sqlite" else absolute(events)
+
+
+def _wait_for_answer(url: str) -> None:
+    end_s = time.monotonic() + ANSWER_S
+    reached = url.replace("//0.0.0.0:", "//127.0.0.1:")
+    while True:
+        try:
+            with urllib.request.urlopen(f"{reached}/healthz", timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > end_s:
+                raise WinnowError(f"{reached} was deployed and does not answer: {error}") from error
+        time.sleep(0.1)
+
+
+def _wait_for_signal() -> None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()

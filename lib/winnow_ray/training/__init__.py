@@ -1,0 +1,1 @@
+"""Training on Ray Train and Ray Tune that continues after a kill."""

@@ -1,0 +1,136 @@
+"""Training of a text encoder; `jobs.train_retriever` runs it."""
+
+import logging
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray.train
+import torch
+
+from winnow.artifact import create_artifact, up_to_date
+from winnow.errors import RegressionError
+from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
+from winnow.retrieval.encoder_training.train import MEASURE, read_checkpoint
+from winnow.retrieval.evaluation.measures import Measured
+from winnow.retrieval.evaluation.significance import compare
+from winnow.retrieval.negatives.table import check_negatives
+from winnow_ray.cluster.paths import absolute, folder_or_name
+from winnow_ray.training.ray_train import Reporter, check_workers, discard, fit
+
+logger = logging.getLogger("winnow.train_retriever")
+C = TypeVar("C", bound=EncoderConfig)
+LOSSES_KEPT = 100
+"""Points of the loss curve that the manifest records, about."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainEncoderConfig(EncoderConfig):
+    output: str = "runs/encoder"
+    """Where the encoder goes; a hidden folder beside it keeps the checkpoints until then."""
+    test: str = "test"
+    """The split that the result is measured on, before and after training."""
+    num_workers: int = 1
+    """Ray Train workers; 0 trains in this process, and then a killed run starts anew."""
+    cpus_per_worker: int = 2
+    """Torch threads of each worker, and CPUs reserved for it."""
+    use_gpu: bool = False
+    """A GPU for each worker; before and after are measured by this process, on its CPU."""
+    allow_regression: bool = False
+    """Whether an encoder that is worse than the one it started from counts as a success."""
+
+    def __post_init__(self) -> None:
+        EncoderConfig.__post_init__(self)
+        check_workers(self)
+
+    def recorded(self) -> dict[str, Any]:
+        return EncoderConfig.recorded(self) | {"test": self.test}
+
+
+def train_loop(loop: dict[str, Any]) -> None:
+    """Runs on every worker; leaves the best weights in a checkpoint."""
+    config: TrainEncoderConfig = loop["config"]
+    logging.getLogger("winnow").setLevel(logging.INFO)
+    torch.set_num_threads(config.cpus_per_worker)
+    last = ray.train.get_checkpoint()
+    with last.as_directory() if last else nullcontext() as resume:
+        experiment = EncoderExperiment(config)
+        if config.use_gpu:
+            experiment.encoder.model.to("cuda")
+        experiment.train(Reporter(), Path(resume) if resume else None)
+
+
+def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
+    """Train and write the encoder; returns the figures that its manifest records.
+
+    Raises:
+        DataError: the negatives that the mode takes are not there.
+        RegressionError: the encoder ends below the one that it started from. It is written all the
+            same, and its figures say so.
+    """
+    started = time.perf_counter()
+    config = placed(config)
+    check_negatives(config.mined, [config.negatives.kind], config.negatives.retrieved)
+    recorded, parents = config.recorded(), config.parents()
+    if made := up_to_date(config.output, "encoder", config=recorded, parents=parents):
+        logger.info("already there: %s", config.output)
+        return judged(dict(made.metrics), config)
+    checkpoint = fit(
+        train_loop, {"config": config}, config, name=config.run_name(), use_gpu=config.use_gpu
+    ).checkpoint
+    experiment = EncoderExperiment(config)
+    with (
+        checkpoint.as_directory() as folder,
+        create_artifact(config.output, "encoder", config=recorded, parents=parents) as draft,
+    ):
+        trained = read_checkpoint(Path(folder))
+        # With texts as long as its own files say: training on shorter ones is no handicap to give.
+        before = experiment.measure(replace(config, max_tokens=0).untuned(), config.test)
+        experiment.encoder.model.load_state_dict(trained["best_weights"])
+        after = experiment.measure(experiment.encoder, config.test)
+        experiment.encoder.save(draft.path)
+        after.save(draft.path)
+        draft.metrics |= figures(before, after) | {
+            "valid": trained["best"],
+            "epochs": trained["epoch"],
+            "steps": len(trained["losses"]),
+            "audit": experiment.audit(trained["epoch"] + bool(trained["step"])),
+            "losses": trained["losses"][:: max(len(trained["losses"]) // LOSSES_KEPT, 1)],
+            "seconds": time.perf_counter() - started,
+        }
+    discard(config, checkpoint)
+    logger.info("wrote %s %s=%.4f", config.output, MEASURE, draft.metrics[MEASURE])
+    return judged(draft.metrics, config)
+
+
+def placed(config: C) -> C:
+    """A config that also has an `output`, with paths that mean the same on every worker."""
+    return replace(
+        config,
+        **{name: absolute(getattr(config, name)) for name in ("collection", "mined", "output")},
+        **{name: folder_or_name(getattr(config, name)) for name in ("model", "teacher")},
+    )
+
+
+def figures(before: Measured, after: Measured) -> dict[str, Any]:
+    """The measures of both, and what the difference is worth."""
+    difference = compare(before.per_query, after.per_query, MEASURE)
+    return {
+        **after.means(),
+        "untuned": before.means(),
+        "vs_untuned": difference.as_dict(),
+        "regression": difference.difference < 0,
+    }
+
+
+def judged(metrics: dict[str, Any], config: TrainEncoderConfig) -> dict[str, Any]:
+    """The figures, unless they say that training made it worse."""
+    if metrics["regression"] and not config.allow_regression:
+        was, now = metrics["untuned"][MEASURE], metrics[MEASURE]
+        raise RegressionError(
+            f"REGRESSION: {MEASURE} on {config.test} fell from {was:.4f} to {now:.4f}; "
+            f"{config.output} is written, allow_regression=true accepts it"
+        )
+    return metrics

@@ -1,0 +1,127 @@
+"""Every ranking model with every seed on one dataset, as Ray tasks."""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import ray
+import torch
+
+from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact.work_folder import WorkFolder
+from winnow.config import canonical_json, with_overrides
+from winnow.data.dataset import Dataset
+from winnow.ranking.experiment import Place, RankerConfig, splits_in_memory, train_and_test
+from winnow.ranking.leaderboard import leaderboard, markdown
+from winnow.ranking.plot import plot_leaderboard
+from winnow.ranking.registry import MODELS
+from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect
+from winnow_ray.cluster.paths import absolute
+
+logger = logging.getLogger("winnow.leaderboard")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaderboardConfig:
+    ranker: RankerConfig = field(default_factory=RankerConfig)
+    """How every model is trained; each in the default sizes of its architecture."""
+    models: tuple[str, ...] = tuple(MODELS)
+    own: tuple[str, ...] = ()
+    """Settings of one model alone, each `model:field=value`."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the models' weights and batches."""
+    dataset: str = "runs/dataset"
+    output: str = "runs/leaderboard"
+    """Where leaderboard.json, .md and .png go; `.<name>.work` beside it holds finished runs."""
+    cpus_per_run: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.models or not self.seeds:
+            raise ValueError("LeaderboardConfig.models and seeds must not be empty")
+        for setting in self.own:
+            if setting.partition(":")[0] not in MODELS:
+                raise ValueError(f"LeaderboardConfig.own: no model of that name in {setting!r}")
+        for model in self.models:
+            self.run_of(model, 0)  # says what is wrong with a name or a setting
+
+    def run_of(self, model: str, seed: int) -> RankerConfig:
+        """How that model is trained with that seed."""
+        settings = [text.partition(":") for text in self.own]
+        mine = [assignment for name, _, assignment in settings if name == model]
+        return with_overrides(replace(self.ranker, model=model, seed=seed), mine)
+
+
+def train(config: RankerConfig, dataset: str, threads: int) -> dict[str, Any]:
+    """One run, in the process of a Ray task."""
+    torch.set_num_threads(threads)
+    opened, place = Dataset.open(dataset), Place()
+    result = train_and_test(
+        opened.schema,
+        splits_in_memory(opened, config, place),
+        config,
+        place=place,
+        wrap=lambda model: model,
+        state=None,
+        on_epoch=lambda run, report: None,
+    )
+    return result | {"seed": config.seed}
+
+
+def train_leaderboard(config: LeaderboardConfig) -> dict[str, Any]:
+    """Train what is not yet trained, and write the table; returns its rows."""
+    config = replace(config, dataset=absolute(config.dataset), output=absolute(config.output))
+    dataset = Dataset.open(config.dataset)
+    wanted = [config.run_of(model, seed) for model in config.models for seed in config.seeds]
+    recorded = {"runs": [asdict(one) for one in wanted]}
+    parents = {"dataset": dataset.artifact}
+    if made := up_to_date(config.output, "leaderboard", config=recorded, parents=parents):
+        logger.info("already there: %s", config.output)
+        return dict(made.metrics)
+    work = WorkFolder.beside(config.output)
+    runs = finished_runs(wanted, config, work, dataset.artifact.digest)
+    board = leaderboard(runs)
+    with create_artifact(config.output, "leaderboard", config=recorded, parents=parents) as draft:
+        (draft.path / "leaderboard.json").write_text(json.dumps(board, indent=1) + "\n")
+        (draft.path / "leaderboard.md").write_text(markdown(board))
+        (draft.path / "runs.json").write_text(json.dumps(runs, indent=1) + "\n")
+        plot_leaderboard(board, dataset.schema.name, draft.path / "leaderboard.png")
+        draft.metrics |= board
+    work.clear()
+    logger.info("wrote %s\n%s", config.output, markdown(board))
+    return draft.metrics
+
+
+def finished_runs(
+    wanted: list[RankerConfig], config: LeaderboardConfig, work: WorkFolder, digest: str
+) -> list[dict[str, Any]]:
+    """Results of all runs, those of an earlier, killed leaderboard among them."""
+    keys = [key_of(one, digest) for one in wanted]
+    done = {key: json.loads(text) for key, text in work.read(keys).items()}
+    logger.info("runs=%d finished_before=%d", len(keys), len(done))
+    todo = {key: one for key, one in zip(keys, wanted, strict=True) if key not in done}
+    if todo:
+        connect()
+    remote = ray.remote(num_cpus=config.cpus_per_run, max_retries=2)(train).options(
+        runtime_env={"env_vars": WORKER_ENVIRONMENT}
+    )
+    pending = {
+        remote.remote(one, config.dataset, config.cpus_per_run): key for key, one in todo.items()
+    }
+    while pending:
+        (ready,), _ = ray.wait(list(pending), num_returns=1)
+        key = pending.pop(ready)
+        done[key] = ray.get(ready)
+        work.write(key, json.dumps(done[key]))
+        logger.info(
+            "run %d/%d model=%s seed=%d auc=%.4f rows_per_s=%d seconds=%.0f",
+            len(done), len(keys), done[key]["model"], done[key]["seed"], done[key]["auc"],
+            done[key]["rows_per_s"], done[key]["seconds"],
+        )  # fmt: skip
+    return [done[key] for key in keys]
+
+
+def key_of(one: RankerConfig, digest: str) -> str:
+    """Names a run by all that decides its result."""
+    return hashlib.sha256(canonical_json([asdict(one), digest]).encode()).hexdigest()[:32]

@@ -1,0 +1,148 @@
+"""One trial of a hyper-parameter search: a candidate, trained and reported epoch by epoch.
+
+Also what it needs of a cluster, so that no more are started than can end.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.search.optuna import OptunaSearch
+
+from winnow.config import with_overrides
+from winnow.data.dataset import Dataset
+from winnow.errors import WinnowError
+from winnow.ranking.experiment import Place, splits_in_memory, train_and_test
+from winnow.ranking.search_space import Choice, search_space
+from winnow.ranking.train import EpochReport, Trainer
+from winnow_ray.cluster.connect import remove
+from winnow_ray.training.ranker import TrainRankerConfig, load_state, streams, train_loop
+from winnow_ray.training.ray_train import fit, work_folder
+
+WAITING: Mapping[str, float] = {"memory": 1}
+"""What a trial holds whose training is done by workers: a byte, as Tune knows no trial that holds
+nothing. A part of a CPU would keep the worker that needs the whole from ever starting."""
+
+
+class Proposals(OptunaSearch):
+    """Optuna's; one that a kill kept it from writing down does not end the continued search."""
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        with suppress(KeyError):
+            super().on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        with suppress(KeyError):
+            super().on_trial_complete(trial_id, result, error)
+
+
+def space(model: str) -> dict[str, Any]:
+    """The search space in Ray Tune's words."""
+    return {
+        name: tune.choice(list(domain.values))
+        if isinstance(domain, Choice)
+        else tune.loguniform(domain.low, domain.high)
+        for name, domain in search_space(model).items()
+    }
+
+
+def assignments(candidate: dict[str, Any]) -> list[str]:
+    """A candidate as `--set` takes it."""
+    return [f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in candidate.items()]
+
+
+def process_share(config: TrainRankerConfig) -> dict[str, float]:
+    """What a process that trains holds of its node."""
+    return {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
+
+
+def trial_share(config: TrainRankerConfig) -> dict[str, float]:
+    """What Tune holds for a trial."""
+    return dict(WAITING) if config.num_workers else process_share(config)
+
+
+def trials_at_once(config: TrainRankerConfig, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many trials a cluster of nodes with such resources has room for, workers included.
+
+    With more, some would hold CPUs while they wait for what the others keep from starting. Where
+    rows are streamed, each leaves Ray Data a CPU beside its workers.
+
+    Raises:
+        WinnowError: not even one.
+    """
+    streamed, share, workers = config.data == "stream", process_share(config), config.num_workers
+    processes = (workers[0] if isinstance(workers, tuple) else workers) or 1
+    fitting = sum(
+        min(int(node.get(kind, 0) // amount) for kind, amount in share.items()) for node in nodes
+    )
+    there = {kind: sum(node.get(kind, 0) for node in nodes) for kind in share}
+    room = fitting // processes
+    if streamed:
+        room = min(room, int(there["CPU"] // (processes * config.cpus_per_worker + 1)))
+    if not room:
+        each, has = (
+            " and ".join(f"{amount:g} {kind}" for kind, amount in some.items())
+            for some in (share, there)
+        )
+        data, memory = (", and 1 CPU for Ray Data", ", or data=memory") if streamed else ("", "")
+        raise WinnowError(
+            f"a trial needs {processes} x ({each}) with each on one node{data}; this cluster has "
+            f"{has}. Use another num_workers, cpus_per_worker or use_gpu{memory}"
+        )
+    return room
+
+
+def trial(candidate: dict[str, Any], config: TrainRankerConfig) -> None:
+    """Train one candidate, reporting every epoch."""
+    chosen = with_overrides(config, assignments(candidate))
+    if chosen.num_workers:
+        on_workers(chosen)
+    else:
+        in_this_process(chosen)
+
+
+def on_workers(chosen: TrainRankerConfig) -> None:
+    """Ray Train reports to Ray Tune, and continues by itself after a failure."""
+    name = tune.get_context().get_trial_id()
+    # in the folder of the search, which removes it: a trial that is stopped early never does
+    chosen = replace(chosen, output=f"{work_folder(chosen.output)}/trials/{name}")
+    fit(
+        train_loop,
+        {"config": chosen},
+        chosen,
+        name=name,
+        use_gpu=chosen.use_gpu,
+        datasets=streams(Dataset.open(chosen.dataset), chosen),
+        callbacks=[TuneReportCallback()],
+    )
+    remove(work_folder(chosen.output))
+
+
+def in_this_process(chosen: TrainRankerConfig) -> None:
+    """From the last epoch that was reported, if there is one."""
+    torch.set_num_threads(chosen.cpus_per_worker)
+    place = Place(device="cuda" if chosen.use_gpu else "cpu")
+    dataset, last = Dataset.open(chosen.dataset), tune.get_checkpoint()
+
+    def on_epoch(run: Trainer, report: EpochReport) -> None:
+        with TemporaryDirectory() as folder:
+            torch.save(run.state_dict(), Path(folder) / "state.pt")
+            tune.report(asdict(report), checkpoint=tune.Checkpoint.from_directory(folder))
+
+    train_and_test(
+        dataset.schema,
+        splits_in_memory(dataset, chosen, place),
+        chosen,
+        place=place,
+        wrap=lambda model: model.to(place.device),
+        state=load_state(last) if last else None,
+        on_epoch=on_epoch,
+    )

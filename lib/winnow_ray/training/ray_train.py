@@ -1,0 +1,120 @@
+"""Training on Ray Train that continues after a kill: what the jobs that train share."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray.data import Dataset
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+    UserCallback,
+)
+from ray.train.torch import TorchTrainer
+
+from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect, remove
+
+MAX_FAILURES = 2
+"""Times a training run restarts from its last epoch after it lost a worker."""
+ELASTIC_MAX_FAILURES = 20
+"""The same where nodes are expected to go."""
+ELASTIC_INTERVAL_S = 5
+"""How often a run with a range of workers looks whether their number should change. Ray's own
+minute is long beside the restart, and each look costs one call."""
+ELASTIC_START_TIMEOUT_S = 10
+"""How long such a run waits for room for its workers before it counts the nodes again. Ray learns
+of a lost node up to 20 seconds late, so the first count may be too high."""
+
+
+def check_workers(config: Any) -> None:
+    """ValueError unless `num_workers` and `cpus_per_worker` of a job's config make sense."""
+    name, workers = type(config).__name__, config.num_workers
+    if isinstance(workers, tuple):
+        if not 1 <= workers[0] <= workers[1]:
+            raise ValueError(f"{name}.num_workers must be 1 <= least <= most, got {workers}")
+    elif workers < 0:
+        raise ValueError(f"{name}.num_workers must be >= 0, got {workers}")
+    if config.cpus_per_worker < 1:
+        raise ValueError(f"{name}.cpus_per_worker must be >= 1, got {config.cpus_per_worker}")
+
+
+def fit(
+    train_loop: Callable[[dict[str, Any]], Any],
+    loop_config: Mapping[str, Any],
+    config: Any,
+    *,
+    name: str,
+    use_gpu: bool = False,
+    datasets: Mapping[str, Dataset] | None = None,
+    callbacks: Sequence[UserCallback] = (),
+) -> Result:
+    """Run `train_loop` on `config.num_workers` Ray Train workers; 0 runs it in this process.
+
+    A pair is the least and the most workers: the run starts with what there is room for and
+    restarts from its last epoch when nodes come or go.
+    Epochs are kept in `work_folder(config.output)` under `name`, which must say all that decides
+    the result: a run of the same name continues from its last epoch.
+    """
+    if config.num_workers:
+        connect()
+    elastic = isinstance(config.num_workers, tuple)
+    if elastic:  # passed on to the process that starts the workers
+        timeout = str(ELASTIC_START_TIMEOUT_S)
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", timeout)
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config=dict(loop_config),
+        datasets=dict(datasets or {}),
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": config.cpus_per_worker},
+            elastic_resize_monitor_interval_s=ELASTIC_INTERVAL_S,
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=work_folder(config.output),
+            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            failure_config=FailureConfig(
+                max_failures=ELASTIC_MAX_FAILURES if elastic else MAX_FAILURES
+            ),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=list(callbacks),
+        ),
+    )
+    return trainer.fit()
+
+
+class Reporter:
+    """Reports epochs from a worker; all workers must call it equally often."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp())
+
+    def __call__(self, metrics: Mapping[str, Any], save: Callable[[Path], None] | None) -> None:
+        """`save` writes the checkpoint into a folder; None on all workers but one."""
+        checkpoint = None
+        if save:
+            self._folder.mkdir(exist_ok=True)  # Ray removes it after every upload
+            save(self._folder)
+            checkpoint = Checkpoint.from_directory(self._folder)
+        ray.train.report(dict(metrics), checkpoint, delete_local_checkpoint_after_upload=True)
+
+
+def work_folder(output: str) -> str:
+    """Hidden folder beside an output, for what an unfinished run has so far."""
+    parent, _, name = output.rpartition("/")
+    return f"{parent}/.{name}.train"
+
+
+def discard(config: Any, checkpoint: Checkpoint) -> None:
+    """Remove what `fit` kept, once the result is safe elsewhere."""
+    # without workers, the only checkpoint is the Reporter's temporary folder
+    remove(work_folder(config.output) if config.num_workers else checkpoint.path)

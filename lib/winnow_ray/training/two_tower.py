@@ -1,0 +1,66 @@
+"""Training of the two towers; `jobs.train_retriever` runs it."""
+
+import logging
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+
+from winnow.artifact import create_artifact, up_to_date
+from winnow.retrieval.two_tower.experiment import Experiment, RetrieverConfig
+from winnow_ray.cluster.paths import absolute
+from winnow_ray.training.ray_train import Reporter, check_workers, discard, fit
+
+logger = logging.getLogger("winnow.train_retriever")
+PLACES = ("dataset", "generation", "output")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainTowersConfig(RetrieverConfig):
+    output: str = "runs/retriever"
+    """Where the retriever goes; a hidden folder beside it keeps the epochs until then."""
+    num_workers: int = 1
+    """Ray Train workers; 0 trains in this process, and then a killed run starts anew."""
+    cpus_per_worker: int = 2
+    """Torch threads of each worker, and CPUs reserved for it."""
+
+    def __post_init__(self) -> None:
+        check_workers(self)
+
+
+def train_loop(loop: dict[str, Any]) -> None:
+    """Runs on every worker; leaves the best epoch's weights in a checkpoint."""
+    config: TrainTowersConfig = loop["config"]
+    logging.getLogger("winnow").setLevel(logging.INFO)
+    torch.set_num_threads(config.cpus_per_worker)
+    last = ray.train.get_checkpoint()
+    with last.as_directory() if last else nullcontext() as resume:
+        experiment = Experiment.open(config, loop["tokenizer"])
+        experiment.train(Reporter(), Path(resume) if resume else None)
+
+
+def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
+    """Train and write the retriever; returns the figures that its manifest records."""
+    started = time.perf_counter()
+    config = replace(config, **{name: absolute(getattr(config, name)) for name in PLACES})
+    recorded, parents = config.recorded(), config.parents()
+    if made := up_to_date(config.output, "retriever", config=recorded, parents=parents):
+        logger.info("already there: %s", config.output)
+        return dict(made.metrics)
+    experiment = Experiment.open(config)
+    loop_config = {"config": config, "tokenizer": experiment.tokenizer.to_str()}
+    checkpoint = fit(train_loop, loop_config, config, name=config.run_name()).checkpoint
+    with (
+        checkpoint.as_directory() as folder,
+        create_artifact(config.output, "retriever", config=recorded, parents=parents) as draft,
+    ):
+        retriever, figures = experiment.best(Path(folder))
+        retriever.save(draft.path)
+        draft.metrics |= figures | {"seconds": time.perf_counter() - started}
+    discard(config, checkpoint)
+    logger.info("wrote %s recall@100=%.4f", config.output, figures["recall_at_100"])
+    return draft.metrics

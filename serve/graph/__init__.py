@@ -1,0 +1,1 @@
+"""One request through the three stages: fused in one replica, or split over deployments."""

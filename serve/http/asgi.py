@@ -1,0 +1,172 @@
+"""HTTP without a framework: routes, limits, tokens, and errors that show nothing of the inside.
+
+A framework's request costs several times what the stages leave to spare at the wanted rate, and
+all that is needed of one is on this page. /openapi.json describes it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+from starlette.types import Message, Receive, Scope, Send
+
+from serve.http.limits import RateLimit
+from serve.http.reply import Refusal, Reply
+from serve.telemetry.log import logger
+from serve.telemetry.trace import Trace
+
+__all__ = ["Ask", "Front", "Route"]
+
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that passed the limits."""
+
+    body: bytes
+    rest: str
+    """What follows the path of a route that ends with a slash."""
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    answer: Callable[[Ask], Awaitable[Reply]]
+    max_bytes: int = 0
+    """Of the body; 0 for a route without one."""
+    guard: Callable[[str | None], str] | None = None
+    """Checks the authorization header and says whose it is, or nothing where all are let in; None
+    where a token is never asked for."""
+
+
+class Front:
+    """An ASGI application. Routes are by method and path; one that ends with / is a prefix."""
+
+    def __init__(
+        self,
+        routes: Mapping[tuple[str, str], Route],
+        *,
+        rate: RateLimit | None,
+        forwarded: bool,
+        seen: Callable[[str, int, Refusal | None], None],
+    ) -> None:
+        """`forwarded`: requests come through a proxy that adds its client's address; who reaches
+        this port without it can claim any. `seen` is told path, status and refusal of each."""
+        self._routes = dict(routes)
+        self._paths = {path for _, path in routes}
+        self._rate, self._forwarded = rate, forwarded
+        self._seen = seen
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = None
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        trace = Trace(headers.get(b"traceparent"))
+        try:
+            reply = await self._answer(scope, receive, headers, trace)
+        except Refusal as error:
+            refusal, reply = error, error.reply()
+        except Disconnected:
+            return
+        except Exception:
+            logger.exception("request failed: path=%s trace_id=%s", scope["path"], trace.trace_id)
+            message = f"this request failed; the log says why, by trace_id {trace.trace_id}"
+            reply = Refusal(500, ("server", message)).reply()
+        sent = [
+            (b"content-type", reply.content_type.encode()),
+            (b"content-length", str(len(reply.body)).encode()),
+            NOSNIFF,
+            *((name.encode(), value.encode()) for name, value in reply.headers.items()),
+        ]
+        self._seen(scope["path"], reply.status, refusal)
+        await send({"type": "http.response.start", "status": reply.status, "headers": sent})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, str], trace: Trace
+    ) -> Reply:
+        route, rest = self._route(scope)
+        if route.guard is not None:
+            name = route.guard(headers.get(b"authorization"))
+            if self._rate is not None:
+                self._rate.check(name or self._address(scope, headers))
+        if scope["method"] == "POST":
+            _same_origin(headers)
+        body = await _read(receive, headers, route.max_bytes) if route.max_bytes else b""
+        return await route.answer(Ask(body, rest, trace))
+
+    def _address(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
+        """The client's; of what it may have claimed itself, the proxy's addition is the last."""
+        if self._forwarded and (known := headers.get(b"x-forwarded-for")):
+            return known.rpartition(",")[2].strip()
+        return str((scope.get("client") or [""])[0])
+
+    def _route(self, scope: Scope) -> tuple[Route, str]:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        known, rest = scope["path"], ""
+        if known not in self._paths or known != "/" == known[-1]:
+            # by the raw path: an id may hold a slash, as %2F
+            head, _, tail = _raw_path(scope)[1:].partition("/")
+            known, rest = f"/{head}/", unquote(tail)
+            if known not in self._paths or not rest:
+                raise Refusal(404, ("path", f"there is no {scope['path']}; see /openapi.json"))
+        route = self._routes.get((method, known))
+        if route is None:
+            allowed = sorted(m for m, path in self._routes if path == known)
+            message = f"{known} takes {' or '.join(allowed)}, not {scope['method']}"
+            raise Refusal(405, ("method", message), headers={"allow": ", ".join(allowed)})
+        return route, rest
+
+
+def _raw_path(scope: Scope) -> str:
+    """As it was sent; Serve's own proxy does not always say."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    return raw.decode("latin-1")
+
+
+class Disconnected(Exception):
+    """The client went away before it had sent its body."""
+
+
+async def _read(receive: Receive, headers: Mapping[bytes, str], limit: int) -> bytes:
+    """The whole body; refused as soon as it is known to be too long."""
+    too_long = Refusal(413, ("body", f"must be at most {limit} bytes"))
+    declared = headers.get(b"content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_long
+    message: Message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body") or message["type"] == "http.disconnect":
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        if len(body) > limit:
+            raise too_long
+        message = await receive()
+        body += message.get("body", b"")
+    if len(body) > limit:
+        raise too_long
+    return body
+
+
+def _same_origin(headers: Mapping[bytes, str]) -> None:
+    """A page of another site must not act for who has it open beside this endpoint."""
+    origin, host = headers.get(b"origin"), headers.get(b"host")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise Refusal(403, ("origin", f"requests from pages of {origin} are not taken"))
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message: dict[str, Any] = dict(await receive())
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,41 @@
+"""The console page: plain files from serve/console, read once and answered from memory."""
+
+from pathlib import Path
+
+from serve.http.reply import Refusal, Reply
+
+__all__ = ["Pages"]
+
+FOLDER = Path(__file__).parents[1] / "console"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+}
+HEADERS = {
+    # nothing but the page's own files, in no frame: an item's title can load and run nothing
+    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+class Pages:
+    """The files that were there when the replica started; no path leaves the folder."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._files = {
+            path.relative_to(folder).as_posix(): Reply(
+                200, path.read_bytes(), TYPES[path.suffix], HEADERS
+            )
+            for path in sorted(folder.rglob("*"))
+            if path.suffix in TYPES
+        }
+
+    def get(self, name: str) -> Reply:
+        if name not in self._files:
+            raise Refusal(404, ("path", f"the console has no file {name!r}"))
+        return self._files[name]

@@ -1,0 +1,69 @@
+"""What a language model is told of a bundle's items and users, and the tree it can search."""
+
+import numpy as np
+
+from winnow.bundle import Bundle
+from winnow.cascade.query import Candidates, Query
+from winnow.cascade.request import RecommendRequest
+from winnow.cascade.rerank import Rules
+from winnow.data.item_words import ItemWords
+from winnow.llm.online.chat import Chat
+from winnow.reranking.goal.aspects import CandidateList, Split, standard_aspects
+from winnow.reranking.goal.rerank import GoalGraph
+from winnow.tree.chain import TreeSearch
+from winnow.tree.item_tree import ItemTree
+
+__all__ = ["Words"]
+
+SHOWN = 20
+"""Candidates that the model orders: what it can compare, and what a page shows."""
+
+
+class Words:
+    """Of one bundle; made once, used by every request of modes goal and tree."""
+
+    def __init__(self, bundle: Bundle, chat: Chat) -> None:
+        self._items = ItemWords(bundle.items, bundle.schema, bundle.value_names)
+        self._index = bundle.item_index()
+        self._rules = Rules(bundle)
+        users = bundle.users
+        texts = users["text"].to_pylist() if "text" in users.column_names else [""] * len(users)
+        self._users = dict(zip(users["raw_id"].to_pylist(), texts, strict=True))
+        self._ids = bundle.items["raw_id"].to_pylist()
+        likes_I = np.bincount(bundle.histories.liked.values, minlength=len(self._ids))
+        middle = self._items.middle_year
+        split = None if middle is None else Split("year", middle)
+        self.graph = GoalGraph(chat, standard_aspects(self._items.facet, split))
+        self.search = TreeSearch(chat, self._items.titles, likes_I)
+        blocked = set(bundle.cascade.blocked)
+        popular = np.argsort(-likes_I, kind="stable").tolist()
+        offered = (row for row in popular if self._ids[row] not in blocked)
+        self.tree = ItemTree.of(bundle.tree_paths, offered)
+
+    def user(self, request: RecommendRequest) -> str:
+        known = self._users.get(request.user_id or "")
+        return known or "unknown"
+
+    def history(self, query: Query) -> list[str]:
+        return [self._items.titles[row] for row in query.history.tolist()]
+
+    def candidates(self, found: Candidates) -> CandidateList:
+        """The first ones, as the model is shown them."""
+        item_C = found.item_C[:SHOWN]
+        rows = item_C.tolist()
+        return CandidateList(
+            [self._ids[row] for row in rows],
+            [self._items.fields(row) for row in rows],
+            found.score_C[:SHOWN],
+            None if self._index is None else self._index.vectors_of(item_C),
+        )
+
+    def ordered(self, query: Query, found: Candidates, order: list[int]) -> Candidates:
+        """The candidates in the model's order, the rules of every list kept."""
+        rest = range(len(order), len(found.item_C))
+        return self._rules.apply(query, found.take([*order, *rest]))
+
+    def searched(self, query: Query, rows: list[int], found: Candidates) -> Candidates:
+        """Items of the tree, then what the stages found, the rules of every list kept."""
+        item_C = np.array(rows, np.int32)
+        return self._rules.apply(query, Candidates.searched(item_C).and_then(found))

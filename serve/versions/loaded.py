@@ -1,0 +1,42 @@
+"""One loaded bundle, and one request on its way through it."""
+
+from dataclasses import dataclass
+from itertools import cycle
+
+from serve.versions.catalogue_words import Words
+from winnow.bundle import Bundle
+from winnow.cascade import Cascade, Fallbacks
+from winnow.cascade.lookup import Desk
+from winnow.cascade.request import RecommendRequest
+from winnow.events import EventStore
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A bundle ready to answer; `cascade` is None where the stages are other deployments."""
+
+    version: str
+    desk: Desk
+    fallbacks: Fallbacks
+    cascade: Cascade | None
+    words: Words | None
+    """For the modes that ask a language model; None where they are not offered."""
+
+
+def load(
+    bundle: Bundle, events: EventStore, *, with_stages: bool, words: Words | None = None
+) -> Version:
+    cascade = Cascade(bundle) if with_stages else None
+    desk, fallbacks = Desk(bundle, events), Fallbacks(bundle)
+    return Version(bundle.version, desk, fallbacks, cascade, words)
+
+
+def samples(version: Version, count: int) -> list[RecommendRequest]:
+    """Requests of known users on every scenario, for warming up."""
+    catalogue = version.desk.catalogue()
+    users = cycle(catalogue.users or ["nobody"])
+    scenarios = cycle(name for _, name in catalogue.scenarios)
+    k = min(10, catalogue.max_k)
+    return [
+        RecommendRequest(user_id=next(users), scenario=next(scenarios), k=k) for _ in range(count)
+    ]

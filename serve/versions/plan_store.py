@@ -1,0 +1,39 @@
+"""The plan of bundles that all replicas of one application follow, kept by the cluster.
+
+It lies in Ray's key-value store, where Serve keeps its own state: it outlives every replica and
+Serve's controller, and ends with the cluster. Its key holds the controller's id, so an
+application that was shut down and deployed again begins anew.
+"""
+
+import json
+
+import ray
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+from serve.versions.shelf import Plan
+
+__all__ = ["Registry", "instance_id"]
+
+SPACE = b"winnow_serve"
+
+
+def instance_id(app: str) -> str:
+    """Names this deployment of Serve and the application in it."""
+    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    return f"{controller._actor_id.hex()}-{app}"
+
+
+class Registry:
+    """One plan, the same for all; of two written at once the later one stands. Calls block."""
+
+    def __init__(self, instance: str) -> None:
+        self._key = f"plan:{instance}".encode()
+
+    def read(self) -> Plan | None:
+        """None before anything was written."""
+        text = _internal_kv_get(self._key, namespace=SPACE)
+        return Plan.from_json(json.loads(text)) if text else None
+
+    def write(self, plan: Plan) -> None:
+        _internal_kv_put(self._key, json.dumps(plan.to_json()).encode(), namespace=SPACE)

@@ -1,0 +1,258 @@
+"""The bundle and the stage graph on the parts that the jobs' tiny presets make; no Serve."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jobs import build_bundle, train_ranker
+from winnow.artifact import open_artifact
+from winnow.bundle import Bundle
+from winnow.cascade import Cascade, Rank, Recall, Rerank
+from winnow.cascade.lookup import Desk
+from winnow.cascade.query import CHANNELS
+from winnow.cascade.request import RecommendRequest, RequestError, UserView
+from winnow.data.dataset import Dataset
+from winnow.errors import ArtifactError
+from winnow.events import Event, SqliteEvents
+from winnow.ranking.models.mscan import MScanConfig
+
+pytestmark = pytest.mark.slow
+
+
+def ask(desk, **changes):
+    return desk.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
+
+
+def test_every_stage_keeps_the_candidates(bundle, desk):
+    queries = [ask(desk), ask(desk, user_id="u9", scenario="cart"), ask(desk, user_id="new")]
+    recalled = Recall(bundle)(queries, [])
+    ranked = Rank(bundle)(queries, recalled)
+    reranked = Rerank(bundle)(queries, ranked)
+    for query, first, second, third in zip(queries, recalled, ranked, reranked, strict=True):
+        assert len(first.item_C) == 50  # what the tiny preset lets through to rank
+        assert len(set(first.item_C.tolist())) == 50
+        assert not set(first.item_C.tolist()) & set(query.seen.tolist())
+        assert sorted(second.item_C.tolist()) == sorted(first.item_C.tolist())
+        assert sorted(third.item_C.tolist()) == sorted(first.item_C.tolist())
+        assert (np.diff(second.score_C) <= 0).all()
+        assert second.rank_C.tolist() == list(range(50))
+        assert first.item_C[second.recall_C].tolist() == second.item_C.tolist()
+
+
+def test_a_batch_answers_like_single_requests(bundle, desk):
+    cascade = Cascade(bundle)
+    queries = [ask(desk, user_id=f"u{n}", scenario=str(n % 3)) for n in range(8)]
+    for query, outcome in zip(queries, cascade(queries), strict=True):
+        assert set(outcome.timings_ms) == {"recall", "rank", "rerank"}
+        assert set(outcome.proposed) == {"recall", "rank"}
+        assert outcome.degraded == []
+        found, alone = outcome.found, cascade([query])[0].found
+        assert found.item_C.tolist() == alone.item_C.tolist()
+        np.testing.assert_allclose(found.score_C, alone.score_C, atol=1e-6)
+
+
+def test_recommended_items_carry_their_provenance(bundle, desk):
+    query = ask(desk, k=20)
+    (outcome,) = Cascade(bundle)([query])
+    found = outcome.found
+    answer = desk.answer(query, found)
+    assert answer.bundle == bundle.version
+    assert len(answer.items) == 20
+    for place, item in enumerate(answer.items, 1):
+        moved_last = item.rank_position != place
+        moved_before = item.recall_position != item.rank_position
+        expected = "rerank" if moved_last else "rank" if moved_before else "recall"
+        assert item.placed_by == expected
+        assert item.channel == CHANNELS[found.channel_C[place - 1]]
+        assert item.score == pytest.approx(found.score_C[place - 1], abs=1e-6)
+
+
+def test_live_events_join_the_history_once_each_kind(bundle, desk, events):
+    before = ask(desk)
+    events.append([Event("a", "u3", "i5", "like"), Event("b", "u3", "i6", "view")])
+    events.append([Event("c", "u3", "not in the catalogue", "like")])
+    after = ask(desk)
+    assert after.history.tolist() == [*before.history.tolist(), 5]
+    assert after.seen.tolist() == [*before.seen.tolist(), 5, 6]
+    assert after.history_scenario.tolist() == [*before.history_scenario.tolist(), 0]
+
+
+def test_a_given_history_replaces_the_known_one(desk):
+    assert ask(desk, history=("i4", "i2", "unknown")).history.tolist() == [4, 2]
+    anonymous = ask(desk, user_id=None, history=("i4",))
+    assert anonymous.user_sparse_U.tolist() == [0, 0, 0]
+    assert anonymous.seen.tolist() == [4]
+
+
+def test_a_new_user_has_unknown_fields(desk):
+    query = ask(desk, user_id="nobody knows")
+    assert not query.user_sparse_U.any()
+    assert len(query.history) == len(query.seen) == 0
+
+
+@pytest.mark.parametrize("scenario", ["search", "1"])
+def test_a_scenario_goes_by_name_or_number(desk, scenario):
+    assert ask(desk, scenario=scenario).scenario == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"scenario": "3"}, "scenario"),
+        ({"scenario": "-1"}, "scenario"),
+        ({"k": 0}, "k"),
+        ({"k": 21}, "k"),
+        ({"user_id": None}, "user_id"),
+        ({"mode": "goal"}, "goal"),
+        ({"mode": "goal", "goal": ""}, "goal"),
+        ({"goal": "more comedies"}, "goal"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_names_its_field(desk, changes, field):
+    with pytest.raises(RequestError, match=f"^{field}: ") as raised:
+        ask(desk, **changes)
+    assert raised.value.field == field
+
+
+def test_a_query_knows_its_bundle_mode_and_goal(bundle, desk):
+    query = ask(desk, mode="goal", goal="more comedies")
+    assert (query.bundle, query.mode, query.goal) == (bundle.version, "goal", "more comedies")
+    assert (ask(desk).mode, ask(desk).goal) == ("standard", None)
+
+
+def test_what_each_stage_proposed(bundle, desk):
+    (outcome,) = Cascade(bundle)([ask(desk)])
+    proposed = desk.proposed(outcome.proposed)
+    assert list(proposed) == ["recall", "rank"]
+    ids, titles = bundle.items["raw_id"].to_pylist(), bundle.items["title"].to_pylist()
+    for stage, rows in proposed.items():
+        first = outcome.proposed[stage].item_C[:20].tolist()
+        assert [row.item_id for row in rows] == [ids[item] for item in first]
+        assert [row.title for row in rows] == [titles[item] for item in first]
+    assert {row.score for row in proposed["recall"]} == {None}
+    scores = [row.score for row in proposed["rank"]]
+    assert scores == sorted(scores, reverse=True)
+    assert proposed["recall"][0].channel == "two_tower"
+
+
+def test_what_is_known_of_a_user(bundle, desk, events):
+    past = ask(desk)
+    events.append([Event("a", "u3", "i5", "like"), Event("b", "u3", "i6", "view")])
+    user = desk.user("u3")
+    assert user.known
+    assert (user.liked[0].item_id, user.liked[0].scenario) == ("i5", None)
+    newest = past.history[::-1].tolist()
+    ids = bundle.items["raw_id"].to_pylist()
+    assert [like.item_id for like in user.liked[1:]] == [ids[row] for row in newest][:49]
+    names = [bundle.schema.scenarios[s] for s in past.history_scenario[::-1].tolist()]
+    assert [like.scenario for like in user.liked[1:]] == names[:49]
+    liked = {*past.history.tolist(), 5}
+    assert user.views == len({*past.seen.tolist(), 5, 6} - liked)
+
+
+def test_a_stranger_is_known_by_live_events_alone(desk, events):
+    assert desk.user("new") == UserView("new", known=False, liked=[], views=0)
+    events.append([Event("a", "new", "i5", "like"), Event("b", "new", "i6", "view")])
+    user = desk.user("new")
+    assert not user.known
+    assert ([like.item_id for like in user.liked], user.views) == (["i5"], 1)
+
+
+def test_what_can_be_asked_for(bundle, desk):
+    catalogue = desk.catalogue()
+    assert catalogue.bundle == bundle.version
+    assert catalogue.scenarios == [(0, "home"), (1, "search"), (2, "cart")]
+    assert catalogue.items == bundle.items.num_rows
+    assert catalogue.max_k == 20
+    assert len(set(catalogue.users)) == 50
+    assert all(desk.user(user).known for user in catalogue.users)
+
+
+def test_a_user_who_saw_everything_gets_nothing(bundle, desk, events):
+    ids = bundle.items["raw_id"].to_pylist()
+    store = SqliteEvents(":memory:", keep=1000)
+    store.append([Event(i, "greedy", i, "view") for i in ids[:-1]])
+    query = ask(Desk(bundle, store), user_id="greedy")
+    (outcome,) = Cascade(bundle)([query])
+    found = outcome.found
+    assert found.item_C.tolist() == [len(ids) - 1]
+    store.append([Event(ids[-1], "greedy", ids[-1], "view")])
+    query = ask(Desk(bundle, store), user_id="greedy")
+    (outcome,) = Cascade(bundle)([query])
+    found = outcome.found
+    assert found.item_C.tolist() == []
+
+
+def test_tables_cover_the_whole_log(tiny_run, bundle):
+    dataset = Dataset.open(tiny_run / "dataset")
+    splits = [dataset.split(name) for name in ("train", "valid", "test")]
+    liked, seen = bundle.histories.liked, bundle.histories.seen
+    row = 17
+    mine = [(s.time_N[i], s.item_N[i]) for s in splits for i in np.flatnonzero(s.user_N == row)]
+    assert sorted(seen[row].tolist()) == sorted(item for _, item in mine)
+    positives = [
+        (s.time_N[i], s.item_N[i])
+        for s in splits
+        for i in np.flatnonzero((s.user_N == row) & (s.label_N > 0))
+    ]
+    assert liked[row].tolist() == [item for _, item in sorted(positives)]
+    assert len(bundle.histories.liked_on[row]) == len(liked[row])
+    label_N = np.concatenate([s.label_N[s.scenario_N == 2] for s in splits])
+    item_N = np.concatenate([s.item_N[s.scenario_N == 2] for s in splits])
+    count = np.bincount(item_N[label_N > 0], minlength=150)
+    assert count[bundle.popular[2][0]] == count.max()
+
+
+def test_parts_of_another_dataset_are_refused(tiny_run, tmp_path):
+    from jobs import prepare
+
+    other = replace(prepare.tiny(), output=str(tmp_path / "dataset"))
+    prepare.run(replace(other, simulate=replace(other.simulate, seed=99)))
+    train_ranker.run(
+        replace(
+            train_ranker.tiny(), dataset=str(tmp_path / "dataset"), output=str(tmp_path / "ranker")
+        )
+    )
+    config = replace(
+        build_bundle.tiny(),
+        dataset=str(tiny_run / "dataset"),
+        retriever=str(tiny_run / "retriever"),
+        index=str(tiny_run / "index"),
+        ranker=str(tmp_path / "ranker"),
+        output=str(tmp_path / "bundle"),
+    )
+    with pytest.raises(ArtifactError, match="ranker was not made from the dataset at"):
+        build_bundle.run(config)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_bundle_names_its_parents(tiny_run, bundle):
+    ranker = open_artifact(tiny_run / "ranker", kind="ranker")
+    assert bundle.artifact.manifest["parents"]["ranker"] == ranker.digest
+
+
+def test_a_ranker_that_reads_histories_gets_them(tiny_run, tmp_path):
+    ranker = str(tmp_path / "ranker")
+    train_ranker.run(
+        replace(
+            train_ranker.tiny(),
+            model="mscan",
+            architecture=MScanConfig(all_history=5, hidden=8, predictor=(16,)),
+            dataset=str(tiny_run / "dataset"),
+            output=ranker,
+        )
+    )
+    made = {name: str(tiny_run / name) for name in ("dataset", "retriever", "index")}
+    output = str(tmp_path / "bundle")
+    build_bundle.run(replace(build_bundle.tiny(), **made, ranker=ranker, output=output))
+    bundle = Bundle.open(output)
+    rank, desk = Rank(bundle), Desk(bundle, SqliteEvents(":memory:"))
+    queries = [ask(desk), ask(desk, history=("i1", "i2")), ask(desk, history=())]
+    recalled = [Recall(bundle)(queries[:1], [])[0]] * 3  # the same candidates for all
+    together = rank(queries, recalled)
+    for query, found in zip(queries, together, strict=True):
+        alone = rank([query], recalled[:1])[0]
+        np.testing.assert_allclose(found.score_C, alone.score_C, atol=1e-6)
+    scores = [dict(zip(found.item_C, found.score_C, strict=True)) for found in together]
+    assert scores[1] != scores[2]  # what was liked counts

@@ -1,0 +1,127 @@
+"""The same prompts through an engine of the run's own, Ray Serve LLM, and HTTP."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import generate, prepare
+from tests.ray.serving.replica import Replica
+from winnow.data.dataset import Dataset
+from winnow.llm.engines.http import HttpConfig
+from winnow.llm.engines.vllm_config import EngineConfig, ServeLlmConfig
+from winnow.llm.models.tiny_model import TinyConfig, train_tiny
+from winnow.llm.prompting.request import SamplingConfig
+from winnow.llm.tasks.registry import text_task
+from winnow.llm.tasks.sources import DatasetSource
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+PORT = 8347
+ENGINE = EngineConfig(max_model_len=4096, max_num_seqs=16, batch_size=4, concurrent_batches=4)
+
+
+@pytest.fixture(scope="module")
+def config(ray_cluster, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backends")
+    prepare.run(replace(prepare.tiny(), output=str(folder / "dataset")))
+    size = TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0)
+    (folder / "model").mkdir()
+    dataset = Dataset.open(folder / "dataset")
+    train_tiny(DatasetSource(dataset), [text_task("user_summary")], size, folder / "model")
+    return generate.GenerateConfig(
+        input=str(folder / "dataset"),
+        output=str(folder / "own"),
+        model=(str(folder / "model"),),
+        tasks=("user_summary",),
+        num_prompts=generate.PromptsConfig(user_summary=24),
+        sampling=SamplingConfig(temperature=0.0),
+        engine=ENGINE,
+    )
+
+
+@pytest.fixture(scope="module")
+def own(config):
+    """Answers of an engine of the run's own. It is gone when Serve needs its CPUs."""
+    found, _ = answers(config, "own")
+    return found
+
+
+@pytest.fixture(scope="module")
+def application(config, own):
+    """A Ray Serve LLM application with the same model."""
+    from ray import serve
+    from ray.serve.llm import LLMConfig, build_openai_app
+
+    llm = LLMConfig(
+        model_loading_config={"model_id": "small", "model_source": config.model[0]},
+        engine_kwargs=ENGINE.arguments(),
+        accelerator_config={"kind": "cpu"},
+        deployment_config={"autoscaling_config": {"min_replicas": 1, "max_replicas": 1}},
+        runtime_env={"env_vars": ENGINE.environment(config.model[0], on_cpu=True)},
+    )
+    serve.start(http_options={"host": "127.0.0.1", "port": PORT})
+    serve.run(build_openai_app({"llm_configs": [llm]}), name="llm", route_prefix="/")
+    yield "llm"
+    serve.shutdown()
+
+
+def answers(config, name, **changes):
+    """Texts by key of a run with its own output, and its result."""
+    folder = config.output.rpartition("/")[0]
+    changed = replace(config, output=f"{folder}/{name}", **changes)
+    result = generate.run(changed)
+    rows = pq.read_table(f"{changed.output}/answers.parquet").to_pylist()
+    return {row["key"]: row["text"] for row in rows}, result
+
+
+def test_same_rows_same_keys_same_answers(config, own, application):
+    served, by_serve = answers(
+        config,
+        "served",
+        backend="serve",
+        serve=ServeLlmConfig(app=application, served_model="small"),
+    )
+    url = f"http://127.0.0.1:{PORT}/v1"
+    fetched, by_http = answers(
+        config, "fetched", backend="http", http=HttpConfig(url=url, served_model="small")
+    )
+    assert own.keys() == served.keys() == fetched.keys()
+    for other, result in ((served, by_serve), (fetched, by_http)):
+        equal = sum(own[key] == other[key] for key in own)
+        print(f"equal answers: {equal} of {len(own)}")
+        assert equal >= 0.9 * len(own)  # sums in another order can tip a tie
+        assert result["output_tokens"] > 0
+    assert json.loads(next(iter(own.values())))["interests"]
+
+
+def test_a_served_model_of_another_name_stops_the_run(config, application):
+    url = f"http://127.0.0.1:{PORT}/v1"
+    http = HttpConfig(url=url, served_model="unknown")
+    with pytest.raises(generate.GenerationError, match=r"check http.url and http.served_model"):
+        answers(config, "unknown", backend="http", http=http)
+
+
+def test_the_endpoint_asks_it_for_a_goal_and_for_the_tree(application, tiny_run, tmp_path):
+    """The model understands nothing: what counts is that it is asked, and the list stays whole."""
+
+    async def scenario():
+        llm = {"url": f"http://127.0.0.1:{PORT}/v1", "model": "small"}
+        replica = await Replica(tiny_run / "bundle", tmp_path, llm=llm).start()
+        body = {"user_id": "u3", "scenario": "home", "k": 10, "deadline_ms": 60_000}
+        answers = []
+        for mode in ({"mode": "goal", "goal": "more variety"}, {"mode": "tree"}):
+            answers.append(await replica.call("/recommend", body | mode | {"explain": True}))
+        await replica.modes.close()
+        return answers
+
+    for status, answer in asyncio.run(scenario()):
+        assert status == 200
+        assert answer["llm"]["calls"] >= 1
+        assert answer["llm"]["tokens"] > 0
+        assert answer["llm"]["stop"] not in ("unavailable", "refused", "deadline")
+        assert len({item["item_id"] for item in answer["items"]}) == 10
+        assert set(answer["proposed"]) == {"recall", "rank", "rerank"}
+    assert {item["channel"] for item in answer["items"]} >= {"tree"}

@@ -1,0 +1,127 @@
+"""Helpers of the tests of the endpoint: another bundle, and a replica without Ray around it."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from serve.admin import Admin
+from serve.args import RecommendArgs
+from serve.endpoint import Endpoint
+from serve.graph.fused import FusedGraph
+from serve.llm_modes import Modes
+from serve.routes import build_front
+from serve.telemetry.metrics_file import Meter
+from serve.versions.loaded import load
+from serve.versions.shelf import Shelf
+from winnow.artifact import create_artifact, open_artifact
+from winnow.events import GuardedEvents, open_events
+
+ADMIN = "root"
+
+
+def renamed_bundle(source: Path, target: Path, mark: str) -> str:
+    """A copy whose titles all end with `mark`, so that answers show which bundle made them."""
+    artifact = open_artifact(source, kind="bundle")
+    with create_artifact(target, "bundle", config={**artifact.config, "mark": mark}) as draft:
+        shutil.copytree(source, draft.path, dirs_exist_ok=True)
+        (draft.path / "manifest.json").unlink()
+        items = pq.read_table(source / "items.parquet")
+        titles = pa.array([f"{title} {mark}" for title in items["title"].to_pylist()])
+        at = items.column_names.index("title")
+        pq.write_table(items.set_column(at, "title", titles), draft.path / "items.parquet")
+    return open_artifact(target, kind="bundle").digest[:12]
+
+
+class Memory:
+    """A registry of one process, in place of the cluster's store."""
+
+    def __init__(self):
+        self.plan = None
+
+    def read(self):
+        return self.plan
+
+    def write(self, plan):
+        self.plan = plan
+
+
+class Replica:
+    """Everything of a replica of the fused graph, asked in this process. Use in one event loop."""
+
+    def __init__(self, bundle, folder, **fields):
+        self.args = RecommendArgs(bundle=str(bundle), **({"events": f"{folder}/e.sqlite"} | fields))
+        self.folder = folder / "metrics"
+        self.meter = Meter(self.folder)
+        self.events = GuardedEvents(open_events(self.args.events))
+        self.modes = Modes(self.args.llm)
+        self.fused = FusedGraph()
+        self.registry = Memory()
+        self.shelf = Shelf(self.load)
+        self.endpoint = Endpoint(
+            self.args, self.shelf, self.fused, self.events, self.meter, self.modes
+        )
+        self.admin = Admin(self.shelf, self.registry, self.meter, "fused", self.prepare, self.tell)
+        self.app = build_front(
+            self.args, self.endpoint, self.admin, folder=self.folder, node="n",
+            env={"WINNOW_ADMIN_TOKEN": ADMIN},
+        )  # fmt: skip
+
+    def load(self, bundle):
+        words = self.modes.words(bundle)
+        version = load(bundle, self.events, with_stages=True, words=words)
+        self.fused.warm(version)
+        return version
+
+    async def prepare(self, version, uri):
+        pass
+
+    async def tell(self):
+        return [await self.admin.follow()]
+
+    async def start(self):
+        await self.admin.start(self.args.bundle)
+        return self
+
+    @property
+    def stages(self):
+        """Of the version that answers; replace one to break it."""
+        return self.shelf.choose(None)[1].cascade.stages
+
+    async def raw(self, method, path, body=b"", **headers):
+        """Status, headers and body."""
+        sent, left = [], [body]
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+            "client": ("127.0.0.1", 1),
+        }
+
+        async def receive():
+            return {"type": "http.request", "body": left.pop()} if left else await asyncio.sleep(60)
+
+        async def send(message):
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        start, whole = sent
+        return start["status"], dict(start["headers"]), whole["body"]
+
+    async def call(self, path, body=None, token=None):
+        """Status and decoded JSON of a GET or, with a body, of a POST."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        method, data = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
+        status, _, text = await self.raw(method, path, data, **headers)
+        return status, json.loads(text)
+
+    async def metric(self, start):
+        """The value of the series whose line starts so; 0 if there is none."""
+        _, _, text = await self.raw("GET", "/metrics")
+        found = [line for line in text.decode().splitlines() if line.startswith(start)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in found)

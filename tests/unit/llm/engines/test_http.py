@@ -1,0 +1,326 @@
+"""The HTTP engine against a real server on this machine, whose answers each test scripts."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import web
+
+from winnow.llm.engines import http
+from winnow.llm.engines.base import EngineUnavailable
+from winnow.llm.engines.http import CircuitBreaker, HttpConfig, HttpEngine, RateLimit, pause
+from winnow.llm.prompting.request import Request
+
+KEY = "sk-secret"
+LONG = (
+    "This model's maximum context length is 1000 tokens. However, you requested 4000 output tokens"
+)
+
+
+def request(schema='{"type": "object"}', text="quiet books", max_tokens=4000):
+    messages = [
+        {"role": "system", "content": "You answer."},
+        {"role": "user", "content": f'Answer.\n<data>\n{{"text": "{text}"}}\n</data>'},
+    ]
+    sampling = {"temperature": 0.7, "top_p": 1.0, "max_tokens": max_tokens}
+    return Request(
+        key="k",
+        task="user_summary",
+        inputs="{}",
+        messages=json.dumps(messages),
+        schema=schema,
+        sampling=json.dumps(sampling if schema else {"pooling": "last"}),
+        model="m",
+        template="t/1",
+    )
+
+
+def answered(content="{}", finish="stop", **message):
+    return web.json_response(
+        {
+            "choices": [{"message": {"content": content, **message}, "finish_reason": finish}],
+            "usage": {
+                "prompt_tokens": 9,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 4},
+            },
+        }
+    )
+
+
+def failed(status, message="no", **headers):
+    return web.json_response({"error": {"message": message}}, status=status, headers=headers)
+
+
+class Server:
+    """Gives the scripted responses one after the other, the last one for ever."""
+
+    def __init__(self, *responses):
+        self.script, self.seen, self.now, self.most = list(responses), [], 0, 0
+
+    async def __call__(self, received):
+        self.seen.append((received.path, dict(received.headers), await received.json()))
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.005)
+        self.now -= 1
+        response = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        return response() if callable(response) else response
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """Backoff without waiting; the pauses that it would have taken."""
+    taken = []
+
+    def no_pause(attempt, headers):
+        taken.append(pause(attempt, headers))
+        return 0.0
+
+    monkeypatch.setattr(http, "pause", no_pause)
+    return taken
+
+
+def ask(server, *requests, **settings):
+    """What the engine makes of requests sent together to a server that runs meanwhile."""
+
+    async def handle(received):
+        return await server(received)
+
+    async def run():
+        app = web.Application()
+        app.router.add_post("/v1/{path:.*}", handle)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]
+        engine = HttpEngine(HttpConfig(url=f"http://127.0.0.1:{port}/v1/", **settings), "org/model")
+        try:
+            return await asyncio.gather(*map(engine.complete, requests), return_exceptions=True)
+        finally:
+            await engine.close()
+            await runner.cleanup()
+
+    return asyncio.run(run())
+
+
+def test_a_text_request_carries_schema_sampling_and_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server = Server(answered('{"a": 1}'))
+    (completion,) = ask(server, request(), served_model="served")
+    assert (completion.text, completion.finish_reason) == ('{"a": 1}', "stop")
+    assert (completion.prompt_tokens, completion.cached_tokens, completion.output_tokens) == (
+        9,
+        4,
+        3,
+    )
+    path, headers, body = server.seen[0]
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == f"Bearer {KEY}"
+    assert body["model"] == "served"
+    assert body["messages"] == json.loads(request().messages)
+    assert (body["temperature"], body["max_tokens"]) == (0.7, 4000)
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_a_vector_request_asks_for_embeddings():
+    body = {"data": [{"embedding": [0.5, 1]}], "usage": {"prompt_tokens": 7}}
+    server = Server(web.json_response(body))
+    (completion,) = ask(server, request(schema=""))
+    assert (completion.vector, completion.prompt_tokens) == ([0.5, 1.0], 7)
+    path, _, sent = server.seen[0]
+    assert (path, sent["model"]) == ("/v1/embeddings", "org/model")
+
+
+@pytest.mark.parametrize(
+    ("response", "finish_reason", "error"),
+    [
+        (answered("{", "length"), "length", ""),
+        (answered(None), "stop", ""),
+        (answered("", "content_filter"), "error", "refused: content filter"),
+        (answered(None, refusal="I will not"), "error", "refused: I will not"),
+        (failed(400, "bad schema"), "error", "bad schema"),
+        (failed(422, "x" * 999), "error", "x" * 300),
+        (web.Response(status=413, text="too\nlarge"), "error", "too large"),
+    ],
+)
+def test_answers_that_are_final(response, finish_reason, error):
+    server = Server(response)
+    (completion,) = ask(server, request())
+    assert (completion.finish_reason, completion.error) == (finish_reason, error)
+    assert len(server.seen) == 1
+
+
+def test_the_pause_is_what_the_server_asks_for():
+    assert pause(0, {"Retry-After": "7"}) == 7
+    assert pause(0, {"Retry-After": "900"}) == 60
+    assert pause(0, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert 0 <= pause(2, {"Retry-After": "soon"}) <= 4
+    assert 0 <= pause(30, {}) <= 60
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [failed(429, "slow down", **{"Retry-After": "3"}), failed(503), web.Response(text="<html>")],
+)
+def test_passing_trouble_is_retried(trouble, pauses):
+    server = Server(trouble, lambda: failed(500), lambda: answered("{}"))
+    (completion,) = ask(server, request())
+    assert completion.text == "{}"
+    assert len(server.seen) == 3
+    assert len(pauses) == 2
+    assert pauses[0] == 3 or trouble.status != 429
+
+
+def test_lasting_trouble_stops_the_run(pauses):
+    server = Server(lambda: failed(503, "down for repair"))
+    (error,) = ask(server, request(), tries=3)
+    assert isinstance(error, EngineUnavailable)
+    assert "failed 3 times, at last with: down for repair; run the job again" in str(error)
+    assert len(server.seen) == 3
+
+
+def test_a_server_that_is_not_there(pauses):
+    async def run():
+        engine = HttpEngine(HttpConfig(url="http://127.0.0.1:9/v1", tries=2), "m")
+        try:
+            with pytest.raises(EngineUnavailable, match="failed 2 times"):
+                await engine.complete(request())
+        finally:
+            await engine.close()
+
+    asyncio.run(run())
+
+
+def test_a_slow_server_is_given_up(pauses):
+    async def slow(received):
+        await asyncio.sleep(1)
+
+    (error,) = ask(slow, request(), tries=2, timeout_s=0.02)
+    assert "no answer within 0.02 s" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "set the environment variable MY_KEY"),
+        (403, "MY_KEY"),
+        (404, "http.served_model"),
+        (402, "credit"),
+        (307, "http.url"),
+    ],
+)
+def test_wrong_settings_stop_the_run_at_once(monkeypatch, status, advice):
+    monkeypatch.setenv("MY_KEY", KEY)
+    server = Server(failed(status, f"bad key {KEY}"))
+    (error,) = ask(server, request(), api_key_env="MY_KEY")
+    assert isinstance(error, EngineUnavailable)
+    assert advice in str(error)
+    assert KEY not in str(error)
+    assert len(server.seen) == 1
+
+
+def test_room_for_the_answer_is_halved_before_the_prompt_is_cut():
+    server = Server(lambda: failed(400, LONG), lambda: failed(400, LONG), lambda: answered())
+    (completion,) = ask(server, request(max_tokens=4000))
+    assert not completion.trimmed
+    assert [body["max_tokens"] for _, _, body in server.seen] == [4000, 2000, 1000]
+
+
+def test_a_prompt_that_is_too_long_loses_data_and_no_words():
+    server = Server(*[lambda: failed(400, LONG)] * 2, lambda: answered())
+    (completion,) = ask(server, request(text="word " * 40, max_tokens=200))
+    assert completion.trimmed
+    first, *_, last = [body["messages"] for _, _, body in server.seen]
+    assert first[0] == last[0]
+    assert len(last[1]["content"]) < len(first[1]["content"])
+    assert last[1]["content"].startswith("Answer.\n<data>\n")
+
+
+def test_no_more_in_flight_than_allowed():
+    server = Server(lambda: answered())
+    ask(server, *[request()] * 12, max_in_flight=3)
+    assert server.most == 3
+
+
+class Clock:
+    """Time that passes only in `asyncio.sleep`."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(http.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(http.asyncio, "sleep", self.sleep)
+
+    async def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_starts_are_spaced(monkeypatch):
+    clock, starts = Clock(monkeypatch), []
+
+    async def run():
+        limit = RateLimit(4.0)
+        for _ in range(4):
+            await limit.wait()
+            starts.append(clock.now)
+        await RateLimit(0).wait()
+
+    asyncio.run(run())
+    assert starts == [100.0, 100.25, 100.5, 100.75]
+
+
+def test_the_breaker_opens_probes_and_closes(monkeypatch):
+    clock = Clock(monkeypatch)
+
+    async def waited(breaker):
+        before = clock.now
+        await breaker.wait()
+        return clock.now - before
+
+    async def run():
+        breaker = CircuitBreaker(failures=2, pause_s=10.0, probes=2)
+        breaker.failed()
+        assert await waited(breaker) == 0
+        breaker.failed()
+        assert await waited(breaker) == pytest.approx(10)  # the probe
+        breaker.failed()
+        assert await waited(breaker) == pytest.approx(10)  # the next one
+        breaker.succeeded()
+        assert await waited(breaker) == 0
+        for _ in range(2):
+            breaker.failed()
+        for _ in range(2):
+            await breaker.wait()
+            breaker.failed()
+        with pytest.raises(EngineUnavailable, match="2 times in a row and 2 probes after that"):
+            await breaker.wait()
+
+    asyncio.run(run())
+
+
+def test_a_dead_server_is_probed_by_one_call_and_given_up_for_all(pauses):
+    server = Server(lambda: failed(500))
+    errors = ask(
+        server,
+        *[request()] * 20,
+        tries=3,
+        breaker_failures=5,
+        breaker_pause_s=0.01,
+        max_in_flight=4,
+    )
+    assert all(isinstance(error, EngineUnavailable) for error in errors)
+    assert len(server.seen) <= 5 + 4 + 3  # until it opens, those under way then, and the probes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tries": 0}, "HttpConfig.tries must be positive, got 0"),
+        ({"requests_per_s": -1.0}, "requests_per_s must not be negative"),
+        ({"url": "host:8000"}, "url must start with http:// or https://, got 'host:8000'"),
+    ],
+)
+def test_bad_config(change, message):
+    with pytest.raises(ValueError, match=message):
+        HttpConfig(**change)

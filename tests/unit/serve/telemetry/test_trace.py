@@ -1,0 +1,44 @@
+"""Log lines and spans."""
+
+import json
+import logging
+
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from serve.telemetry.trace import Spans, Trace, log_request
+from winnow.cascade.query import Degradation
+
+
+def lines(caplog, degraded=(), **options):
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "ray.serve.winnow"):
+        options = {"slow_ms": 1000.0, "sample": 0.0} | options
+        log_request(Trace(None), {"bundle": "abc"}, degraded, **options)
+    return [json.loads(record.message) for record in caplog.records]
+
+
+def test_only_what_is_worth_it_is_logged(caplog):
+    assert lines(caplog) == []
+    assert len(lines(caplog, sample=1.0)) == 1
+    assert len(lines(caplog, slow_ms=0.0)) == 1
+    (line,) = lines(caplog, [Degradation("rank", "late")])
+    assert line["degraded"] == ["rank:late"]
+    assert line["bundle"] == "abc"
+    assert len(line["trace_id"]) == 32
+
+
+def test_spans_belong_to_the_callers_trace():
+    exporter = InMemorySpanExporter()
+    spans = Spans(exporter)
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    spans.record(Trace(f"00-{trace}-{parent}-01"), {"recall": 2.0, "rank": 3.0})
+    spans.record(Trace(None), {})
+    spans.close()
+    finished = exporter.get_finished_spans()
+    assert [span.name for span in finished] == ["recall", "rank", "recommend", "recommend"]
+    recall, rank, whole, _ = finished
+    assert format(whole.context.trace_id, "032x") == trace
+    assert format(whole.parent.span_id, "016x") == parent
+    assert recall.parent.span_id == rank.parent.span_id == whole.context.span_id
+    assert recall.end_time - recall.start_time == 2_000_000
+    assert recall.end_time == rank.start_time

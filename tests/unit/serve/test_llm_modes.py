@@ -1,0 +1,137 @@
+"""What asking a language model may cost the requests that do not."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from serve.args import LlmArgs
+from serve.llm_modes import Modes
+from winnow.cascade.query import Candidates, Degradation, Outcome
+from winnow.tree.chain import TreeNode, TreeResult, TreeTrace
+
+
+def outcome():
+    found = Candidates.recalled(np.array([3, 1], np.int32), np.zeros(2, np.int8))
+    return Outcome(found=found, proposed={}, timings_ms={}, degraded=[])
+
+
+def job(mode, words, seconds=5.0):
+    request = SimpleNamespace(mode=mode, goal="", user_id="u1")
+    version = SimpleNamespace(words=words)
+    return SimpleNamespace(
+        request=request, version=version, deadline_s=time.monotonic() + seconds, resolve=object
+    )
+
+
+class SlowWords:
+    """A model that answers once it is told to."""
+
+    def __init__(self):
+        self.go = asyncio.Event()
+        self.graph = self
+
+    async def rerank(self, *_):
+        await self.go.wait()
+        trace = SimpleNamespace(as_dict=lambda: {"stop": "stop", "calls": 1, "tokens": 2})
+        return SimpleNamespace(order=[1, 0], trace=trace)
+
+    def user(self, _):
+        return "someone"
+
+    def history(self, _):
+        return []
+
+    def candidates(self, found):
+        return found
+
+    def ordered(self, _, found, order):
+        return found.take(order)
+
+
+def modes(at_a_time):
+    return Modes(LlmArgs(url="http://127.0.0.1:9/v1", model="m", at_a_time=at_a_time))
+
+
+def test_one_request_more_than_may_ask_gets_its_list_at_once():
+    async def script():
+        ours, words = modes(1), SlowWords()
+        first = asyncio.create_task(ours.apply(job("goal", words), outcome()))
+        await asyncio.sleep(0)
+        second, trace = await ours.apply(job("goal", words), outcome())
+        assert second.found.item_C.tolist() == [3, 1]
+        assert second.degraded == [Degradation("llm", "overloaded")]
+        assert (trace["stop"], trace["calls"]) == ("overloaded", 0)
+        words.go.set()
+        ordered, trace = await first
+        assert ordered.found.item_C.tolist() == [1, 3]
+        assert ordered.degraded == []
+        third, _ = await ours.apply(job("goal", words), outcome())  # there is room again
+        assert third.degraded == []
+        await ours.close()
+
+    asyncio.run(script())
+
+
+def test_a_model_that_is_late_leaves_the_list_and_its_place():
+    async def script():
+        ours, words = modes(1), SlowWords()
+        for _ in range(2):
+            late, trace = await ours.apply(job("goal", words, seconds=0.05), outcome())
+            assert late.found.item_C.tolist() == [3, 1]
+            assert late.degraded == [Degradation("llm", "late")]
+            assert trace["stop"] == "deadline"
+        await ours.close()
+
+    asyncio.run(script())
+
+
+def test_the_standard_mode_asks_nobody():
+    async def script():
+        ours = modes(1)
+        same = outcome()
+        assert await ours.apply(job("standard", SlowWords()), same) == (same, None)
+        await ours.close()
+
+    asyncio.run(script())
+
+
+class Tree:
+    """A search in which every step went one way, and its item."""
+
+    def __init__(self, *ways):
+        self.search, self.tree, self.ways = self, None, ways
+
+    async def recommend(self, *_):
+        nodes = [TreeNode("interest", 1, "asked"), *(TreeNode("a", 1, way) for way in self.ways)]
+        return TreeResult([7], TreeTrace("found", nodes, 3, 9, 5, {}, 0, 1.0))
+
+    def history(self, _):
+        return ["Alien"]
+
+    def searched(self, _, rows, found):
+        return Candidates.searched(np.array(rows, np.int32)).and_then(found)
+
+
+@pytest.mark.parametrize(
+    ("ways", "items", "stop"),
+    [
+        (("fallback", "fallback"), [3, 1], "fallback"),
+        (("fallback", "asked"), [7, 3, 1], "found"),
+        (("all",), [7, 3, 1], "found"),  # as many items as asked for: there was no question
+    ],
+)
+def test_a_tree_of_which_the_model_answered_nothing_is_not_its_choice(ways, items, stop):
+    async def script():
+        ours, words = modes(1), Tree(*ways)
+        asked = job("tree", words)
+        asked.resolve = lambda: SimpleNamespace(k=1, seen=np.array([], np.int32))
+        made, trace = await ours.apply(asked, outcome())
+        assert made.found.item_C.tolist() == items
+        assert trace["stop"] == stop
+        assert made.degraded == ([Degradation("llm", "failed")] if stop == "fallback" else [])
+        await ours.close()
+
+    asyncio.run(script())

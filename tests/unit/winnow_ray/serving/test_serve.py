@@ -1,0 +1,109 @@
+"""What the launcher decides before anything starts."""
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import ray
+
+from jobs import serve
+from serve.args import LlmArgs
+from winnow.errors import WinnowError
+from winnow_ray.serving import profile
+from winnow_ray.serving import serve as launch
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """An environment without settings of Serve, put back afterwards."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_SERVE_", "WINNOW_"))}
+    monkeypatch.setattr(os, "environ", kept)
+    kept.pop("RAY_ADDRESS", None)
+    return kept
+
+
+def test_the_throughput_profile_is_chosen_for_a_cluster_of_our_own(environment):
+    environment["RAY_SERVE_HAPROXY_RETRIES"] = "7"
+    profile.choose("throughput")
+    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert environment["RAY_SERVE_HAPROXY_RETRIES"] == "7"  # what the user set stands
+    socket = Path(environment["RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH"])
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    assert len(f"{socket.parent}/{'0' * 56}/{socket.name}") <= 97
+
+
+def test_a_running_cluster_keeps_its_own(environment):
+    environment["RAY_ADDRESS"] = "10.0.0.1:6379"
+    profile.choose("throughput")
+    assert "RAY_SERVE_ENABLE_HA_PROXY" not in environment
+    del environment["RAY_ADDRESS"]
+    profile.choose("plain")
+    assert "RAY_SERVE_ENABLE_HA_PROXY" not in environment
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "example.org"])
+def test_an_open_endpoint_must_be_meant(host):
+    with pytest.raises(WinnowError, match="WINNOW_TOKEN"):
+        profile.check_exposure(host, "plain", guarded=False)
+    profile.check_exposure(host, "plain", guarded=True)
+
+
+def test_loopback_is_open_to_this_machine_alone(monkeypatch, caplog, environment):
+    profile.check_exposure("localhost", "plain", guarded=False)
+    machines = ["127.0.0.1", "127.0.0.1"]
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [{"NodeManagerAddress": m, "Alive": True} for m in machines]
+    )
+    environment["RAY_SERVE_HAPROXY_STATS_PORT"] = "1234"
+    profile.check_exposure("127.0.0.1", "throughput", guarded=False)
+    assert "ports 1234 and 9101 of every interface" in caplog.text
+    machines.append("10.0.0.2")
+    with pytest.raises(WinnowError, match=r"set host=0\.0\.0\.0 and WINNOW_TOKEN"):
+        profile.check_exposure("127.0.0.1", "throughput", guarded=False)
+
+
+def test_a_proxy_that_does_not_start_is_one_sentence():
+    crash = "HAProxy crashed during startup: [NOTICE] (7) : x\n[ALERT]  (7) : cannot bind socket\n"
+    with (
+        pytest.raises(WinnowError, match=r"does not start: cannot bind socket\. If a port"),
+        profile.explained(),
+    ):
+        raise RuntimeError(crash)
+    with pytest.raises(RuntimeError, match="another"), profile.explained():
+        raise RuntimeError("another")
+
+
+def test_tokens_go_to_the_replicas_as_digests(environment):
+    environment["WINNOW_TOKEN"] = "one, two,"
+    first, second = launch._digests("WINNOW_TOKEN")
+    assert len(first) == len(second) == 64
+    assert first != second
+    assert launch._digests("WINNOW_ADMIN_TOKEN") == []
+
+
+def test_the_place_of_events_is_the_same_for_workers(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert launch._store("events.sqlite") == f"{tmp_path}/events.sqlite"
+    assert launch._store("sqlite:events.sqlite") == f"sqlite:{tmp_path}/events.sqlite"
+    assert launch._store("redis://10.0.0.1:6379/0") == "redis://10.0.0.1:6379/0"
+
+
+def test_a_wrong_port_is_refused():
+    with pytest.raises(ValueError, match=r"ServeConfig\.port must be 1 to 65535, got 0"):
+        replace(serve.tiny(), port=0)
+
+
+def test_what_it_is_told_of_the_language_model_reaches_the_endpoint():
+    told = launch.LlmConfig(url="http://127.0.0.1:8001/v1", model="m", at_a_time=3)
+    assert LlmArgs(**asdict(told)).at_a_time == 3
+    assert launch.LlmConfig().at_a_time == LlmArgs().at_a_time
+
+
+def test_waiting_for_the_language_model_leaves_room_in_a_replica():
+    assert f"maxconn {profile.AT_A_TIME}\n" in profile.IN_HAPROXY
+    assert LlmArgs().at_a_time < profile.AT_A_TIME
+    with pytest.raises(WinnowError, match=r"llm\.at_a_time must be less than 8.*got 8"):
+        profile.check_room("throughput", 8)
+    profile.check_room("throughput", 7)
+    profile.check_room("plain", 8)

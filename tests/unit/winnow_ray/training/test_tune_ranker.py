@@ -1,0 +1,164 @@
+"""What a search makes of a cluster, of its trials and of their folders; no cluster is needed."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import ray
+from ray._private.state import state
+
+from jobs import tune_ranker
+from winnow.errors import WinnowError
+from winnow_ray.cluster.connect import cluster_nodes
+from winnow_ray.training import ranker_trial
+from winnow_ray.training import tune_ranker as search
+from winnow_ray.training.ray_train import work_folder
+
+TINY = tune_ranker.PRESETS["tiny"]()
+
+
+@pytest.mark.parametrize(
+    ("changes", "cpus", "expected"),
+    [
+        ({"num_workers": 0}, [3], 3),
+        ({"num_workers": 0, "cpus_per_worker": 2}, [3], 1),
+        ({"num_workers": 0, "cpus_per_worker": 2}, [3, 3, 1], 2),  # a process has one node
+        ({"num_workers": 1}, [2], 2),  # what waits for the workers holds no CPU
+        ({"num_workers": 2}, [3], 1),
+        ({"num_workers": 2, "cpus_per_worker": 2}, [3, 3], 1),
+        ({"num_workers": (1, 2)}, [2], 2),
+        ({"num_workers": 1, "data": "stream"}, [2], 1),  # Ray Data needs one beside it
+        ({"num_workers": 1, "data": "stream"}, [3], 1),
+        ({"num_workers": 1, "data": "stream"}, [4], 2),
+    ],
+)
+def test_trials_leave_room_for_each_other(changes, cpus, expected):
+    nodes = [{"CPU": float(count)} for count in cpus]
+    assert ranker_trial.trials_at_once(replace(TINY, **changes), nodes) == expected
+
+
+def test_trials_share_gpus():
+    config = replace(TINY, use_gpu=True)
+    assert ranker_trial.trial_share(config) == {"CPU": 1, "GPU": 1}
+    assert ranker_trial.trials_at_once(config, [{"CPU": 16.0, "GPU": 2.0}]) == 2
+    workers = replace(config, num_workers=2)
+    assert ranker_trial.trial_share(workers) == ranker_trial.WAITING
+    nodes = [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 3.0}]
+    assert ranker_trial.trials_at_once(workers, nodes) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_workers": 2, "cpus_per_worker": 2}, r"2 x \(2 CPU\) with each on one node; this"),
+        ({"num_workers": 2, "data": "stream"}, r"2 x \(1 CPU\).* and 1 CPU for Ray Data; this"),
+        ({"num_workers": 2, "data": "stream"}, "cluster has 2 CPU.*or data=memory"),
+        ({"use_gpu": True}, r"1 x \(1 CPU and 1 GPU\).*this cluster has 2 CPU and 0 GPU"),
+    ],
+)
+def test_a_trial_too_large_for_the_cluster_is_refused(changes, message):
+    with pytest.raises(WinnowError, match=message):
+        ranker_trial.trials_at_once(replace(TINY, **changes), [{"CPU": 2.0}])
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (None, [{"CPU": 0.0}, {"CPU": 4.0}]),  # no autoscaler
+        ({"CPU": 4, "GPU": 0}, [{"CPU": 0.0}, {"CPU": 4.0}]),
+        ({"CPU": 32, "GPU": 8}, [{"CPU": 32, "GPU": 8}]),  # most of its nodes are yet to start
+    ],
+)
+def test_a_cluster_that_grows_counts_as_what_it_may_become(monkeypatch, most, expected):
+    alive = [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in (0.0, 4.0)]
+    monkeypatch.setattr(ray, "nodes", lambda: [*alive, {"Alive": False, "Resources": {"CPU": 9.0}}])
+    monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: most)
+    assert cluster_nodes() == expected
+
+
+def test_a_proposal_that_optuna_never_saw_ends_nothing():
+    proposals = ranker_trial.Proposals({}, metric="auc", mode="max")
+    for name in ("on_trial_result", "on_trial_complete"):
+        heard = {"trial_id": "unknown", "result": {"auc": 0.5, "training_iteration": 1}}
+        with pytest.raises(KeyError):
+            getattr(super(ranker_trial.Proposals, proposals), name)(**heard)
+        assert getattr(proposals, name)(**heard) is None
+
+
+def test_a_trial_without_a_figure_has_failed():
+    metrics = [
+        {"trial_id": "a"},  # it failed before its first epoch
+        {"trial_id": "b", "best_auc": 0.7, "epoch": 2, "rows_per_s": 9.0},
+        {"trial_id": "c", "best_auc": float("nan")},
+        None,
+    ]
+    config = {"optimizer.lr": 0.001}
+    results = [SimpleNamespace(metrics=one, config=config) for one in metrics]
+    assert search.finished(results) == [
+        {"set": ["optimizer.lr=0.001"], "best_auc": 0.7, "epoch": 2, "rows_per_s": 9.0}
+    ]
+
+
+def test_a_search_without_a_figure_names_the_first_error(monkeypatch, tmp_path):
+    class Failed(list):
+        errors = (RuntimeError("no space left"),)
+
+    results = Failed([SimpleNamespace(metrics={"trial_id": "a"}, config={})])
+    tuner = SimpleNamespace(fit=lambda: results)
+    monkeypatch.setattr(search, "tuner", lambda config, name, room: tuner)
+    monkeypatch.setattr(search, "connect", lambda **settings: None)
+    monkeypatch.setattr(search, "cluster_nodes", lambda: [{"CPU": 2.0}])
+    dataset = SimpleNamespace(artifact=SimpleNamespace(digest="0"))
+    monkeypatch.setattr(search.Dataset, "open", lambda path: dataset)
+    config = replace(TINY, output=str(tmp_path / "tuned"))
+    with pytest.raises(WinnowError, match="all 1 trials failed; the first: no space left"):
+        tune_ranker.run(config)
+    Failed.errors = ()
+    with pytest.raises(WinnowError, match="the first: no validation AUC, which needs rows of both"):
+        tune_ranker.run(config)
+
+
+@pytest.mark.parametrize(("use_gpu", "device"), [(True, "cuda"), (False, "cpu")])
+def test_a_trial_without_workers_trains_where_it_is_told(monkeypatch, use_gpu, device):
+    places = []
+
+    def trained(*args, place, **more):
+        places.append(place)
+
+    monkeypatch.setattr(ranker_trial.Dataset, "open", lambda path: SimpleNamespace(schema=None))
+    monkeypatch.setattr(ranker_trial.tune, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(ranker_trial, "splits_in_memory", lambda dataset, config, place: None)
+    monkeypatch.setattr(
+        ranker_trial, "train_and_test", lambda *args, place, **more: places.append(place)
+    )
+    ranker_trial.in_this_process(replace(TINY, use_gpu=use_gpu))
+    assert [place.device for place in places] == [device]
+
+
+def test_a_trial_that_the_proposals_do_not_know_is_not_an_error():
+    """Tune writes its trials and Optuna's state down one after the other."""
+    proposals = ranker_trial.Proposals(
+        ranker_trial.space("star"), metric=search.METRIC, mode="max", seed=0
+    )
+    assert proposals.suggest("known").keys() == ranker_trial.space("star").keys()
+    result = {search.METRIC: 0.7, "training_iteration": 1}
+    for trial_id in ("known", "unknown"):
+        proposals.on_trial_result(trial_id, result)
+
+
+def test_what_a_stopped_trial_leaves_is_in_the_folder_of_the_search(monkeypatch, tmp_path):
+    folders = []
+
+    def stopped(loop, loop_config, config, **more):
+        folders.append(work_folder(config.output))
+        raise KeyboardInterrupt
+
+    context = SimpleNamespace(get_trial_id=lambda: "t1")
+    monkeypatch.setattr(ranker_trial.tune, "get_context", lambda: context)
+    monkeypatch.setattr(ranker_trial, "fit", stopped)
+    monkeypatch.setattr(ranker_trial, "TuneReportCallback", lambda: None)
+    monkeypatch.setattr(ranker_trial.Dataset, "open", lambda path: None)
+    search = replace(TINY, num_workers=1, output=str(tmp_path / "tuned"))
+    with pytest.raises(KeyboardInterrupt):
+        ranker_trial.on_workers(search)
+    assert folders == [f"{work_folder(search.output)}/trials/.t1.train"]
