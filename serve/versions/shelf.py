@@ -15,13 +15,13 @@ from serve.telemetry.log import logger
 from winnow.bundle import Bundle
 from winnow.errors import ArtifactError
 
-__all__ = ["Place", "Plan", "Shelf", "Variant", "planned"]
+__all__ = ["BundleRef", "Plan", "Shelf", "Variant", "planned"]
 
 Variant = Literal["a", "b"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BundleRef:
     """Where a version is read from, and the version that was found there."""
 
     uri: str
@@ -32,20 +32,20 @@ class Place:
 class Plan:
     """What all replicas are to have loaded; who makes a new one gives it to the registry."""
 
-    bundle: Place
-    candidate: Place | None = None
+    bundle: BundleRef
+    candidate: BundleRef | None = None
     share: float = 0.0
     """Of the users, those that the candidate answers as variant b."""
-    previous: Place | None = None
+    previous: BundleRef | None = None
     deployed: str = ""
     """The `bundle` argument of the deployment that this plan began with."""
     user_config: dict[str, Any] | None = None
     """The Serve config's part that was given last; it counts again only when it changes."""
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[BundleRef]:
         return [p for p in (self.bundle, self.candidate, self.previous) if p is not None]
 
-    def with_bundle(self, place: Place) -> "Plan":
+    def with_bundle(self, place: BundleRef) -> "Plan":
         """With another variant a; the version that it replaces is kept."""
         if place == self.bundle:
             return self
@@ -57,12 +57,12 @@ class Plan:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Plan":
         for name in ("bundle", "candidate", "previous"):
-            fields[name] = Place(**fields[name]) if fields[name] else None
+            fields[name] = BundleRef(**fields[name]) if fields[name] else None
         return cls(**fields)
 
 
 def planned(
-    plan: Plan, place: Place | None, variant: Variant = "a", share: float | None = None
+    plan: Plan, place: BundleRef | None, variant: Variant = "a", share: float | None = None
 ) -> Plan:
     """The plan after an order for one variant; a candidate without a share gets half the users."""
     if variant == "b":
@@ -93,7 +93,7 @@ class Shelf(Generic[V]):
         self._in_use: tuple[V, V | None, float] | None = None
         self.plan: Plan | None = None
 
-    def hold(self, uri: str, version: str | None = None) -> tuple[Place, V]:
+    def hold(self, uri: str, version: str | None = None) -> tuple[BundleRef, V]:
         """Verify and load the bundle unless it is held already.
 
         Raises:
@@ -101,14 +101,14 @@ class Shelf(Generic[V]):
         """
         with self._lock:
             if version in self._held:
-                return Place(uri, str(version)), self._held[str(version)]
+                return BundleRef(uri, str(version)), self._held[str(version)]
             bundle = _open(uri)
             if version is not None and bundle.version != version:
                 raise ArtifactError(f"{uri} now holds bundle {bundle.version}, not {version}")
             if bundle.version not in self._held:
                 self._held[bundle.version] = self._load(bundle)
                 logger.info("bundle loaded: bundle=%s uri=%s", bundle.version, uri)
-            return Place(uri, bundle.version), self._held[bundle.version]
+            return BundleRef(uri, bundle.version), self._held[bundle.version]
 
     def follow(self, plan: Plan) -> None:
         """Load what the plan names, swap it in and let go of the rest.

@@ -29,7 +29,7 @@ from winnow.ranking.train import (
 )
 
 __all__ = [
-    "Place",
+    "RankContext",
     "RankerConfig",
     "Splits",
     "splits_in_memory",
@@ -44,11 +44,11 @@ EVALUATION_ROWS = 32_768
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class RankContext:
     """Where among the ranks of a run this process stands."""
 
     rank: int = 0
-    ranks: int = 1
+    world_size: int = 1
     device: str | torch.device = "cpu"
 
 
@@ -91,7 +91,7 @@ class Splits:
     test: EvaluationRows
 
 
-def splits_in_memory(dataset: Dataset, config: RankerConfig, place: Place) -> Splits:
+def splits_in_memory(dataset: Dataset, config: RankerConfig, context: RankContext) -> Splits:
     """All rows as arrays; raises ValueError if one has an id that no table holds."""
     histories = _histories(dataset, config.architecture.history)
 
@@ -102,9 +102,9 @@ def splits_in_memory(dataset: Dataset, config: RankerConfig, place: Place) -> Sp
             rows,
             batch_size=size,
             seed=config.seed,
-            rank=place.rank,
-            ranks=place.ranks,
-            device=place.device,
+            rank=context.rank,
+            world_size=context.world_size,
+            device=context.device,
             histories=histories,
         )
 
@@ -127,7 +127,7 @@ def _histories(dataset: Dataset, length: int) -> HistorySource | None:
     return HistorySource(likes, dataset.table_features("item")[0], length)
 
 
-def streamed_splits(dataset: Dataset, train: TrainRows, place: Place) -> Splits:
+def streamed_splits(dataset: Dataset, train: TrainRows, context: RankContext) -> Splits:
     """`train` as it comes, the others read from their files for every pass."""
 
     def rows(name: str) -> StreamedRows:
@@ -135,9 +135,9 @@ def streamed_splits(dataset: Dataset, train: TrainRows, place: Place) -> Splits:
             dataset.artifact.path / name,
             dataset.schema,
             batch_size=EVALUATION_ROWS,
-            rank=place.rank,
-            ranks=place.ranks,
-            device=place.device,
+            rank=context.rank,
+            world_size=context.world_size,
+            device=context.device,
         )
 
     return Splits(train, rows("valid"), rows("test"))
@@ -148,7 +148,7 @@ def train_and_test(
     splits: Splits,
     config: RankerConfig,
     *,
-    place: Place,
+    context: RankContext,
     wrap: Callable[[nn.Module], nn.Module],
     state: Mapping[str, Any] | None,
     on_epoch: Callable[[Trainer, EpochReport], None],
@@ -173,7 +173,7 @@ def train_and_test(
         logger.info("continuing after epoch=%d", run.epoch)
 
     def report_epoch(report: EpochReport) -> None:
-        if place.rank == 0:
+        if context.rank == 0:
             logger.info("%s", report)
         on_epoch(run, report)
 

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["gather_rows", "place", "sum_gradients", "summed"]
+__all__ = ["gather_rows", "rank_and_world", "sum_gradients", "summed"]
 
 
-def place() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
     """Rank of this process and number of processes; (0, 1) without a process group."""
     if not distributed.is_initialized():
         return 0, 1
@@ -20,7 +20,7 @@ def gather_rows(vector_BD: Tensor) -> Tensor:
 
     All must bring equally many. The gradient of a row is summed over the processes that used it.
     """
-    if place()[1] == 1:
+    if rank_and_world()[1] == 1:
         return vector_BD
     gathered: Tensor = _Gather.apply(vector_BD)  # type: ignore[no-untyped-call]
     return gathered
@@ -28,7 +28,7 @@ def gather_rows(vector_BD: Tensor) -> Tensor:
 
 def sum_gradients(model: torch.nn.Module) -> None:
     """Add up each weight's gradient over all processes."""
-    if place()[1] == 1:
+    if rank_and_world()[1] == 1:
         return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -40,7 +40,7 @@ def sum_gradients(model: torch.nn.Module) -> None:
 
 def summed(value: Tensor) -> Tensor:
     """The sum over all processes, on the device of the value: NCCL has no other to sum on."""
-    if place()[1] > 1:
+    if rank_and_world()[1] > 1:
         distributed.all_reduce(value)
     return value
 

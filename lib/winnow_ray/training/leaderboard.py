@@ -13,7 +13,7 @@ from winnow.artifact import create_artifact, up_to_date
 from winnow.artifact.work_folder import WorkFolder
 from winnow.config import canonical_json, with_overrides
 from winnow.data.dataset import Dataset
-from winnow.ranking.experiment import Place, RankerConfig, splits_in_memory, train_and_test
+from winnow.ranking.experiment import RankContext, RankerConfig, splits_in_memory, train_and_test
 from winnow.ranking.leaderboard import leaderboard, markdown
 from winnow.ranking.plot import plot_leaderboard
 from winnow.ranking.registry import MODELS
@@ -56,12 +56,12 @@ class LeaderboardConfig:
 def train(config: RankerConfig, dataset: str, threads: int) -> dict[str, Any]:
     """One run, in the process of a Ray task."""
     torch.set_num_threads(threads)
-    opened, place = Dataset.open(dataset), Place()
+    opened, context = Dataset.open(dataset), RankContext()
     result = train_and_test(
         opened.schema,
-        splits_in_memory(opened, config, place),
+        splits_in_memory(opened, config, context),
         config,
-        place=place,
+        context=context,
         wrap=lambda model: model,
         state=None,
         on_epoch=lambda run, report: None,

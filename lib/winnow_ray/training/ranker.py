@@ -18,7 +18,7 @@ from winnow.config import canonical_json
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
 from winnow.ranking.experiment import (
-    Place,
+    RankContext,
     RankerConfig,
     Splits,
     splits_in_memory,
@@ -76,8 +76,8 @@ def train_loop(loop: dict[str, Any]) -> dict[str, Any]:
     logging.getLogger("winnow").setLevel(logging.INFO)
     torch.set_num_threads(config.cpus_per_worker)
     context = ray.train.get_context()
-    place = Place(
-        rank=context.get_world_rank(), ranks=context.get_world_size(), device=get_device()
+    context = RankContext(
+        rank=context.get_world_rank(), world_size=context.get_world_size(), device=get_device()
     )
     dataset, reporter = Dataset.open(config.dataset), Reporter()
 
@@ -85,37 +85,37 @@ def train_loop(loop: dict[str, Any]) -> dict[str, Any]:
         def save(folder: Path) -> None:
             torch.save(run.state_dict(), folder / "state.pt")
 
-        reporter(asdict(report), save if place.rank == 0 else None)
+        reporter(asdict(report), save if context.rank == 0 else None)
 
     last = ray.train.get_checkpoint()
     result = train_and_test(
         dataset.schema,
-        splits(dataset, config, place),
+        splits(dataset, config, context),
         config,
-        place=place,
+        context=context,
         wrap=prepare_model,
         state=load_state(last) if last else None,
         on_epoch=on_epoch,
     )
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return result | {"peak_rss_gb": round(kilobytes / 2**20, 2), "workers": place.ranks}
+    return result | {"peak_rss_gb": round(kilobytes / 2**20, 2), "workers": context.world_size}
 
 
-def splits(dataset: Dataset, config: TrainRankerConfig, place: Place) -> Splits:
+def splits(dataset: Dataset, config: TrainRankerConfig, context: RankContext) -> Splits:
     """This worker's rows, from memory or from Ray Data."""
     if config.data == "memory":
-        return splits_in_memory(dataset, config, place)
+        return splits_in_memory(dataset, config, context)
     train = StreamedTrainRows(
         ray.train.get_dataset_shard("train"),
         dataset.schema,
         num_rows=dataset.artifact.metrics["rows_by_split"]["train"],
         batch_size=config.batch_size,
         seed=config.seed,
-        rank=place.rank,
-        ranks=place.ranks,
-        device=place.device,
+        rank=context.rank,
+        world_size=context.world_size,
+        device=context.device,
     )
-    return streamed_splits(dataset, train, place)
+    return streamed_splits(dataset, train, context)
 
 
 def load_state(checkpoint: Checkpoint) -> dict[str, Any]:

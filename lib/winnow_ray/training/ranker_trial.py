@@ -18,7 +18,7 @@ from ray.tune.search.optuna import OptunaSearch
 from winnow.config import with_overrides
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
-from winnow.ranking.experiment import Place, splits_in_memory, train_and_test
+from winnow.ranking.experiment import RankContext, splits_in_memory, train_and_test
 from winnow.ranking.search_space import Choice, search_space
 from winnow.ranking.train import EpochReport, Trainer
 from winnow_ray.cluster.connect import remove
@@ -129,7 +129,7 @@ def on_workers(chosen: TrainRankerConfig) -> None:
 def in_this_process(chosen: TrainRankerConfig) -> None:
     """From the last epoch that was reported, if there is one."""
     torch.set_num_threads(chosen.cpus_per_worker)
-    place = Place(device="cuda" if chosen.use_gpu else "cpu")
+    context = RankContext(device="cuda" if chosen.use_gpu else "cpu")
     dataset, last = Dataset.open(chosen.dataset), tune.get_checkpoint()
 
     def on_epoch(run: Trainer, report: EpochReport) -> None:
@@ -139,10 +139,10 @@ def in_this_process(chosen: TrainRankerConfig) -> None:
 
     train_and_test(
         dataset.schema,
-        splits_in_memory(dataset, chosen, place),
+        splits_in_memory(dataset, chosen, context),
         chosen,
-        place=place,
-        wrap=lambda model: model.to(place.device),
+        context=context,
+        wrap=lambda model: model.to(context.device),
         state=load_state(last) if last else None,
         on_epoch=on_epoch,
     )

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from serve import admin
-from serve.versions.shelf import Place
+from serve.versions.shelf import BundleRef
 from tests.ray.serving.replica import ADMIN, Replica, renamed_bundle
 from winnow.errors import StoreError
 
@@ -332,7 +332,7 @@ def test_a_user_config_is_tried_again_where_a_stage_was_away(bundle, tmp_path, m
 def test_a_replica_goes_on_where_it_cannot_follow_what_another_was_told(bundle, tmp_path):
     async def scenario(replica):
         config = {"bundle": "/nowhere"}
-        told = replace(replica.shelf.plan, bundle=Place("/nowhere", "0"), user_config=config)
+        told = replace(replica.shelf.plan, bundle=BundleRef("/nowhere", "0"), user_config=config)
         replica.registry.plan, before = told, replica.shelf.plan
         await replica.admin.configure(config)
         assert (replica.registry.plan, replica.shelf.plan) == (told, before)

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
-from winnow.retrieval.distributed import place
+from winnow.retrieval.distributed import rank_and_world
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.text_encoder.token_lists import TokenLists
 
@@ -17,7 +17,7 @@ def encode_together(encoder: TextEncoder, tokens: TokenLists) -> NDArray[np.floa
 
     All processes must call it with the same texts.
     """
-    rank, processes = place()
+    rank, processes = rank_and_world()
     if processes == 1:
         return encoder.encode_tokens(tokens)
     share = -(-len(tokens) // processes)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from winnow.precision import Precision, dtype_of
-from winnow.retrieval.distributed import gather_rows, place, sum_gradients, summed
+from winnow.retrieval.distributed import gather_rows, rank_and_world, sum_gradients, summed
 from winnow.retrieval.encoder_training.instances import (
     Instances,
     Step,
@@ -193,7 +193,7 @@ def _go_on(
 ) -> None:
     """Train until the next check, which is at the end of the epoch or before, and check."""
     started, losses = time.perf_counter(), []
-    rank, processes = place()
+    rank, processes = rank_and_world()
     instances = epoch_instances(state.epoch)
     if instances.audit and rank == 0 and not state.step:
         counts = " ".join(f"{name}={number}" for name, number in instances.audit.items())
@@ -255,7 +255,7 @@ def _seed_step(config: EncoderTrainConfig, state: State) -> None:
     So a run that goes on from a checkpoint, of which there is one for all processes, draws what the
     unbroken one would have.
     """
-    rank, _ = place()
+    rank, _ = rank_and_world()
     at = np.random.SeedSequence([config.seed, rank, state.epoch, state.step])
     torch.manual_seed(int(at.generate_state(1, np.uint64)[0]))
 
@@ -292,7 +292,7 @@ def _check(
         }
     state.checks += 1
     metrics = {"epoch": state.epoch, "step": state.step, "loss": loss, "seconds": seconds}
-    rank, _ = place()
+    rank, _ = rank_and_world()
     if rank == 0:
         logger.info(
             "epoch=%d step=%d loss=%.4f %s=%.4f best=%.4f seconds=%.1f",

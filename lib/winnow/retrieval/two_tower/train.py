@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from winnow.data.schema import DatasetSchema
-from winnow.retrieval.distributed import gather_rows, place
+from winnow.retrieval.distributed import gather_rows, rank_and_world
 from winnow.retrieval.two_tower.data import Step, TrainingData
 from winnow.retrieval.two_tower.loss import known_positives, sampled_softmax
 from winnow.retrieval.two_tower.model import TwoTower, TwoTowerConfig
@@ -127,7 +127,7 @@ def train(
             process, a function that writes a checkpoint into an existing folder.
         resume: folder of the checkpoint to go on from.
     """
-    rank, world_size = place()
+    rank, world_size = rank_and_world()
     size = min(config.batch_size, len(data.train_N)) // world_size * world_size
     if not size:
         raise ValueError(f"{len(data.train_N)} training pairs are too few for {world_size} workers")

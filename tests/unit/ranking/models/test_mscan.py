@@ -9,7 +9,7 @@ from winnow.data.dataset import Interactions
 from winnow.data.schema import DatasetSchema, Field
 from winnow.metrics.clicks import auc, logloss
 from winnow.ranking.embeddings import InputConfig
-from winnow.ranking.experiment import Place, RankerConfig, Splits, train_and_test
+from winnow.ranking.experiment import RankContext, RankerConfig, Splits, train_and_test
 from winnow.ranking.models.mscan import (
     REFERENCES,
     CurrentSteps,
@@ -200,7 +200,7 @@ def test_a_run_ranks_by_the_score_and_has_the_log_loss_of_the_probability(elimin
         SCHEMA,
         splits,
         config,
-        place=Place(),
+        context=RankContext(),
         wrap=lambda model: model,
         state=None,
         on_epoch=lambda run, report: runs.append(run),

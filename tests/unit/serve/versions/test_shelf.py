@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serve.versions.shelf import Place, Plan, Shelf, planned
+from serve.versions.shelf import BundleRef, Plan, Shelf, planned
 from winnow.bundle import Bundle
 from winnow.errors import ArtifactError
 
@@ -32,7 +32,7 @@ def shelf(monkeypatch):
 
 
 def place(name):
-    return Place(f"/{name}", f"v/{name}")
+    return BundleRef(f"/{name}", f"v/{name}")
 
 
 def test_a_new_bundle_takes_over_and_the_old_one_is_kept(shelf):
@@ -68,7 +68,7 @@ def test_a_bundle_that_cannot_be_loaded_changes_nothing(shelf):
 
 def test_a_folder_with_another_bundle_than_planned_is_refused(shelf):
     with pytest.raises(ArtifactError, match="now holds bundle v/one, not v/two"):
-        shelf.follow(Plan(Place("/one", "v/two")))
+        shelf.follow(Plan(BundleRef("/one", "v/two")))
 
 
 def test_users_are_split_by_share_and_stay_where_they_are(shelf):
