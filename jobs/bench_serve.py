@@ -24,7 +24,7 @@ from typing import Any
 
 from jobs._bench.server_process import ended_by_sigterm, serving
 from jobs._load.phases import measure
-from jobs._load.plan import Plan, Request, requests_of
+from jobs._load.plan import LoadPlan, Request, requests_of
 from winnow.bundle import Bundle
 from winnow.config import job_main
 from winnow_ray.cluster.paths import absolute
@@ -106,7 +106,7 @@ def _measured(
     name: str, config: BenchServeConfig, bundle: Bundle, requests: Sequence[Request]
 ) -> Figures:
     port = config.port or free_port()
-    plan = Plan(
+    plan = LoadPlan(
         requests=requests, port=port, connections=1, seconds=config.seconds, k=config.k,
         bundle=bundle.version,
     )  # fmt: skip

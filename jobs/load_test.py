@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from jobs._load.plan import Plan, Request, send
+from jobs._load.plan import LoadPlan, Request, send
 from winnow.config import job_main
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
@@ -98,10 +98,10 @@ def run(config: LoadTestConfig) -> dict[str, Any]:
     }
 
 
-def _plan(config: LoadTestConfig, requests: list[Request]) -> Plan:
+def _plan(config: LoadTestConfig, requests: list[Request]) -> LoadPlan:
     address = urlsplit(config.url)
     assert address.hostname is not None
-    return Plan(
+    return LoadPlan(
         requests=requests,
         host=address.hostname,
         port=address.port or 80,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jobs._bench.server_process import Server, ended_by_sigterm, serving
-from jobs._load.plan import Plan, Request, figures_of, requests_of, send, sending
+from jobs._load.plan import LoadPlan, Request, figures_of, requests_of, send, sending
 from winnow.bundle import Bundle
 from winnow.config import job_main
 from winnow.errors import WinnowError
@@ -80,8 +80,8 @@ def run(config: SoakServeConfig) -> dict[str, Any]:
     places = [f"bundle={absolute(config.bundle)}", "events={folder}/events.sqlite"]
     command = ["jobs.serve", "--config", "local", "--set", *fields, *places]
     with serving(command, port, plan["requests"][0][1]) as server:
-        send(Plan(**plan, seconds=config.warm_s))
-        with sending(Plan(**plan, seconds=60 * config.minutes)) as load:
+        send(LoadPlan(**plan, seconds=config.warm_s))
+        with sending(LoadPlan(**plan, seconds=60 * config.minutes)) as load:
             samples = _watched(server, load, config.sample_s)
             figures = figures_of(load)
     return report(samples, figures)

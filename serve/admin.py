@@ -16,7 +16,7 @@ from serve.telemetry.log import logger
 from serve.telemetry.metrics_file import Meter
 from serve.versions.loaded import Version
 from serve.versions.plan_store import Registry
-from serve.versions.shelf import Plan, Shelf, planned
+from serve.versions.shelf import RolloutPlan, Shelf, planned
 from winnow.errors import ArtifactError
 
 __all__ = ["Admin", "Held", "UserConfig"]
@@ -66,7 +66,7 @@ class Admin:
         if plan is None or plan.deployed != bundle:
             place, version = await asyncio.to_thread(self._shelf.hold, bundle)
             await self._prepare(version, bundle)
-            plan = Plan(place, previous=plan.bundle if plan else None, deployed=bundle)
+            plan = RolloutPlan(place, previous=plan.bundle if plan else None, deployed=bundle)
             await asyncio.to_thread(self._registry.write, plan)
         try:
             await self._apply(plan)
@@ -92,7 +92,7 @@ class Admin:
                 await asyncio.to_thread(self._registry.write, replace(plan, user_config=fields))
             await self._follow(await self._current())
 
-    async def _tried(self, fields: dict[str, Any]) -> Plan | None:
+    async def _tried(self, fields: dict[str, Any]) -> RolloutPlan | None:
         """The plan that a `user_config` makes; None if that cannot be done."""
         for left in reversed(range(TRIES)):
             try:
@@ -106,7 +106,7 @@ class Admin:
                 await asyncio.sleep(PAUSE_S)
         return None
 
-    async def _configured(self, plan: Plan, fields: dict[str, Any]) -> Plan:
+    async def _configured(self, plan: RolloutPlan, fields: dict[str, Any]) -> RolloutPlan:
         config = UserConfig(**fields)
         plan = await self._order(plan, config.bundle or plan.deployed, "a", None)
         if config.candidate is not None:
@@ -142,7 +142,7 @@ class Admin:
         assert self._shelf.plan is not None
         return _wanted(self._shelf.plan)
 
-    async def _follow(self, plan: Plan) -> None:
+    async def _follow(self, plan: RolloutPlan) -> None:
         """Do as the plan says if it is new; what serves goes on if that cannot be done."""
         if plan == self._shelf.plan:
             return
@@ -152,18 +152,20 @@ class Admin:
             self._meter.add(metrics.SWAP_FAILURES)
             logger.exception("bundle not loaded, the old one goes on: plan=%s", plan)
 
-    async def _current(self) -> Plan:
+    async def _current(self) -> RolloutPlan:
         plan = await asyncio.to_thread(self._registry.read) or self._shelf.plan
         assert plan is not None
         return plan
 
-    async def _order(self, plan: Plan, uri: str, variant: Any, share: float | None) -> Plan:
+    async def _order(
+        self, plan: RolloutPlan, uri: str, variant: Any, share: float | None
+    ) -> RolloutPlan:
         """The plan with that bundle, which is loaded here and held by the stages."""
         place, version = await asyncio.to_thread(self._shelf.hold, uri)
         await self._prepare(version, uri)
         return planned(plan, place, variant, share)
 
-    async def _apply(self, plan: Plan) -> None:
+    async def _apply(self, plan: RolloutPlan) -> None:
         before = self._shelf.plan
         await asyncio.to_thread(self._shelf.follow, plan)
         if before is None or _wanted(before) != _wanted(plan):
@@ -193,5 +195,5 @@ class Admin:
         return json_reply(state)
 
 
-def _wanted(plan: Plan) -> Held:
+def _wanted(plan: RolloutPlan) -> Held:
     return plan.bundle.version, plan.candidate.version if plan.candidate else ""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs._load.plan import Plan, send
+from jobs._load.plan import LoadPlan, send
 
 __all__ = ["best_connections", "measure", "not_right"]
 
@@ -23,7 +23,7 @@ OPEN_CONNECTIONS = 512
 Figures = dict[str, Any]
 
 
-def measure(plan: Plan, *, warm_s: float, most_connections: int, overload: float) -> Figures:
+def measure(plan: LoadPlan, *, warm_s: float, most_connections: int, overload: float) -> Figures:
     """Latency of one connection, the peak, latency under load, and then too much of it.
 
     Args:
@@ -63,7 +63,7 @@ def measure(plan: Plan, *, warm_s: float, most_connections: int, overload: float
     return figures
 
 
-def best_connections(plan: Plan, most: int, send: Callable[[Plan], Figures]) -> int:
+def best_connections(plan: LoadPlan, most: int, send: Callable[[LoadPlan], Figures]) -> int:
     """As many as give the most answers a second without refusals, of 1, 2, 4 and so on."""
     best, best_rps, flat, connections = 1, 0.0, 0, 1
     while connections <= most and flat < 2:

@@ -20,7 +20,7 @@ import numpy as np
 from winnow.bundle import Bundle
 from winnow.errors import WinnowError
 
-__all__ = ["Plan", "figures_of", "requests_of", "send", "sending"]
+__all__ = ["LoadPlan", "figures_of", "requests_of", "send", "sending"]
 
 ROOT = Path(__file__).parents[2]
 NUM_REQUESTS = 5000
@@ -31,7 +31,7 @@ Request = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class LoadPlan:
     requests: Sequence[Request]
     """Sent in turn, again from the first after the last."""
     port: int
@@ -55,7 +55,7 @@ class Plan:
     """Of the arrivals."""
 
 
-def send(plan: Plan) -> dict[str, Any]:
+def send(plan: LoadPlan) -> dict[str, Any]:
     """Send the load and return what came back.
 
     `accepted` (200), `refused` (429 and 503) and `failed` (anything else, with the reason) are all
@@ -69,7 +69,7 @@ def send(plan: Plan) -> dict[str, Any]:
 
 
 @contextmanager
-def sending(plan: Plan) -> "Iterator[subprocess.Popen[str]]":
+def sending(plan: LoadPlan) -> "Iterator[subprocess.Popen[str]]":
     """The load on its way; it ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs._load.sender"],

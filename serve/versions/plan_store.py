@@ -11,7 +11,7 @@ import ray
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
-from serve.versions.shelf import Plan
+from serve.versions.shelf import RolloutPlan
 
 __all__ = ["Registry", "instance_id"]
 
@@ -30,10 +30,10 @@ class Registry:
     def __init__(self, instance: str) -> None:
         self._key = f"plan:{instance}".encode()
 
-    def read(self) -> Plan | None:
+    def read(self) -> RolloutPlan | None:
         """None before anything was written."""
         text = _internal_kv_get(self._key, namespace=SPACE)
-        return Plan.from_json(json.loads(text)) if text else None
+        return RolloutPlan.from_json(json.loads(text)) if text else None
 
-    def write(self, plan: Plan) -> None:
+    def write(self, plan: RolloutPlan) -> None:
         _internal_kv_put(self._key, json.dumps(plan.to_json()).encode(), namespace=SPACE)

@@ -15,7 +15,7 @@ from serve.telemetry.log import logger
 from winnow.bundle import Bundle
 from winnow.errors import ArtifactError
 
-__all__ = ["BundleRef", "Plan", "Shelf", "Variant", "planned"]
+__all__ = ["BundleRef", "RolloutPlan", "Shelf", "Variant", "planned"]
 
 Variant = Literal["a", "b"]
 
@@ -29,7 +29,7 @@ class BundleRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RolloutPlan:
     """What all replicas are to have loaded; who makes a new one gives it to the registry."""
 
     bundle: BundleRef
@@ -45,7 +45,7 @@ class Plan:
     def places(self) -> list[BundleRef]:
         return [p for p in (self.bundle, self.candidate, self.previous) if p is not None]
 
-    def with_bundle(self, place: BundleRef) -> "Plan":
+    def with_bundle(self, place: BundleRef) -> "RolloutPlan":
         """With another variant a; the version that it replaces is kept."""
         if place == self.bundle:
             return self
@@ -55,15 +55,15 @@ class Plan:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Plan":
+    def from_json(cls, fields: dict[str, Any]) -> "RolloutPlan":
         for name in ("bundle", "candidate", "previous"):
             fields[name] = BundleRef(**fields[name]) if fields[name] else None
         return cls(**fields)
 
 
 def planned(
-    plan: Plan, place: BundleRef | None, variant: Variant = "a", share: float | None = None
-) -> Plan:
+    plan: RolloutPlan, place: BundleRef | None, variant: Variant = "a", share: float | None = None
+) -> RolloutPlan:
     """The plan after an order for one variant; a candidate without a share gets half the users."""
     if variant == "b":
         return replace(plan, candidate=place, share=0.5 if share is None else share)
@@ -91,7 +91,7 @@ class Shelf(Generic[V]):
         self._lock = threading.Lock()
         self._held: dict[str, V] = {}
         self._in_use: tuple[V, V | None, float] | None = None
-        self.plan: Plan | None = None
+        self.plan: RolloutPlan | None = None
 
     def hold(self, uri: str, version: str | None = None) -> tuple[BundleRef, V]:
         """Verify and load the bundle unless it is held already.
@@ -110,7 +110,7 @@ class Shelf(Generic[V]):
                 logger.info("bundle loaded: bundle=%s uri=%s", bundle.version, uri)
             return BundleRef(uri, bundle.version), self._held[bundle.version]
 
-    def follow(self, plan: Plan) -> None:
+    def follow(self, plan: RolloutPlan) -> None:
         """Load what the plan names, swap it in and let go of the rest.
 
         The previous version is only a convenience: that it cannot be loaded is no fault.

@@ -8,7 +8,7 @@ import pytest
 
 from jobs import bench_serve, soak_serve
 from jobs._bench.server_process import serving
-from jobs._load.plan import Plan, requests_of, send
+from jobs._load.plan import LoadPlan, requests_of, send
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade
 from winnow.cascade.lookup import Desk
@@ -37,7 +37,7 @@ def test_the_hand_written_app_answers_what_the_cascade_does(tiny_run):
             expected = desk.answer(query, cascade([query])[0].found)
             ids = [item["item_id"] for item in answer["items"]]
             assert ids == [item.item_id for item in expected.items]
-        plan = Plan(requests=requests, port=port, connections=8, seconds=1, k=5)
+        plan = LoadPlan(requests=requests, port=port, connections=8, seconds=1, k=5)
         figures = send(replace(plan, bundle=bundle.version, check_every=1))
     assert figures["accepted"] == figures["checked"] == figures["sent"] > 10
     assert not figures["failed"]

@@ -15,7 +15,7 @@ from jobs._bench import server_process
 from jobs._bench.server_process import serving
 from jobs._load.latency import faults
 from jobs._load.phases import best_connections, measure, not_right
-from jobs._load.plan import Plan, figures_of, send, sending
+from jobs._load.plan import LoadPlan, figures_of, send, sending
 from winnow.errors import WinnowError
 from winnow_ray.cluster.ports import free_port
 
@@ -72,7 +72,7 @@ def plan(port, **changes):
         "connections": 2, "seconds": 60.0, "num_requests": 20, "check_every": 1,
         "requests": [("/recommend", BODY)],
     }  # fmt: skip
-    return Plan(port=port, k=K, bundle="v1", **(fields | changes))
+    return LoadPlan(port=port, k=K, bundle="v1", **(fields | changes))
 
 
 def load_of(answer, **changes):

@@ -9,7 +9,7 @@ from typing import Any
 
 from winnow.errors import GenerationError
 from winnow.llm.generation.generate import GenerationConfig, find_models, new_plan
-from winnow.llm.generation.plan import Plan
+from winnow.llm.generation.plan import OpenRequests
 from winnow.llm.models.find import TINY, check_loadable
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.sources import open_source
@@ -81,7 +81,7 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     }
 
 
-def _mean_output_tokens(plan: Plan) -> dict[str, float]:
+def _mean_output_tokens(plan: OpenRequests) -> dict[str, float]:
     """Of the answers that are there, by task."""
     tokens: dict[str, list[int]] = defaultdict(list)
     for table in plan.tables(["task", "output_tokens"]):

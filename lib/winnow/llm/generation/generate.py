@@ -16,7 +16,7 @@ import pyarrow as pa
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
 from winnow.errors import ArtifactError, GenerationError
 from winnow.llm.generation.artifact import answer_tables, write_answers
-from winnow.llm.generation.plan import Plan
+from winnow.llm.generation.plan import OpenRequests
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.models.find import TINY, LanguageModel, find_model, make_tiny
 from winnow.llm.models.tiny_model import TinyConfig
@@ -150,7 +150,7 @@ def generate(
     return _result(config, draft.metrics, counts)
 
 
-def new_plan(config: GenerationConfig, source: Source) -> tuple[Plan, Artifact | None]:
+def new_plan(config: GenerationConfig, source: Source) -> tuple[OpenRequests, Artifact | None]:
     """A plan that knows what is answered, and the artifact at the output, if there is one."""
     store = AnswerStore.beside(config.output)
     try:
@@ -162,7 +162,7 @@ def new_plan(config: GenerationConfig, source: Source) -> tuple[Plan, Artifact |
         yield from answer_tables(earlier, columns)
         yield from store.tables(columns)
 
-    plan = Plan(
+    plan = OpenRequests(
         source=source,
         store=store,
         tables=tables,
@@ -193,7 +193,7 @@ def find_models(
 
 def _ask(
     config: GenerationConfig,
-    plan: Plan,
+    plan: OpenRequests,
     models: Sequence[LanguageModel],
     engine: BatchEngine,
     rows_per_batch: int,
@@ -226,7 +226,9 @@ def _ask(
     return counts
 
 
-def _check_complete(config: GenerationConfig, plan: Plan, models: Sequence[LanguageModel]) -> None:
+def _check_complete(
+    config: GenerationConfig, plan: OpenRequests, models: Sequence[LanguageModel]
+) -> None:
     """GenerationError unless every key has an answer, also what tasks asked after an answer."""
     plan.refresh(asked=True)
     for name in (name for name in config.tasks if TASKS[name].chained):

@@ -16,7 +16,7 @@ from winnow.llm.tasks.base import Task
 from winnow.llm.tasks.registry import task_named
 from winnow.llm.tasks.sources import Misfit, Source
 
-__all__ = ["Plan"]
+__all__ = ["OpenRequests"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ ALL = 2**62
 
 
 @dataclass(kw_only=True)
-class Plan:
+class OpenRequests:
     """The requests of one config. Memory holds 16 bytes a key and no prompt but shared ones."""
 
     source: Source

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serve.versions.shelf import BundleRef, Plan, Shelf, planned
+from serve.versions.shelf import BundleRef, RolloutPlan, Shelf, planned
 from winnow.bundle import Bundle
 from winnow.errors import ArtifactError
 
@@ -36,7 +36,7 @@ def place(name):
 
 
 def test_a_new_bundle_takes_over_and_the_old_one_is_kept(shelf):
-    shelf.follow(Plan(place("one")))
+    shelf.follow(RolloutPlan(place("one")))
     _, first = shelf.choose("u1")
     plan = shelf.plan.with_bundle(place("two"))
     shelf.follow(plan)
@@ -49,7 +49,7 @@ def test_a_new_bundle_takes_over_and_the_old_one_is_kept(shelf):
 
 
 def test_only_what_the_plan_names_is_held(shelf):
-    plan = Plan(place("one"))
+    plan = RolloutPlan(place("one"))
     for name in ("one", "two", "three"):
         plan = plan.with_bundle(place(name))
         shelf.follow(plan)
@@ -59,21 +59,21 @@ def test_only_what_the_plan_names_is_held(shelf):
 
 
 def test_a_bundle_that_cannot_be_loaded_changes_nothing(shelf):
-    shelf.follow(Plan(place("one")))
+    shelf.follow(RolloutPlan(place("one")))
     with pytest.raises(ArtifactError, match="holds no artifact"):
         shelf.follow(shelf.plan.with_bundle(place("lost")))
     assert shelf.choose("u1")[1].version == "v/one"
-    assert shelf.plan == Plan(place("one"))
+    assert shelf.plan == RolloutPlan(place("one"))
 
 
 def test_a_folder_with_another_bundle_than_planned_is_refused(shelf):
     with pytest.raises(ArtifactError, match="now holds bundle v/one, not v/two"):
-        shelf.follow(Plan(BundleRef("/one", "v/two")))
+        shelf.follow(RolloutPlan(BundleRef("/one", "v/two")))
 
 
 def test_users_are_split_by_share_and_stay_where_they_are(shelf):
     users = [f"u{number}" for number in range(2000)]
-    shelf.follow(planned(Plan(place("one")), place("two"), "b", 0.25))
+    shelf.follow(planned(RolloutPlan(place("one")), place("two"), "b", 0.25))
     chosen = {user: shelf.choose(user) for user in users}
     assert {variant: version.version for variant, version in chosen.values()} == {
         "a": "v/one",
@@ -88,7 +88,7 @@ def test_users_are_split_by_share_and_stay_where_they_are(shelf):
 
 
 def test_orders_and_plans():
-    plan = planned(Plan(place("one")), place("two"), "b")
+    plan = planned(RolloutPlan(place("one")), place("two"), "b")
     assert (plan.candidate, plan.share) == (place("two"), 0.5)
     assert planned(plan, place("two"), "b", 0.0).share == 0.0
     assert planned(plan, place("three"), "a", 0.1).share == 0.1
@@ -96,5 +96,5 @@ def test_orders_and_plans():
     assert (won.bundle, won.previous) == (place("two"), place("one"))
     assert (won.candidate, won.share) == (None, 0.0)
     assert planned(won, place("two")) == won
-    kept = Plan.from_json(plan.to_json())
+    kept = RolloutPlan.from_json(plan.to_json())
     assert kept == plan
