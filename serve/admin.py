@@ -14,9 +14,9 @@ from serve.http.schema import BundleBody, parse
 from serve.telemetry import metrics
 from serve.telemetry.log import logger
 from serve.telemetry.metrics_file import Meter
-from serve.versions.loaded import Version
+from serve.versions.loaded_bundles import LoadedBundles, RolloutPlan, planned
 from serve.versions.plan_store import Registry
-from serve.versions.shelf import RolloutPlan, Shelf, planned
+from serve.versions.version import Version
 from winnow.errors import ArtifactError
 
 __all__ = ["Admin", "Held", "UserConfig"]
@@ -49,7 +49,7 @@ class Admin:
 
     def __init__(
         self,
-        shelf: Shelf[Version],
+        shelf: LoadedBundles[Version],
         registry: Registry,
         meter: Meter,
         topology: str,

@@ -33,9 +33,9 @@ from serve.llm_modes import Modes
 from serve.routes import build_front
 from serve.telemetry.log import QUIET, logger
 from serve.telemetry.metrics_file import Meter
-from serve.versions.loaded import Version, load
+from serve.versions.loaded_bundles import LoadedBundles
 from serve.versions.plan_store import Registry, instance_id
-from serve.versions.shelf import Shelf
+from serve.versions.version import Version, load
 from winnow.bundle import Bundle
 from winnow.cascade import STAGES
 from winnow.events import GuardedEvents, open_events
@@ -72,7 +72,7 @@ class Recommend:
         self._folder = Path(tempfile.gettempdir()) / "winnow" / "metrics" / instance
         self._meter = Meter(self._folder)
         self._events = GuardedEvents(open_events(args.events))
-        self._shelf: Shelf[Version] = Shelf(self._load)
+        self._shelf: LoadedBundles[Version] = LoadedBundles(self._load)
         self._modes = Modes(args.llm)
         self._fused = FusedGraph()
         self._split = SplitGraph(stages, self._shelf.others) if stages else None

@@ -19,8 +19,8 @@ from serve.llm_modes import LAST, Modes
 from serve.telemetry import metrics
 from serve.telemetry.metrics_file import Meter, exposition
 from serve.telemetry.trace import Spans, log_request
-from serve.versions.loaded import Version
-from serve.versions.shelf import Shelf
+from serve.versions.loaded_bundles import LoadedBundles
+from serve.versions.version import Version
 from winnow.cascade.query import Outcome, Reason
 from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.errors import StoreError
@@ -40,7 +40,7 @@ class Endpoint:
     def __init__(
         self,
         args: RecommendArgs,
-        shelf: Shelf[Version],
+        shelf: LoadedBundles[Version],
         graph: Graph,
         events: GuardedEvents,
         meter: Meter,

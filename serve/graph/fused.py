@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from serve.graph.request_state import Job, resolve_all
-from serve.versions.loaded import Version, samples
+from serve.versions.version import Version, samples
 from winnow.cascade.query import Candidates, Outcome, Reason
 
 __all__ = ["WARM_BATCHES", "FusedGraph", "Graph", "by_version", "warm_jobs"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from serve.versions.loaded import Version
+from serve.versions.version import Version
 from winnow.cascade import STAGES
 from winnow.cascade.query import Candidates, Degradation, Outcome, Query, Reason
 from winnow.cascade.request import RecommendRequest, RequestError

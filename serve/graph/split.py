@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from serve.graph.fused import by_version, warm_jobs
 from serve.graph.request_state import Job, resolve_all
 from serve.telemetry.log import logger
-from serve.versions.loaded import Version
+from serve.versions.version import Version
 from winnow.cascade import StageClock
 from winnow.cascade.query import BundleMismatch, Candidates, Outcome, Reason
 from winnow.errors import ArtifactError

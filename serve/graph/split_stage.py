@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ray import serve
 
 from serve.telemetry.log import QUIET, logger
+from serve.versions.loaded_bundles import LoadedBundles
 from serve.versions.plan_store import Registry, instance_id
-from serve.versions.shelf import Shelf
 from winnow.cascade import STAGES, Rank, Recall, Rerank
 from winnow.cascade.query import BundleMismatch, Candidates, Query
 from winnow.errors import WinnowError
@@ -40,7 +40,7 @@ class Stage:
 
     def __init__(self, name: str, bundle: str, app: str) -> None:
         self._name = name
-        self._shelf = Shelf(lambda opened: Held(opened.version, STAGES[name](opened)))
+        self._shelf = LoadedBundles(lambda opened: Held(opened.version, STAGES[name](opened)))
         self._compute = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._registry = Registry(instance_id(app))
         self._running: dict[object, float] = {}

@@ -11,7 +11,7 @@ import ray
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
-from serve.versions.shelf import RolloutPlan
+from serve.versions.loaded_bundles import RolloutPlan
 
 __all__ = ["Registry", "instance_id"]
 

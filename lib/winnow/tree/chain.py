@@ -32,7 +32,7 @@ from winnow.llm.online.budget import Call, Ledger
 from winnow.llm.online.chat import tokens_in
 from winnow.llm.prompting.request import Request
 from winnow.tree.item_tree import ItemTree
-from winnow.tree.search import Asker, Ended, Search, Shelf, TreeNode, TreeSearchConfig
+from winnow.tree.search import Asker, CatalogueItems, Ended, Search, TreeNode, TreeSearchConfig
 
 __all__ = ["TreeNode", "TreeResult", "TreeSearch", "TreeSearchConfig", "TreeTrace", "plan_cost"]
 
@@ -105,7 +105,7 @@ class TreeSearch:
         """
         config, began_s = self._config, time.monotonic()
         ledger = Ledger(config.max_calls, config.max_tokens, deadline_s)
-        shelf = Shelf(self._titles, self._place, frozenset(seen))
+        shelf = CatalogueItems(self._titles, self._place, frozenset(seen))
         search = Search(self._chat, config, shelf, tree, history[-config.history :], ledger)
         found, stop = await search.run(k)
         popular = (row for row in self._popular if row in tree and row not in shelf.seen)

@@ -22,7 +22,7 @@ from winnow.tree.questions import (
     reader_of_picks,
 )
 
-__all__ = ["Asker", "Ended", "Search", "Shelf", "TreeNode", "TreeSearchConfig"]
+__all__ = ["Asker", "Ended", "Search", "CatalogueItems", "TreeNode", "TreeSearchConfig"]
 
 Ended = Reason | Literal["found", "searched", "no_history"]
 """Why a search ended: enough was found, the tree has no more, or there was nothing to go by."""
@@ -84,7 +84,7 @@ class TreeNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class CatalogueItems:
     """The items of a catalogue as a search needs them."""
 
     titles: Sequence[str]
@@ -114,7 +114,7 @@ class Search:
         self,
         chat: Asker,
         config: TreeSearchConfig,
-        shelf: Shelf,
+        shelf: CatalogueItems,
         tree: ItemTree,
         history: Sequence[str],
         ledger: Ledger,

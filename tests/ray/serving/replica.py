@@ -15,8 +15,8 @@ from serve.graph.fused import FusedGraph
 from serve.llm_modes import Modes
 from serve.routes import build_front
 from serve.telemetry.metrics_file import Meter
-from serve.versions.loaded import load
-from serve.versions.shelf import Shelf
+from serve.versions.loaded_bundles import LoadedBundles
+from serve.versions.version import load
 from winnow.artifact import create_artifact, open_artifact
 from winnow.events import GuardedEvents, open_events
 
@@ -60,7 +60,7 @@ class Replica:
         self.modes = Modes(self.args.llm)
         self.fused = FusedGraph()
         self.registry = Memory()
-        self.shelf = Shelf(self.load)
+        self.shelf = LoadedBundles(self.load)
         self.endpoint = Endpoint(
             self.args, self.shelf, self.fused, self.events, self.meter, self.modes
         )

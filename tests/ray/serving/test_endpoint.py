@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from serve import admin
-from serve.versions.shelf import BundleRef
+from serve.versions.loaded_bundles import BundleRef
 from tests.ray.serving.replica import ADMIN, Replica, renamed_bundle
 from winnow.errors import StoreError
 

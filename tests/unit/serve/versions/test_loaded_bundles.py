@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serve.versions.shelf import BundleRef, RolloutPlan, Shelf, planned
+from serve.versions.loaded_bundles import BundleRef, LoadedBundles, RolloutPlan, planned
 from winnow.bundle import Bundle
 from winnow.errors import ArtifactError
 
@@ -26,7 +26,7 @@ def shelf(monkeypatch):
         return Loaded(f"v{uri}")
 
     monkeypatch.setattr(Bundle, "open", open_bundle)
-    shelf = Shelf(lambda bundle: Loaded(bundle.version))
+    shelf = LoadedBundles(lambda bundle: Loaded(bundle.version))
     shelf.opened = opened
     return shelf
 

@@ -15,7 +15,7 @@ from serve.telemetry.log import logger
 from winnow.bundle import Bundle
 from winnow.errors import ArtifactError
 
-__all__ = ["BundleRef", "RolloutPlan", "Shelf", "Variant", "planned"]
+__all__ = ["BundleRef", "RolloutPlan", "LoadedBundles", "Variant", "planned"]
 
 Variant = Literal["a", "b"]
 
@@ -83,7 +83,7 @@ class Loaded(Protocol):
 V = TypeVar("V", bound=Loaded)
 
 
-class Shelf(Generic[V]):
+class LoadedBundles(Generic[V]):
     """Loaded versions by name. Loading is slow and safe in any thread; the rest is instant."""
 
     def __init__(self, load: Callable[[Bundle], V]) -> None:
