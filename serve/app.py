@@ -27,7 +27,7 @@ from serve.args import RecommendArgs
 from serve.endpoint import Endpoint
 from serve.graph.fused import FusedGraph
 from serve.graph.split import SplitGraph
-from serve.graph.split_stage import Stage
+from serve.graph.split_stage import StageDeployment
 from serve.http.asgi import Front
 from serve.llm_modes import Modes
 from serve.routes import build_front
@@ -158,7 +158,8 @@ def build_app(args: RecommendArgs) -> Application:
     if args.topology == "fused":
         return Recommend.options(**placed).bind(args, {})
     stages = {
-        name: Stage.options(name=name, **placed).bind(name, args.bundle, APP) for name in STAGES
+        name: StageDeployment.options(name=name, **placed).bind(name, args.bundle, APP)
+        for name in STAGES
     }
     placed["ray_actor_options"] = _actor(min(args.num_cpus, 0.5))
     return Recommend.options(**placed).bind(args, stages)

@@ -24,7 +24,7 @@ from winnow_ray.cluster.connect import OBJECT_STORE_BYTES
 
 
 @serve.deployment
-class Stage:
+class NaiveStage:
     """Rank or rerank."""
 
     def __init__(self, name: str, bundle: str) -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     # it stops waiting for its proxy after a minute, which a busy machine needs; the proxy comes
     with contextlib.suppress(TimeoutError):
         serve.start(http_options=HTTPOptions(port=int(port)))
-    rank, rerank = (Stage.options(name=name).bind(name, bundle) for name in ("rank", "rerank"))
+    rank, rerank = (NaiveStage.options(name=name).bind(name, bundle) for name in ("rank", "rerank"))
     serve.run(Ingress.bind(bundle, rank, rerank), route_prefix="/", blocking=True)
 
 

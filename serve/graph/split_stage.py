@@ -15,7 +15,7 @@ from winnow.cascade import STAGES, Rank, Recall, Rerank
 from winnow.cascade.query import BundleMismatch, Candidates, Query
 from winnow.errors import WinnowError
 
-__all__ = ["Stage"]
+__all__ = ["StageDeployment"]
 
 MAX_QUEUED = 64
 """Batches that wait for a replica; more are refused, and their queries get the fallback."""
@@ -35,7 +35,7 @@ class Held:
     max_surge_percent=100,
     logging_config=QUIET,
 )
-class Stage:
+class StageDeployment:
     """Holds the versions of the plan, and answers by the one that a batch was resolved for."""
 
     def __init__(self, name: str, bundle: str, app: str) -> None:
