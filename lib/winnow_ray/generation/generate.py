@@ -18,7 +18,7 @@ from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.models.find import TINY, check_loadable
 from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.paths import absolute
-from winnow_ray.generation.workers import Pool, answer_items
+from winnow_ray.generation.workers import WorkerPool, answer_items
 
 CLIENT_CPUS = 0
 """Of a worker that only waits for engines elsewhere: they may hold every CPU of the cluster."""
@@ -69,13 +69,13 @@ def generate(config: GenerateConfig) -> dict[str, Any]:
     )
 
 
-def client_pool(config: GenerateConfig, source: str) -> Pool:
+def client_pool(config: GenerateConfig, source: str) -> WorkerPool:
     """Workers that ask engines elsewhere. A key for them must be in the workers' environment."""
     if config.backend == "serve":
         start = partial(start_serve_client, config.serve, source)
     else:
         start = partial(HttpEngine, config.http, source)
-    return Pool(
+    return WorkerPool(
         start=start,
         least=config.workers.min,
         most=config.workers.max,
@@ -84,14 +84,14 @@ def client_pool(config: GenerateConfig, source: str) -> Pool:
     )
 
 
-def vllm_pool(config: GenerateConfig, source: str, *, vectors: bool) -> Pool:
+def vllm_pool(config: GenerateConfig, source: str, *, vectors: bool) -> WorkerPool:
     """Workers that each hold a vLLM engine."""
     check_loadable(source)
     connect(log_to_driver=False)
     engine = config.engine
     on_cpu = engine.on_cpu(ray.cluster_resources().get("GPU", 0))
     gpus = engine.tensor_parallel * engine.pipeline_parallel
-    return Pool(
+    return WorkerPool(
         start=partial(start_vllm, source, engine, vectors=vectors),
         least=config.workers.min,
         most=config.workers.max,

@@ -47,7 +47,7 @@ COUNTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool:
+class WorkerPool:
     """Where the workers of one run live."""
 
     start: Callable[[], Engine]
@@ -129,7 +129,7 @@ def _starter(first: Engine, start: Callable[[], Engine]) -> Callable[[], Awaitab
     return next_engine
 
 
-def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: Pool) -> "PoolReport":
+def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool) -> "PoolReport":
     """Answer every batch with a pool of workers; logs progress.
 
     Raises:

@@ -13,7 +13,7 @@ from winnow.llm.engines.base import Completion
 from winnow.llm.generation.work_store import AnswerStore
 from winnow.llm.prompting.request import SamplingConfig
 from winnow.llm.tasks.registry import TASKS
-from winnow_ray.generation.workers import Pool, answer_items
+from winnow_ray.generation.workers import WorkerPool, answer_items
 
 ROWS_PER_BATCH = 2
 
@@ -53,7 +53,7 @@ def main(work, rows, seconds, workers):
     requests = requests[-ROWS_PER_BATCH:] + requests[:-ROWS_PER_BATCH]
     store = AnswerStore(work)
     items = list(store.write_requests(requests, rows_per_batch=ROWS_PER_BATCH))
-    pool = Pool(
+    pool = WorkerPool(
         start=start, least=1, most=int(workers), concurrent_batches=2, resources={"num_cpus": 1}
     )
     report = answer_items(items, store, pool)

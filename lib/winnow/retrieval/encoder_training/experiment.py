@@ -25,7 +25,7 @@ from winnow.retrieval.encoder_training.instances import Instances, TrainingTexts
 from winnow.retrieval.encoder_training.train import EncoderTrainConfig, Report, train_encoder
 from winnow.retrieval.evaluation.measures import Measured, exact_ranking, measure
 from winnow.retrieval.negatives.mix import Mix, MixConfig, Mixer
-from winnow.retrieval.negatives.pools import SOURCES, NegativePools, Pool, Source
+from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
 from winnow.retrieval.negatives.table import NegativesTable
 from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
 
@@ -276,7 +276,7 @@ def _digests(texts: Iterable[str]) -> list[str]:
 
 def _no_negatives(collection: Collection) -> NegativePools:
     queries, nothing = collection.queries.num_rows, np.empty(0, np.int64)
-    empty = Pool.build(nothing, nothing, nothing, queries)
+    empty = NegativePool.build(nothing, nothing, nothing, queries)
     by_source = dict.fromkeys(SOURCES, empty)
     return NegativePools(queries, collection.documents.num_rows, [], by_source)
 

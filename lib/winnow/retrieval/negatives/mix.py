@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.retrieval.negatives.pools import NegativePools, Pool, Source, hashed
+from winnow.retrieval.negatives.pools import NegativePool, NegativePools, Source, hashed
 
 __all__ = ["Mix", "MixConfig", "Mixer", "Mode"]
 
@@ -167,7 +167,7 @@ class Mixer:
 class _Turns:
     """A pool whose candidates take turns, each query's in a random order of its own."""
 
-    def __init__(self, pool: Pool, seed: int) -> None:
+    def __init__(self, pool: NegativePool, seed: int) -> None:
         self.size_Q = pool.size_Q
         self._start_Q = pool.start_Q
         # The text, not the place in the pool, decides: another rank window leaves the order alone.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SOURCES", "NegativePools", "Pool", "Source", "hashed"]
+__all__ = ["SOURCES", "NegativePools", "NegativePool", "Source", "hashed"]
 
 Source = Literal["bm25", "dense", "fused", "llm", "random"]
 SOURCES: tuple[Source, ...] = ("bm25", "dense", "fused", "llm", "random")
@@ -20,7 +20,7 @@ Digests = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class NegativePool:
     """Kept candidates by query: those of query row q are `start_Q[q]` to `start_Q[q + 1]`.
 
     Example:
@@ -39,7 +39,7 @@ class Pool:
     @classmethod
     def build(
         cls, query_N: Rows, candidate_N: Rows, digest_N: NDArray[Any], num_queries: int
-    ) -> "Pool":
+    ) -> "NegativePool":
         """Group by query, in the given order; of equal texts of a query, the first stays."""
         digest_N = digest_N.astype(np.uint64)
         # One number for query and text: sorting by one key is several times faster than by two.
@@ -69,12 +69,12 @@ class NegativePools:
     num_documents: int
     texts_M: list[str]
     """Candidate number `num_documents + m` is `texts_M[m]`."""
-    by_source: Mapping[Source, Pool]
+    by_source: Mapping[Source, NegativePool]
 
-    def union(self, sources: Iterable[Source]) -> Pool:
+    def union(self, sources: Iterable[Source]) -> NegativePool:
         """One pool of several sources; a text that more of them found is in it once."""
         pools = [self.by_source[source] for source in sources]
-        return Pool.build(
+        return NegativePool.build(
             np.concatenate([np.empty(0, np.int64), *(pool.query_N for pool in pools)]),
             np.concatenate([np.empty(0, np.int64), *(pool.candidate_N for pool in pools)]),
             np.concatenate([np.empty(0, np.uint64), *(pool.digest_N for pool in pools)]),

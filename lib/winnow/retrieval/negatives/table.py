@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from winnow.artifact import Artifact, open_artifact
 from winnow.errors import ArtifactError, DataError
 from winnow.retrieval.negatives.mix import Mode
-from winnow.retrieval.negatives.pools import SOURCES, NegativePools, Pool, Source
+from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
 
 __all__ = [
     "KEPT",
@@ -210,11 +210,11 @@ def digest_numbers(digests: pa.Array | pa.ChunkedArray) -> Digests:
     return np.frombuffer(packed, ">u8").astype(np.uint64)
 
 
-def _joined(parts: Sequence[tuple[Rows, Rows, Digests]], num_queries: int) -> Pool:
+def _joined(parts: Sequence[tuple[Rows, Rows, Digests]], num_queries: int) -> NegativePool:
     if not parts:
         parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64))]
     query_N, candidate_N, digest_N = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Pool.build(query_N, candidate_N, digest_N, num_queries)
+    return NegativePool.build(query_N, candidate_N, digest_N, num_queries)
 
 
 def _counted(table: pa.Table, keys: Sequence[str]) -> dict[tuple[str, str], int]:

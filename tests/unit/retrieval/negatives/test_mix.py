@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from winnow.retrieval.negatives.mix import MixConfig, Mixer
-from winnow.retrieval.negatives.pools import SOURCES, NegativePools, Pool
+from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools
 
 DOCUMENTS = 1_000_000
 
@@ -18,7 +18,7 @@ def pool(lists):
     """A pool with these candidates of each query; equal numbers are equal texts."""
     query_N = np.repeat(np.arange(len(lists)), [len(of) for of in lists])
     candidate_N = np.array([number for of in lists for number in of], np.int64)
-    return Pool.build(query_N, candidate_N, candidate_N, len(lists))
+    return NegativePool.build(query_N, candidate_N, candidate_N, len(lists))
 
 
 def pools(**by_source):

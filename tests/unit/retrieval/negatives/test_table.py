@@ -9,7 +9,7 @@ import pytest
 from winnow.artifact import create_artifact
 from winnow.data.collection import text_digest
 from winnow.errors import ArtifactError
-from winnow.retrieval.negatives.pools import SOURCES, Pool
+from winnow.retrieval.negatives.pools import SOURCES, NegativePool
 from winnow.retrieval.negatives.table import NEGATIVES_SCHEMA, NegativesTable, Skip, digest_numbers
 
 QUERIES = pa.chunked_array([["q0", "q1", "q2"]])
@@ -147,7 +147,7 @@ def test_digests_as_numbers():
 
 def test_a_pool_keeps_the_first_of_equal_texts_and_the_order():
     query_N = np.array([1, 0, 1, 1, 0])
-    pool = Pool.build(query_N, np.array([5, 6, 7, 8, 9]), np.array([3, 3, 1, 3, 2]), 3)
+    pool = NegativePool.build(query_N, np.array([5, 6, 7, 8, 9]), np.array([3, 3, 1, 3, 2]), 3)
     assert pool.start_Q.tolist() == [0, 2, 4, 4]
     assert pool.candidate_N.tolist() == [6, 9, 5, 7]
     assert pool.query_N.tolist() == [0, 0, 1, 1]
