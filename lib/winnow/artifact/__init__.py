@@ -6,6 +6,12 @@ work_folder.py    finished pieces of a run that is not finished
 digests.py        names by content: of a model, of a run
 """
 
-from winnow.artifact.artifact import Artifact, Draft, create_artifact, open_artifact, up_to_date
+from winnow.artifact.artifact import (
+    Artifact,
+    ArtifactDraft,
+    create_artifact,
+    open_artifact,
+    up_to_date,
+)
 
-__all__ = ["Artifact", "Draft", "create_artifact", "open_artifact", "up_to_date"]
+__all__ = ["Artifact", "ArtifactDraft", "create_artifact", "open_artifact", "up_to_date"]

@@ -27,7 +27,7 @@ from winnow.artifact.atomic_folder import draft_directory, publish
 from winnow.config import canonical_json
 from winnow.errors import ArtifactError
 
-__all__ = ["Artifact", "Draft", "create_artifact", "open_artifact", "up_to_date"]
+__all__ = ["Artifact", "ArtifactDraft", "create_artifact", "open_artifact", "up_to_date"]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -65,7 +65,7 @@ class Artifact:
 
 
 @dataclass(slots=True)
-class Draft:
+class ArtifactDraft:
     """An artifact being written: put files under `path`, numbers into `metrics`."""
 
     path: Path
@@ -79,7 +79,7 @@ def create_artifact(
     *,
     config: Mapping[str, Any],
     parents: Mapping[str, Artifact] | None = None,
-) -> Iterator[Draft]:
+) -> Iterator[ArtifactDraft]:
     """Write an artifact to `uri`; it appears, whole, when the `with` block ends without error.
 
     What was at `uri` before is replaced. An exception in the block leaves it untouched.
@@ -101,7 +101,7 @@ def create_artifact(
     remote_name = hashlib.sha256(str(uri).encode()).hexdigest()[:16]
     tmp = draft_directory(local or Path(tempfile.gettempdir()) / remote_name)
     try:
-        draft = Draft(tmp)
+        draft = ArtifactDraft(tmp)
         yield draft
         manifest = {
             "kind": kind,

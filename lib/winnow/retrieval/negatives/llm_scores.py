@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from winnow.data.collection import text_digest
 from winnow.retrieval.negatives.known_positives import MiningGround
-from winnow.retrieval.negatives.llm_texts import Draft, WrittenConfig
+from winnow.retrieval.negatives.llm_texts import LlmText, WrittenConfig
 from winnow.retrieval.negatives.score_filter import below_positive, pair_scores
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_SCHEMA
 
@@ -29,7 +29,7 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-def texts_to_encode(drafts: Iterable[Draft]) -> list[str]:
+def texts_to_encode(drafts: Iterable[LlmText]) -> list[str]:
     """The texts whose vectors `written_table` takes, those that filters stopped among them."""
     return [draft.text for draft in drafts if draft.text is not None]
 
@@ -53,7 +53,7 @@ def nearest_documents(text_MV: Floats, document_DV: Floats) -> tuple[Floats, Row
 
 
 def written_table(
-    drafts: Sequence[Draft],
+    drafts: Sequence[LlmText],
     text_MV: Floats,
     ground: MiningGround,
     config: WrittenConfig,
@@ -105,7 +105,7 @@ def written_table(
 
 
 def _by_draft(
-    drafts: Sequence[Draft], text_MV: Floats, ground: MiningGround
+    drafts: Sequence[LlmText], text_MV: Floats, ground: MiningGround
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """A vector for each draft, of zeros where it has no text, and whether it has one."""
     with_text_N = np.array([draft.text is not None for draft in drafts], bool)
@@ -126,13 +126,13 @@ def _scores(
     return score_N
 
 
-def _verdicts(drafts: Sequence[Draft], reason_N: NDArray[np.str_]) -> list[str]:
+def _verdicts(drafts: Sequence[LlmText], reason_N: NDArray[np.str_]) -> list[str]:
     reasons = zip(drafts, reason_N.tolist(), strict=True)
     return [reason if draft.verdict == KEPT else draft.verdict for draft, reason in reasons]
 
 
 def _provenances(
-    drafts: Sequence[Draft], near_N: Floats, row_N: Rows, ground: MiningGround
+    drafts: Sequence[LlmText], near_N: Floats, row_N: Rows, ground: MiningGround
 ) -> list[str]:
     """With the nearest document of each text, so that a human can look at the pair."""
     documents = ground.document_ids.take(pa.array(row_N)).to_pylist()

@@ -20,7 +20,7 @@ from winnow.errors import GenerationError
 from winnow.llm.generation.artifact import read_answers
 from winnow.retrieval.negatives.table import KEPT
 
-__all__ = ["Draft", "WrittenConfig", "read_drafts"]
+__all__ = ["LlmText", "WrittenConfig", "read_drafts"]
 
 TASK = "hard_negatives"
 FORBIDDEN_COLUMN = "forbidden"
@@ -65,7 +65,7 @@ class WrittenConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class LlmText:
     """One text that an LLM wrote, or an answer without any."""
 
     query: str
@@ -78,7 +78,7 @@ class Draft:
     provenance: Mapping[str, Any]
 
 
-def read_drafts(folder: Path, config: WrittenConfig, digest: str) -> list[Draft]:
+def read_drafts(folder: Path, config: WrittenConfig, digest: str) -> list[LlmText]:
     """All texts of a generation about the rows of `llm_inputs.parquet`, with their verdicts so far.
 
     Args:
@@ -110,7 +110,7 @@ def read_drafts(folder: Path, config: WrittenConfig, digest: str) -> list[Draft]
     return drafts
 
 
-def _drafts_of(row: Mapping[str, Any], inputs: Mapping[str, Any], digest: str) -> list[Draft]:
+def _drafts_of(row: Mapping[str, Any], inputs: Mapping[str, Any], digest: str) -> list[LlmText]:
     provenance = {
         "by": "llm",
         "generation": digest,
@@ -119,10 +119,10 @@ def _drafts_of(row: Mapping[str, Any], inputs: Mapping[str, Any], digest: str) -
         "draw": inputs.get("draw", 0),
     }
     if not row["valid"]:
-        return [Draft(inputs["query_id"], None, -1, "invalid", provenance)]
+        return [LlmText(inputs["query_id"], None, -1, "invalid", provenance)]
     answers = json.loads(row["parsed"])["hard_negatives"]
     return [
-        Draft(inputs["query_id"], answer["text"], place, KEPT, provenance)
+        LlmText(inputs["query_id"], answer["text"], place, KEPT, provenance)
         for place, answer in enumerate(answers)
     ]
 

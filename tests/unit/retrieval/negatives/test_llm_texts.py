@@ -14,7 +14,7 @@ from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.retrieval.negatives import llm_scores
 from winnow.retrieval.negatives.known_positives import MiningGround, mineable
 from winnow.retrieval.negatives.llm_scores import nearest_documents, texts_to_encode, written_table
-from winnow.retrieval.negatives.llm_texts import Draft, WrittenConfig, read_drafts
+from winnow.retrieval.negatives.llm_texts import LlmText, WrittenConfig, read_drafts
 from winnow.retrieval.negatives.table import NEGATIVES_SCHEMA
 
 POSITIVE = "Aspirin lowers the risk of a second stroke in adults."
@@ -171,7 +171,7 @@ def ground():
 
 
 def draft(text="some text", query="q", verdict="kept"):
-    return Draft(query, text, 0, verdict, {"by": "llm"})
+    return LlmText(query, text, 0, verdict, {"by": "llm"})
 
 
 @pytest.mark.parametrize(
