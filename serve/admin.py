@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from serve.args import Args
-from serve.http.asgi import Ask
+from serve.http.asgi import HttpRequest
 from serve.http.reply import Refusal, Reply, json_reply
 from serve.http.schema import BundleBody, parse
 from serve.telemetry import metrics
@@ -113,7 +113,7 @@ class Admin:
             return await self._order(plan, config.candidate, "b", config.share)
         return replace(plan, candidate=None, share=0.0)
 
-    async def swap(self, ask: Ask) -> Reply:
+    async def swap(self, ask: HttpRequest) -> Reply:
         """Load a bundle on every replica and answer with it; the old one serves until then."""
         body = parse(BundleBody, ask.body)
         async with self._turn:
@@ -129,7 +129,7 @@ class Admin:
         behind = [held for held in versions if held != _wanted(plan)]
         return self._state(len(versions) - len(behind), len(behind))
 
-    async def state(self, ask: Ask) -> Reply:
+    async def state(self, ask: HttpRequest) -> Reply:
         """What this replica answers with; `switched` counts it alone."""
         return self._state(1, 0)
 

@@ -28,9 +28,9 @@ from serve.endpoint import Endpoint
 from serve.graph.fused import FusedGraph
 from serve.graph.split import SplitGraph
 from serve.graph.split_stage import StageDeployment
-from serve.http.asgi import Front
+from serve.http.asgi import HttpApp
 from serve.llm_modes import Modes
-from serve.routes import build_front
+from serve.routes import build_http_app
 from serve.telemetry.log import QUIET, logger
 from serve.telemetry.metrics_file import Meter
 from serve.versions.loaded_bundles import LoadedBundles
@@ -141,8 +141,8 @@ class Recommend:
         self._watch.cancel()
         await self._modes.close()
 
-    def __serve_build_asgi_app__(self) -> Front:
-        return build_front(
+    def __serve_build_asgi_app__(self) -> HttpApp:
+        return build_http_app(
             self._args,
             self._endpoint,
             self._admin,

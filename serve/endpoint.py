@@ -11,8 +11,8 @@ from typing import Any
 from serve.args import RecommendArgs
 from serve.graph.batcher import Batcher, Overloaded
 from serve.graph.fused import Graph
-from serve.graph.request_state import Job
-from serve.http.asgi import Ask
+from serve.graph.request_state import RequestState
+from serve.http.asgi import HttpRequest
 from serve.http.reply import Refusal, Reply, json_reply
 from serve.http.schema import EventsBody, RecommendBody, parse, refusal_of
 from serve.llm_modes import LAST, Modes
@@ -48,7 +48,7 @@ class Endpoint:
     ) -> None:
         self._args, self._shelf, self._events, self._meter = args, shelf, events, meter
         self._modes = modes
-        self._batcher: Batcher[Job, Outcome] = Batcher(
+        self._batcher: Batcher[RequestState, Outcome] = Batcher(
             graph.run,
             max_batch=args.max_batch,
             max_wait_s=args.max_wait_ms / 1000,
@@ -58,13 +58,13 @@ class Endpoint:
         self._spare = ThreadPoolExecutor(1, thread_name_prefix="fallback")
         self._spans = Spans() if args.otel else None
 
-    async def recommend(self, ask: Ask) -> Reply:
+    async def recommend(self, ask: HttpRequest) -> Reply:
         """The k best items for a user on a surface, with the stage that placed each."""
         body = parse(RecommendBody, ask.body)
         variant, version = self._shelf.choose(body.user_id)
         self._modes.check(body.mode)
         limit_ms = body.deadline_ms or self._args.deadline_of(body.mode)
-        job = Job(_request_of(body), ask.trace.start + limit_ms / 1000, version)
+        job = RequestState(_request_of(body), ask.trace.start + limit_ms / 1000, version)
         try:
             job, outcome = await self._in_time(job)
             outcome, llm = await self._modes.apply(job, outcome)
@@ -88,7 +88,7 @@ class Endpoint:
         self._count(ask, body.mode, answer)
         return json_reply(answer)
 
-    async def _in_time(self, job: Job) -> tuple[Job, Outcome]:
+    async def _in_time(self, job: RequestState) -> tuple[RequestState, Outcome]:
         """The graph's outcome or, where it is late or broken, the fallbacks' of what is missing."""
         future = self._batcher.submit(job)
         left_s = job.deadline_s - MARGIN_S - time.monotonic()
@@ -104,7 +104,7 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         return half_way, await loop.run_in_executor(self._spare, half_way.finish, reason)
 
-    def _count(self, ask: Ask, mode: str, answer: dict[str, Any]) -> None:
+    def _count(self, ask: HttpRequest, mode: str, answer: dict[str, Any]) -> None:
         meter, timings_ms = self._meter, answer["timings_ms"]
         meter.add(metrics.REQUESTS, "200", mode, answer["variant"])
         for stage, spent_ms in timings_ms.items():
@@ -126,7 +126,7 @@ class Endpoint:
             stages_ms = {stage: ms for stage, ms in timings_ms.items() if stage != "total"}
             self._spans.record(ask.trace, stages_ms)
 
-    async def add_events(self, ask: Ask) -> Reply:
+    async def add_events(self, ask: HttpRequest) -> Reply:
         """Add to users' histories; their next request sees it."""
         body = parse(EventsBody, ask.body)
         events = [Event(**event.model_dump()) for event in body.events]
@@ -137,14 +137,14 @@ class Endpoint:
         self._meter.add(metrics.EVENTS, amount=stored)
         return json_reply({"stored": stored})
 
-    async def user(self, ask: Ask) -> Reply:
+    async def user(self, ask: HttpRequest) -> Reply:
         """What is known of a user, the live events included."""
         if len(ask.rest) > 256:
             raise Refusal(422, ("user_id", "must have at most 256 characters"))
         _, version = self._shelf.choose(ask.rest)
         return json_reply(await asyncio.to_thread(version.desk.user, ask.rest))
 
-    async def catalogue(self, ask: Ask) -> Reply:
+    async def catalogue(self, ask: HttpRequest) -> Reply:
         """What can be asked for."""
         _, version = self._shelf.choose(None)
         known = asdict(version.desk.catalogue())
@@ -152,16 +152,16 @@ class Endpoint:
         about = {"topology": self._args.topology, "modes": self._modes.available}
         return json_reply({**known, **about, "scenarios": scenarios})
 
-    async def health(self, ask: Ask) -> Reply:
+    async def health(self, ask: HttpRequest) -> Reply:
         """Answers once models and tables are loaded."""
         _, version = self._shelf.choose(None)
         about = {"bundle": version.version, "topology": self._args.topology}
         return json_reply({"status": "ok", **about})
 
-    def metrics(self, folder: Path, node: str) -> Callable[[Ask], Awaitable[Reply]]:
+    def metrics(self, folder: Path, node: str) -> Callable[[HttpRequest], Awaitable[Reply]]:
         """A route with the numbers of all replicas of this node."""
 
-        async def answer(ask: Ask) -> Reply:
+        async def answer(ask: HttpRequest) -> Reply:
             text = await asyncio.to_thread(exposition, folder, node)
             return Reply(200, text.encode(), PROMETHEUS)
 

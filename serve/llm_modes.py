@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from serve.args import LlmArgs
-from serve.graph.request_state import Job
+from serve.graph.request_state import RequestState
 from serve.http.reply import Refusal
 from serve.versions.catalogue_words import Words
 from winnow.bundle import Bundle
@@ -54,7 +54,9 @@ class Modes:
             offered = ", ".join(self.available)
             raise Refusal(422, ("mode", f"must be one of {offered} at this endpoint, got {mode}"))
 
-    async def apply(self, job: Job, outcome: Outcome) -> tuple[Outcome, dict[str, Any] | None]:
+    async def apply(
+        self, job: RequestState, outcome: Outcome
+    ) -> tuple[Outcome, dict[str, Any] | None]:
         """The outcome as the mode makes it, and the model's part in it."""
         words = job.version.words
         if job.request.mode == "standard" or words is None:
@@ -69,7 +71,7 @@ class Modes:
         return made, trace
 
     async def _asked(
-        self, job: Job, words: Words, outcome: Outcome
+        self, job: RequestState, words: Words, outcome: Outcome
     ) -> tuple[Candidates, dict[str, Any]]:
         """What the model makes of it in time, if fewer than `at_a_time` requests ask it now."""
         if self._asking >= self._most:
@@ -85,7 +87,7 @@ class Modes:
             self._asking -= 1
 
     async def _goal(
-        self, job: Job, words: Words, outcome: Outcome
+        self, job: RequestState, words: Words, outcome: Outcome
     ) -> tuple[Candidates, dict[str, Any]]:
         query = job.resolve()
         result: GraphResult = await words.graph.rerank(
@@ -98,7 +100,7 @@ class Modes:
         return words.ordered(query, outcome.found, result.order), result.trace.as_dict()
 
     async def _tree(
-        self, job: Job, words: Words, outcome: Outcome
+        self, job: RequestState, words: Words, outcome: Outcome
     ) -> tuple[Candidates, dict[str, Any]]:
         query = job.resolve()
         history = words.history(query)

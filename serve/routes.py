@@ -7,15 +7,15 @@ from serve.admin import Admin
 from serve.args import RecommendArgs
 from serve.endpoint import Endpoint
 from serve.http import openapi
-from serve.http.asgi import Ask, Front, Route
+from serve.http.asgi import HttpApp, HttpRequest, Route
 from serve.http.limits import BODY_BYTES, EVENTS_BYTES, Keys, RateLimit
 from serve.http.pages import Pages
 from serve.http.reply import Reply, json_reply
 
-__all__ = ["build_front"]
+__all__ = ["build_http_app"]
 
 
-def build_front(
+def build_http_app(
     args: RecommendArgs,
     endpoint: Endpoint,
     admin: Admin,
@@ -23,15 +23,15 @@ def build_front(
     folder: Path,
     node: str,
     env: Mapping[str, str],
-) -> Front:
+) -> HttpApp:
     """The whole HTTP application of a replica; `folder` has the numbers for /metrics."""
     keys = Keys.of(args.token_sha256, args.admin_token_sha256, env)
     pages, described = Pages(), json_reply(openapi.document())
 
-    async def page(ask: Ask) -> Reply:
+    async def page(ask: HttpRequest) -> Reply:
         return pages.get(ask.rest or "index.html")
 
-    async def description(ask: Ask) -> Reply:
+    async def description(ask: HttpRequest) -> Reply:
         return described
 
     metrics = endpoint.metrics(folder, node)
@@ -49,7 +49,7 @@ def build_front(
         ("GET", "/"): Route(page),
         ("GET", "/console/"): Route(page),
     }
-    return Front(
+    return HttpApp(
         routes,
         rate=RateLimit.of(args.rate_per_s),
         forwarded=env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1",

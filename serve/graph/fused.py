@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
-from serve.graph.request_state import Job, resolve_all
+from serve.graph.request_state import RequestState, resolve_all
 from serve.versions.version import Version, samples
 from winnow.cascade.query import Candidates, Outcome, Reason
 
@@ -20,7 +20,7 @@ WARM_BATCHES = (1, 1, 4, 16, 1)
 class Graph(Protocol):
     """The three stages, wherever they run."""
 
-    async def run(self, jobs: Sequence[Job]) -> list[Outcome | Exception]:
+    async def run(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
         """What became of each job; the exception of one whose request is wrong."""
         ...
 
@@ -34,15 +34,15 @@ class FusedGraph:
     def __init__(self) -> None:
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="cascade")
 
-    async def run(self, jobs: Sequence[Job]) -> list[Outcome | Exception]:
+    async def run(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._compute, self.compute, jobs)
 
-    def compute(self, jobs: Sequence[Job]) -> list[Outcome | Exception]:
+    def compute(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
         """Resolve and compute the batch in this thread."""
         errors = resolve_all(jobs)
         good = [job for job, error in zip(jobs, errors, strict=True) if error is None]
-        outcomes: dict[Job, Outcome] = {}
+        outcomes: dict[RequestState, Outcome] = {}
         for group in by_version(good):
             cascade = group[0].version.cascade
             assert cascade is not None
@@ -57,7 +57,7 @@ class FusedGraph:
 
 
 def _advance(
-    jobs: Sequence[Job],
+    jobs: Sequence[RequestState],
     stage: str,
     found: Sequence[Candidates],
     reasons: Mapping[int, Reason],
@@ -68,18 +68,18 @@ def _advance(
         job.advance(stage, found[row], spent_ms, reasons.get(row))
 
 
-def by_version(jobs: Sequence[Job]) -> list[list[Job]]:
+def by_version(jobs: Sequence[RequestState]) -> list[list[RequestState]]:
     """Jobs that can be computed together: a stage has the numbers of one bundle."""
-    groups: dict[str, list[Job]] = {}
+    groups: dict[str, list[RequestState]] = {}
     for job in jobs:
         groups.setdefault(job.version.version, []).append(job)
     return list(groups.values())
 
 
-def warm_jobs(version: Version) -> list[list[Job]]:
+def warm_jobs(version: Version) -> list[list[RequestState]]:
     """Batches of real requests with all the time they need."""
     end_s = time.monotonic() + 600
     return [
-        [Job(request, end_s, version) for request in samples(version, size)]
+        [RequestState(request, end_s, version) for request in samples(version, size)]
         for size in WARM_BATCHES
     ]

@@ -16,7 +16,7 @@ BEGUN = Outcome(Candidates.recalled(NOTHING, NOTHING.astype(np.int8)), {}, [], {
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class RequestState:
     """A request and what has become of it so far; `version` answers all of it."""
 
     request: RecommendRequest
@@ -68,7 +68,7 @@ class Job:
         return replace(self.reached, proposed=proposed)
 
 
-def resolve_all(jobs: Sequence[Job]) -> list[RequestError | None]:
+def resolve_all(jobs: Sequence[RequestState]) -> list[RequestError | None]:
     """Resolve each job; the error of those whose request is wrong."""
     errors: list[RequestError | None] = []
     for job in jobs:

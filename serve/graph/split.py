@@ -13,7 +13,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serve.graph.fused import by_version, warm_jobs
-from serve.graph.request_state import Job, resolve_all
+from serve.graph.request_state import RequestState, resolve_all
 from serve.telemetry.log import logger
 from serve.versions.version import Version
 from winnow.cascade import StageClock
@@ -40,7 +40,7 @@ class SplitGraph:
         self._clock = StageClock()
         self._desk = ThreadPoolExecutor(1, thread_name_prefix="desk")
 
-    async def run(self, jobs: Sequence[Job]) -> list[Outcome | Exception]:
+    async def run(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
         loop = asyncio.get_running_loop()
         errors = await loop.run_in_executor(self._desk, resolve_all, jobs)
         good = [job for job, error in zip(jobs, errors, strict=True) if error is None]
@@ -61,7 +61,7 @@ class SplitGraph:
                 if error:
                     raise ArtifactError(f"a replica of {name} cannot load {uri}: {error}")
 
-    async def _ride(self, jobs: list[Job]) -> None:
+    async def _ride(self, jobs: list[RequestState]) -> None:
         """Take jobs of one version through the stages.
 
         A replica that has just started may lack the version: then all of the list comes from
@@ -79,7 +79,7 @@ class SplitGraph:
             except BundleMismatch as error:
                 logger.warning("stage lacks a bundle: %s", error)
 
-    async def _stage(self, name: str, jobs: list[Job]) -> None:
+    async def _stage(self, name: str, jobs: list[RequestState]) -> None:
         start = time.perf_counter()
         ready_s = time.monotonic() + self._clock.expected_s(name, len(jobs))
         on_time = [job for job in jobs if job.deadline_s >= ready_s]
@@ -97,7 +97,9 @@ class SplitGraph:
             why = None if candidates is not None else reason if job in made else "late"
             job.advance(name, candidates, spent_ms, why)
 
-    async def _call(self, name: str, jobs: list[Job]) -> tuple[list[Candidates | None], Reason]:
+    async def _call(
+        self, name: str, jobs: list[RequestState]
+    ) -> tuple[list[Candidates | None], Reason]:
         """The stage's candidates, and why those are missing that are."""
         version = jobs[0].version.version
         nothing: list[Candidates | None] = [None] * len(jobs)
@@ -118,7 +120,7 @@ class SplitGraph:
             raise BundleMismatch(f"a replica of {name} does not have {version}")
         return found, "failed"
 
-    def _patience_s(self, name: str, jobs: list[Job]) -> float:
+    def _patience_s(self, name: str, jobs: list[RequestState]) -> float:
         """Until so little is left that the stages after this one could not run either."""
         names = list(self._stages)
         later = names[names.index(name) + 1 :]

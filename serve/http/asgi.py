@@ -16,13 +16,13 @@ from serve.http.reply import Refusal, Reply
 from serve.telemetry.log import logger
 from serve.telemetry.trace import Trace
 
-__all__ = ["Ask", "Front", "Route"]
+__all__ = ["HttpRequest", "HttpApp", "Route"]
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class HttpRequest:
     """A request that passed the limits."""
 
     body: bytes
@@ -33,7 +33,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    answer: Callable[[Ask], Awaitable[Reply]]
+    answer: Callable[[HttpRequest], Awaitable[Reply]]
     max_bytes: int = 0
     """Of the body; 0 for a route without one."""
     guard: Callable[[str | None], str] | None = None
@@ -41,7 +41,7 @@ class Route:
     where a token is never asked for."""
 
 
-class Front:
+class HttpApp:
     """An ASGI application. Routes are by method and path; one that ends with / is a prefix."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Front:
         if scope["method"] == "POST":
             _same_origin(headers)
         body = await _read(receive, headers, route.max_bytes) if route.max_bytes else b""
-        return await route.answer(Ask(body, rest, trace))
+        return await route.answer(HttpRequest(body, rest, trace))
 
     def _address(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
         """The client's; of what it may have claimed itself, the proxy's addition is the last."""

@@ -13,7 +13,7 @@ from serve.args import RecommendArgs
 from serve.endpoint import Endpoint
 from serve.graph.fused import FusedGraph
 from serve.llm_modes import Modes
-from serve.routes import build_front
+from serve.routes import build_http_app
 from serve.telemetry.metrics_file import Meter
 from serve.versions.loaded_bundles import LoadedBundles
 from serve.versions.version import load
@@ -65,7 +65,7 @@ class Replica:
             self.args, self.shelf, self.fused, self.events, self.meter, self.modes
         )
         self.admin = Admin(self.shelf, self.registry, self.meter, "fused", self.prepare, self.tell)
-        self.app = build_front(
+        self.app = build_http_app(
             self.args, self.endpoint, self.admin, folder=self.folder, node="n",
             env={"WINNOW_ADMIN_TOKEN": ADMIN},
         )  # fmt: skip

@@ -5,20 +5,20 @@ import json
 
 import pytest
 
-from serve.http.asgi import Ask, Front, Route
+from serve.http.asgi import HttpApp, HttpRequest, Route
 from serve.http.limits import Keys, RateLimit, digest
 from serve.http.reply import Refusal, json_reply
 
 
-async def echo(ask: Ask):
+async def echo(ask: HttpRequest):
     return json_reply({"body": ask.body.decode(), "rest": ask.rest, "trace": ask.trace.trace_id})
 
 
-async def broken(ask: Ask):
+async def broken(ask: HttpRequest):
     raise RuntimeError("secret detail")
 
 
-async def picky(ask: Ask):
+async def picky(ask: HttpRequest):
     raise Refusal(422, ("k", "must be 1"), ("goal", "is missing"))
 
 
@@ -26,7 +26,7 @@ class Client:
     def __init__(self, keys=None, rate=None, forwarded=False):
         guard = (keys or Keys()).check
         self.seen = []
-        self.app = Front(
+        self.app = HttpApp(
             {
                 ("GET", "/"): Route(echo),
                 ("POST", "/post"): Route(echo, 10, guard),
