@@ -72,9 +72,9 @@ class Endpoint:
             raise refusal_of(error) from None
         except Overloaded:
             raise Refusal(503, ("server", "too many requests wait"), headers=BUSY) from None
-        desk, by_stages = job.version.desk, outcome.proposed.get(LAST)
+        lookup, by_stages = job.version.lookup, outcome.proposed.get(LAST)
         answer: dict[str, Any] = {
-            "items": desk.answer(job.resolve(), outcome.found, by_stages).items,
+            "items": lookup.answer(job.resolve(), outcome.found, by_stages).items,
             "bundle": job.version.version,
             "variant": variant,
             "timings_ms": {**outcome.timings_ms, "total": round(ask.trace.spent_ms(), 3)},
@@ -82,7 +82,7 @@ class Endpoint:
             "trace_id": ask.trace.trace_id,
         }
         if body.explain:
-            answer["proposed"] = desk.proposed(outcome.proposed)
+            answer["proposed"] = lookup.proposed(outcome.proposed)
         if llm is not None:
             answer["llm"] = llm
         self._count(ask, body.mode, answer)
@@ -142,12 +142,12 @@ class Endpoint:
         if len(ask.rest) > 256:
             raise Refusal(422, ("user_id", "must have at most 256 characters"))
         _, version = self._shelf.choose(ask.rest)
-        return json_reply(await asyncio.to_thread(version.desk.user, ask.rest))
+        return json_reply(await asyncio.to_thread(version.lookup.user, ask.rest))
 
     async def catalogue(self, ask: HttpRequest) -> Reply:
         """What can be asked for."""
         _, version = self._shelf.choose(None)
-        known = asdict(version.desk.catalogue())
+        known = asdict(version.lookup.catalogue())
         scenarios = [{"id": number, "name": name} for number, name in known["scenarios"]]
         about = {"topology": self._args.topology, "modes": self._modes.available}
         return json_reply({**known, **about, "scenarios": scenarios})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from winnow.bundle import Bundle
-from winnow.cascade.lookup import Desk
+from winnow.cascade.lookup import Lookup
 from winnow.cascade.query import Candidates, Degradation, Query
 from winnow.cascade.request import RecommendRequest
 from winnow.events import open_events
@@ -16,7 +16,7 @@ class Models:
 
     def __init__(self, bundle: str) -> None:
         self.bundle = Bundle.open(bundle)
-        self._desk = Desk(self.bundle, open_events(f"{tempfile.gettempdir()}/events.sqlite"))
+        self._desk = Lookup(self.bundle, open_events(f"{tempfile.gettempdir()}/events.sqlite"))
 
     def query(self, body: dict[str, Any]) -> Query:
         return self._desk.resolve(RecommendRequest(**body))

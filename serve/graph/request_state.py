@@ -30,7 +30,7 @@ class RequestState:
 
     def resolve(self) -> Query:
         """Raises RequestError if the request is wrong."""
-        query = self.query = self.query or self.version.desk.resolve(self.request)
+        query = self.query = self.query or self.version.lookup.resolve(self.request)
         return query
 
     def move_to(self, version: Version) -> None:

@@ -38,11 +38,11 @@ class SplitGraph:
         self._stages = stages
         self._others = others
         self._clock = StageClock()
-        self._desk = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._lookup = ThreadPoolExecutor(1, thread_name_prefix="desk")
 
     async def run(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
         loop = asyncio.get_running_loop()
-        errors = await loop.run_in_executor(self._desk, resolve_all, jobs)
+        errors = await loop.run_in_executor(self._lookup, resolve_all, jobs)
         good = [job for job, error in zip(jobs, errors, strict=True) if error is None]
         await asyncio.gather(*(self._ride(group) for group in by_version(good)))
         return [error or job.finish("failed") for job, error in zip(jobs, errors, strict=True)]
@@ -71,7 +71,7 @@ class SplitGraph:
             if version is not None:
                 for job in jobs:
                     job.move_to(version)
-                await asyncio.get_running_loop().run_in_executor(self._desk, resolve_all, jobs)
+                await asyncio.get_running_loop().run_in_executor(self._lookup, resolve_all, jobs)
             try:
                 for name in self._stages:
                     await self._stage(name, jobs)

@@ -6,7 +6,7 @@ from itertools import cycle
 from serve.versions.catalogue_words import Words
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade, Fallbacks
-from winnow.cascade.lookup import Desk
+from winnow.cascade.lookup import Lookup
 from winnow.cascade.request import RecommendRequest
 from winnow.events import EventStore
 
@@ -16,7 +16,7 @@ class Version:
     """A bundle ready to answer; `cascade` is None where the stages are other deployments."""
 
     version: str
-    desk: Desk
+    lookup: Lookup
     fallbacks: Fallbacks
     cascade: Cascade | None
     words: Words | None
@@ -27,13 +27,13 @@ def load(
     bundle: Bundle, events: EventStore, *, with_stages: bool, words: Words | None = None
 ) -> Version:
     cascade = Cascade(bundle) if with_stages else None
-    desk, fallbacks = Desk(bundle, events), Fallbacks(bundle)
-    return Version(bundle.version, desk, fallbacks, cascade, words)
+    lookup, fallbacks = Lookup(bundle, events), Fallbacks(bundle)
+    return Version(bundle.version, lookup, fallbacks, cascade, words)
 
 
 def samples(version: Version, count: int) -> list[RecommendRequest]:
     """Requests of known users on every scenario, for warming up."""
-    catalogue = version.desk.catalogue()
+    catalogue = version.lookup.catalogue()
     users = cycle(catalogue.users or ["nobody"])
     scenarios = cycle(name for _, name in catalogue.scenarios)
     k = min(10, catalogue.max_k)

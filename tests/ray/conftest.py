@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from winnow.bundle import Bundle
-from winnow.cascade.lookup import Desk
+from winnow.cascade.lookup import Lookup
 from winnow.events import SqliteEvents
 
 
@@ -39,5 +39,5 @@ def events():
 
 
 @pytest.fixture
-def desk(bundle, events):
-    return Desk(bundle, events)
+def lookup(bundle, events):
+    return Lookup(bundle, events)

@@ -1,4 +1,4 @@
-"""`Desk`: the tables by id, and the live events.
+"""`Lookup`: the tables by id, and the live events.
 
 It turns a request into a `Query` that holds everything the stages need, so that a stage looks
 nothing up by id, and turns the candidates that come back into an answer with titles.
@@ -26,7 +26,7 @@ from winnow.cascade.request import (
 from winnow.data.dataset import stack_columns
 from winnow.events import EventStore
 
-__all__ = ["Desk"]
+__all__ = ["Lookup"]
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -40,7 +40,7 @@ NUM_USERS = 50
 """Users that `catalogue` names."""
 
 
-class Desk:
+class Lookup:
     """Requests in, answers out: the tables by id, and the live events."""
 
     def __init__(self, bundle: Bundle, events: EventStore) -> None:

@@ -9,7 +9,7 @@ from jobs import build_bundle, train_ranker
 from winnow.artifact import open_artifact
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade, Rank, Recall, Rerank
-from winnow.cascade.lookup import Desk
+from winnow.cascade.lookup import Lookup
 from winnow.cascade.query import CHANNELS
 from winnow.cascade.request import RecommendRequest, RequestError, UserView
 from winnow.data.dataset import Dataset
@@ -20,12 +20,12 @@ from winnow.ranking.models.mscan import MScanConfig
 pytestmark = pytest.mark.slow
 
 
-def ask(desk, **changes):
-    return desk.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
+def ask(lookup, **changes):
+    return lookup.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
 
 
-def test_every_stage_keeps_the_candidates(bundle, desk):
-    queries = [ask(desk), ask(desk, user_id="u9", scenario="cart"), ask(desk, user_id="new")]
+def test_every_stage_keeps_the_candidates(bundle, lookup):
+    queries = [ask(lookup), ask(lookup, user_id="u9", scenario="cart"), ask(lookup, user_id="new")]
     recalled = Recall(bundle)(queries, [])
     ranked = Rank(bundle)(queries, recalled)
     reranked = Rerank(bundle)(queries, ranked)
@@ -40,9 +40,9 @@ def test_every_stage_keeps_the_candidates(bundle, desk):
         assert first.item_C[second.recall_C].tolist() == second.item_C.tolist()
 
 
-def test_a_batch_answers_like_single_requests(bundle, desk):
+def test_a_batch_answers_like_single_requests(bundle, lookup):
     cascade = Cascade(bundle)
-    queries = [ask(desk, user_id=f"u{n}", scenario=str(n % 3)) for n in range(8)]
+    queries = [ask(lookup, user_id=f"u{n}", scenario=str(n % 3)) for n in range(8)]
     for query, outcome in zip(queries, cascade(queries), strict=True):
         assert set(outcome.timings_ms) == {"recall", "rank", "rerank"}
         assert set(outcome.proposed) == {"recall", "rank"}
@@ -52,11 +52,11 @@ def test_a_batch_answers_like_single_requests(bundle, desk):
         np.testing.assert_allclose(found.score_C, alone.score_C, atol=1e-6)
 
 
-def test_recommended_items_carry_their_provenance(bundle, desk):
-    query = ask(desk, k=20)
+def test_recommended_items_carry_their_provenance(bundle, lookup):
+    query = ask(lookup, k=20)
     (outcome,) = Cascade(bundle)([query])
     found = outcome.found
-    answer = desk.answer(query, found)
+    answer = lookup.answer(query, found)
     assert answer.bundle == bundle.version
     assert len(answer.items) == 20
     for place, item in enumerate(answer.items, 1):
@@ -68,32 +68,32 @@ def test_recommended_items_carry_their_provenance(bundle, desk):
         assert item.score == pytest.approx(found.score_C[place - 1], abs=1e-6)
 
 
-def test_live_events_join_the_history_once_each_kind(bundle, desk, events):
-    before = ask(desk)
+def test_live_events_join_the_history_once_each_kind(bundle, lookup, events):
+    before = ask(lookup)
     events.append([Event("a", "u3", "i5", "like"), Event("b", "u3", "i6", "view")])
     events.append([Event("c", "u3", "not in the catalogue", "like")])
-    after = ask(desk)
+    after = ask(lookup)
     assert after.history.tolist() == [*before.history.tolist(), 5]
     assert after.seen.tolist() == [*before.seen.tolist(), 5, 6]
     assert after.history_scenario.tolist() == [*before.history_scenario.tolist(), 0]
 
 
-def test_a_given_history_replaces_the_known_one(desk):
-    assert ask(desk, history=("i4", "i2", "unknown")).history.tolist() == [4, 2]
-    anonymous = ask(desk, user_id=None, history=("i4",))
+def test_a_given_history_replaces_the_known_one(lookup):
+    assert ask(lookup, history=("i4", "i2", "unknown")).history.tolist() == [4, 2]
+    anonymous = ask(lookup, user_id=None, history=("i4",))
     assert anonymous.user_sparse_U.tolist() == [0, 0, 0]
     assert anonymous.seen.tolist() == [4]
 
 
-def test_a_new_user_has_unknown_fields(desk):
-    query = ask(desk, user_id="nobody knows")
+def test_a_new_user_has_unknown_fields(lookup):
+    query = ask(lookup, user_id="nobody knows")
     assert not query.user_sparse_U.any()
     assert len(query.history) == len(query.seen) == 0
 
 
 @pytest.mark.parametrize("scenario", ["search", "1"])
-def test_a_scenario_goes_by_name_or_number(desk, scenario):
-    assert ask(desk, scenario=scenario).scenario == 1
+def test_a_scenario_goes_by_name_or_number(lookup, scenario):
+    assert ask(lookup, scenario=scenario).scenario == 1
 
 
 @pytest.mark.parametrize(
@@ -109,21 +109,21 @@ def test_a_scenario_goes_by_name_or_number(desk, scenario):
         ({"goal": "more comedies"}, "goal"),
     ],
 )
-def test_a_request_that_cannot_be_answered_names_its_field(desk, changes, field):
+def test_a_request_that_cannot_be_answered_names_its_field(lookup, changes, field):
     with pytest.raises(RequestError, match=f"^{field}: ") as raised:
-        ask(desk, **changes)
+        ask(lookup, **changes)
     assert raised.value.field == field
 
 
-def test_a_query_knows_its_bundle_mode_and_goal(bundle, desk):
-    query = ask(desk, mode="goal", goal="more comedies")
+def test_a_query_knows_its_bundle_mode_and_goal(bundle, lookup):
+    query = ask(lookup, mode="goal", goal="more comedies")
     assert (query.bundle, query.mode, query.goal) == (bundle.version, "goal", "more comedies")
-    assert (ask(desk).mode, ask(desk).goal) == ("standard", None)
+    assert (ask(lookup).mode, ask(lookup).goal) == ("standard", None)
 
 
-def test_what_each_stage_proposed(bundle, desk):
-    (outcome,) = Cascade(bundle)([ask(desk)])
-    proposed = desk.proposed(outcome.proposed)
+def test_what_each_stage_proposed(bundle, lookup):
+    (outcome,) = Cascade(bundle)([ask(lookup)])
+    proposed = lookup.proposed(outcome.proposed)
     assert list(proposed) == ["recall", "rank"]
     ids, titles = bundle.items["raw_id"].to_pylist(), bundle.items["title"].to_pylist()
     for stage, rows in proposed.items():
@@ -136,10 +136,10 @@ def test_what_each_stage_proposed(bundle, desk):
     assert proposed["recall"][0].channel == "two_tower"
 
 
-def test_what_is_known_of_a_user(bundle, desk, events):
-    past = ask(desk)
+def test_what_is_known_of_a_user(bundle, lookup, events):
+    past = ask(lookup)
     events.append([Event("a", "u3", "i5", "like"), Event("b", "u3", "i6", "view")])
-    user = desk.user("u3")
+    user = lookup.user("u3")
     assert user.known
     assert (user.liked[0].item_id, user.liked[0].scenario) == ("i5", None)
     newest = past.history[::-1].tolist()
@@ -151,34 +151,34 @@ def test_what_is_known_of_a_user(bundle, desk, events):
     assert user.views == len({*past.seen.tolist(), 5, 6} - liked)
 
 
-def test_a_stranger_is_known_by_live_events_alone(desk, events):
-    assert desk.user("new") == UserView("new", known=False, liked=[], views=0)
+def test_a_stranger_is_known_by_live_events_alone(lookup, events):
+    assert lookup.user("new") == UserView("new", known=False, liked=[], views=0)
     events.append([Event("a", "new", "i5", "like"), Event("b", "new", "i6", "view")])
-    user = desk.user("new")
+    user = lookup.user("new")
     assert not user.known
     assert ([like.item_id for like in user.liked], user.views) == (["i5"], 1)
 
 
-def test_what_can_be_asked_for(bundle, desk):
-    catalogue = desk.catalogue()
+def test_what_can_be_asked_for(bundle, lookup):
+    catalogue = lookup.catalogue()
     assert catalogue.bundle == bundle.version
     assert catalogue.scenarios == [(0, "home"), (1, "search"), (2, "cart")]
     assert catalogue.items == bundle.items.num_rows
     assert catalogue.max_k == 20
     assert len(set(catalogue.users)) == 50
-    assert all(desk.user(user).known for user in catalogue.users)
+    assert all(lookup.user(user).known for user in catalogue.users)
 
 
-def test_a_user_who_saw_everything_gets_nothing(bundle, desk, events):
+def test_a_user_who_saw_everything_gets_nothing(bundle, lookup, events):
     ids = bundle.items["raw_id"].to_pylist()
     store = SqliteEvents(":memory:", keep=1000)
     store.append([Event(i, "greedy", i, "view") for i in ids[:-1]])
-    query = ask(Desk(bundle, store), user_id="greedy")
+    query = ask(Lookup(bundle, store), user_id="greedy")
     (outcome,) = Cascade(bundle)([query])
     found = outcome.found
     assert found.item_C.tolist() == [len(ids) - 1]
     store.append([Event(ids[-1], "greedy", ids[-1], "view")])
-    query = ask(Desk(bundle, store), user_id="greedy")
+    query = ask(Lookup(bundle, store), user_id="greedy")
     (outcome,) = Cascade(bundle)([query])
     found = outcome.found
     assert found.item_C.tolist() == []
@@ -247,8 +247,8 @@ def test_a_ranker_that_reads_histories_gets_them(tiny_run, tmp_path):
     output = str(tmp_path / "bundle")
     build_bundle.run(replace(build_bundle.tiny(), **made, ranker=ranker, output=output))
     bundle = Bundle.open(output)
-    rank, desk = Rank(bundle), Desk(bundle, SqliteEvents(":memory:"))
-    queries = [ask(desk), ask(desk, history=("i1", "i2")), ask(desk, history=())]
+    rank, lookup = Rank(bundle), Lookup(bundle, SqliteEvents(":memory:"))
+    queries = [ask(lookup), ask(lookup, history=("i1", "i2")), ask(lookup, history=())]
     recalled = [Recall(bundle)(queries[:1], [])[0]] * 3  # the same candidates for all
     together = rank(queries, recalled)
     for query, found in zip(queries, together, strict=True):

@@ -9,7 +9,7 @@ from jobs import build_bundle
 from serve.versions.catalogue_words import Words
 from winnow.bundle import Bundle, CascadeConfig
 from winnow.cascade import Cascade, Fallbacks, Recall
-from winnow.cascade.lookup import Desk
+from winnow.cascade.lookup import Lookup
 from winnow.cascade.query import RECALL_CHANNELS
 from winnow.cascade.request import RecommendRequest
 from winnow.errors import DataError
@@ -38,8 +38,8 @@ def bundle_with(tiny_run, tmp_path):
 
 
 def ask(bundle, **changes):
-    desk = Desk(bundle, SqliteEvents(":memory:"))
-    return desk.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
+    lookup = Lookup(bundle, SqliteEvents(":memory:"))
+    return lookup.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
 
 
 def by_channel(found):
@@ -174,7 +174,7 @@ def test_the_tree_keeps_the_rules(bundle_with):
     assert found.item_C[:2].tolist() == searched[:2]
     assert in_first.count(topic[0]) == 2
     assert len(set(found.item_C.tolist())) == len(found.item_C)
-    items = Desk(bundle, SqliteEvents(":memory:")).answer(query, found, outcome.found).items
+    items = Lookup(bundle, SqliteEvents(":memory:")).answer(query, found, outcome.found).items
     assert [item.channel for item in items[:2]] == ["tree"] * 2
     assert [item.placed_by for item in items[:2]] == ["llm"] * 2
     assert items[0].recall_position is items[0].rank_position is items[0].score is None

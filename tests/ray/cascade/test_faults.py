@@ -23,8 +23,8 @@ def cascade(bundle):
     return Cascade(bundle)
 
 
-def ask(desk, **changes):
-    return desk.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
+def ask(lookup, **changes):
+    return lookup.resolve(replace(RecommendRequest(scenario="home", user_id="u3"), **changes))
 
 
 class Failing:
@@ -57,28 +57,28 @@ def check_whole(query, outcome, *, count=50):
     assert not set(items) & set(query.seen.tolist())
 
 
-def test_without_a_deadline_nothing_is_late(cascade, desk):
+def test_without_a_deadline_nothing_is_late(cascade, lookup):
     for _ in range(3):
-        (outcome,) = cascade([ask(desk)])
+        (outcome,) = cascade([ask(lookup)])
         assert outcome.degraded == []
 
 
-def test_a_deadline_that_has_passed_leaves_every_fallback(cascade, desk):
-    query = ask(desk)
+def test_a_deadline_that_has_passed_leaves_every_fallback(cascade, lookup):
+    query = ask(lookup)
     (outcome,) = cascade([query], [time.monotonic() - 1])
     assert outcome.degraded == [Degradation(name, "late") for name in NAMES]
     check_whole(query, outcome)
     assert {CHANNELS[c] for c in outcome.found.channel_C} == {"popular"}
     assert np.isnan(outcome.found.score_C).all()
-    answer = desk.answer(query, outcome.found)
+    answer = lookup.answer(query, outcome.found)
     assert [item.score for item in answer.items] == [None] * 10
     assert {item.placed_by for item in answer.items} == {"recall"}
 
 
 @pytest.mark.parametrize("slow", NAMES)
-def test_a_query_without_the_time_for_a_stage_skips_it(cascade, desk, slow):
+def test_a_query_without_the_time_for_a_stage_skips_it(cascade, lookup, slow):
     cascade.stages[slow] = Slow(cascade.stages[slow], 0.3)
-    query = ask(desk)
+    query = ask(lookup)
     cascade([query])  # learns how long it takes
     start = time.monotonic()
     hurried, patient = cascade([query, query], [start + 0.25, start + FAR_S])
@@ -88,9 +88,9 @@ def test_a_query_without_the_time_for_a_stage_skips_it(cascade, desk, slow):
     assert patient.found.item_C.tolist() == cascade([query])[0].found.item_C.tolist()
 
 
-def test_skipping_leaves_time_for_the_stages_after(cascade, desk):
+def test_skipping_leaves_time_for_the_stages_after(cascade, lookup):
     cascade.stages["rank"] = Slow(cascade.stages["rank"], 5)
-    query = ask(desk)
+    query = ask(lookup)
     cascade([query])
     (outcome,) = cascade([query], [time.monotonic() + 4])
     assert outcome.degraded == [Degradation("rank", "late")]
@@ -100,8 +100,8 @@ def test_skipping_leaves_time_for_the_stages_after(cascade, desk):
 
 
 @pytest.mark.parametrize("stage", NAMES)
-def test_only_the_queries_that_fail_get_the_fallback(cascade, desk, stage):
-    queries = [ask(desk, user_id=f"u{n}") for n in range(4)]
+def test_only_the_queries_that_fail_get_the_fallback(cascade, lookup, stage):
+    queries = [ask(lookup, user_id=f"u{n}") for n in range(4)]
     whole = cascade(queries)
     cascade.stages[stage] = Failing(cascade.stages[stage], queries[1])
     outcomes = cascade(queries)
@@ -113,8 +113,8 @@ def test_only_the_queries_that_fail_get_the_fallback(cascade, desk, stage):
             assert outcome.found.item_C.tolist() == whole[row].found.item_C.tolist()
 
 
-def test_every_stage_may_fail_at_once(cascade, desk):
-    query = ask(desk)
+def test_every_stage_may_fail_at_once(cascade, lookup):
+    query = ask(lookup)
     for name, stage in cascade.stages.items():
         cascade.stages[name] = Failing(stage, query)
     (outcome,) = cascade([query])
@@ -122,8 +122,8 @@ def test_every_stage_may_fail_at_once(cascade, desk):
     check_whole(query, outcome)
 
 
-def test_a_query_of_another_bundle_is_refused_by_every_stage(bundle, cascade, desk):
-    query = ask(desk)
+def test_a_query_of_another_bundle_is_refused_by_every_stage(bundle, cascade, lookup):
+    query = ask(lookup)
     other = replace(query, bundle="somethingelse")
     with pytest.raises(BundleMismatch, match=f"this stage has {bundle.version}"):
         cascade([query, other])
@@ -137,8 +137,8 @@ def test_an_empty_batch_is_an_empty_answer(cascade):
     assert cascade([]) == []
 
 
-def test_the_fallback_of_recall_reaches_beyond_what_is_popular(bundle, desk):
-    query = ask(desk)
+def test_the_fallback_of_recall_reaches_beyond_what_is_popular(bundle, lookup):
+    query = ask(lookup)
     popular = bundle.popular[query.scenario]
     eager = replace(query, seen=popular[:-3])
     found = Fallbacks(bundle).recall(eager)
@@ -146,10 +146,10 @@ def test_the_fallback_of_recall_reaches_beyond_what_is_popular(bundle, desk):
     assert not set(found.item_C.tolist()) & set(eager.seen.tolist())
 
 
-def test_answers_do_not_depend_on_the_batch(cascade, desk):
+def test_answers_do_not_depend_on_the_batch(cascade, lookup):
     """Bit for bit from recall's items to the last order; scores as close as the matrix product."""
-    queries = [ask(desk, user_id=f"u{n}", scenario=str(n % 3), k=1 + n) for n in range(19)]
-    queries += [ask(desk, user_id="nobody"), ask(desk, user_id=None, history=("i4", "i9"))]
+    queries = [ask(lookup, user_id=f"u{n}", scenario=str(n % 3), k=1 + n) for n in range(19)]
+    queries += [ask(lookup, user_id="nobody"), ask(lookup, user_id=None, history=("i4", "i9"))]
     together = cascade(queries)
     for query, among in zip(queries, together, strict=True):
         (alone,) = cascade([query])
@@ -161,17 +161,17 @@ def test_answers_do_not_depend_on_the_batch(cascade, desk):
         np.testing.assert_allclose(among.found.score_C, alone.found.score_C, atol=1e-6)
 
 
-def test_users_do_not_see_each_other(bundle, desk, events, cascade):
+def test_users_do_not_see_each_other(bundle, lookup, events, cascade):
     """Interleaved users in threads get what each gets alone; one's events change nobody else."""
     users = [f"u{n}" for n in range(12)]
-    before = {u: cascade([ask(desk, user_id=u)])[0].found.item_C.tolist() for u in users}
+    before = {u: cascade([ask(lookup, user_id=u)])[0].found.item_C.tolist() for u in users}
     liked = bundle.items["raw_id"].to_pylist()[before["u0"][0]]
     events.append([Event("e", "u0", liked, "like")])
     wrong: list[str] = []
 
     def ask_often(mine):
         for _ in range(10):
-            queries = [ask(desk, user_id=u) for u in mine]
+            queries = [ask(lookup, user_id=u) for u in mine]
             for user, outcome in zip(mine, cascade(queries), strict=True):
                 items = outcome.found.item_C.tolist()
                 if user != "u0" and items != before[user]:

@@ -11,7 +11,7 @@ from jobs._bench.server_process import serving
 from jobs._load.plan import LoadPlan, requests_of, send
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade
-from winnow.cascade.lookup import Desk
+from winnow.cascade.lookup import Lookup
 from winnow.cascade.request import RecommendRequest
 from winnow.events import open_events
 from winnow_ray.cluster.ports import free_port
@@ -23,7 +23,7 @@ PARTS = ("ServeReplica", "ServeController", "haproxy", "raylet", "jobs.serve")
 
 def test_the_hand_written_app_answers_what_the_cascade_does(tiny_run):
     bundle = Bundle.open(tiny_run / "bundle")
-    desk, cascade = Desk(bundle, open_events(":memory:")), Cascade(bundle)
+    lookup, cascade = Lookup(bundle, open_events(":memory:")), Cascade(bundle)
     port, requests = free_port(), requests_of(bundle, 5)
     command = ["jobs._baselines.serve_fastapi", str(tiny_run / "bundle"), str(port)]
     with serving(command, port, requests[0][1]):
@@ -33,8 +33,8 @@ def test_the_hand_written_app_answers_what_the_cascade_does(tiny_run):
             ask = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
             with urllib.request.urlopen(ask, timeout=60) as response:
                 answer = json.load(response)
-            query = desk.resolve(RecommendRequest(**body))
-            expected = desk.answer(query, cascade([query])[0].found)
+            query = lookup.resolve(RecommendRequest(**body))
+            expected = lookup.answer(query, cascade([query])[0].found)
             ids = [item["item_id"] for item in answer["items"]]
             assert ids == [item.item_id for item in expected.items]
         plan = LoadPlan(requests=requests, port=port, connections=8, seconds=1, k=5)
