@@ -25,13 +25,13 @@ from winnow.cascade.query import Outcome, Query
 MAX_BATCH = 16
 
 
-class Body(BaseModel):
+class FastApiBody(BaseModel):
     user_id: str
     scenario: str
     k: int = 10
 
 
-class Batches:
+class FastApiBatches:
     """Computes what waits, at most MAX_BATCH at a time."""
 
     def __init__(self, cascade: Cascade) -> None:
@@ -61,10 +61,10 @@ class Batches:
 
 def build(models: Models) -> FastAPI:
     app, encode = FastAPI(), msgspec.json.Encoder().encode
-    batches = Batches(Cascade(models.bundle))
+    batches = FastApiBatches(Cascade(models.bundle))
 
     @app.post("/recommend")
-    async def recommend(body: Body) -> Response:
+    async def recommend(body: FastApiBody) -> Response:
         query = models.query(body.model_dump())
         outcome = await batches.compute(query)
         answer = models.answer(query, outcome.found, outcome.degraded)

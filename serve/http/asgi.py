@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serve.http.limits import RateLimit
 from serve.http.reply import Refusal, Reply
 from serve.telemetry.log import logger
-from serve.telemetry.trace import Trace
+from serve.telemetry.trace import RequestTrace
 
 __all__ = ["HttpRequest", "HttpApp", "Route"]
 
@@ -28,7 +28,7 @@ class HttpRequest:
     body: bytes
     rest: str
     """What follows the path of a route that ends with a slash."""
-    trace: Trace
+    trace: RequestTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class HttpApp:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = None
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        trace = Trace(headers.get(b"traceparent"))
+        trace = RequestTrace(headers.get(b"traceparent"))
         try:
             reply = await self._answer(scope, receive, headers, trace)
         except Refusal as error:
@@ -92,7 +92,7 @@ class HttpApp:
         await send({"type": "http.response.body", "body": reply.body})
 
     async def _answer(
-        self, scope: Scope, receive: Receive, headers: Mapping[bytes, str], trace: Trace
+        self, scope: Scope, receive: Receive, headers: Mapping[bytes, str], trace: RequestTrace
     ) -> Reply:
         route, rest = self._route(scope)
         if route.guard is not None:

@@ -121,7 +121,7 @@ class RecommendAnswer(BaseModel):
     llm: Llm | None = Field(None, description="Only of modes goal and tree")
 
 
-class Liked(BaseModel):
+class LikedItem(BaseModel):
     item_id: str
     title: str
     scenario: str | None
@@ -130,7 +130,7 @@ class Liked(BaseModel):
 class UserAnswer(BaseModel):
     user_id: str
     known: bool
-    liked: list[Liked] = Field(description="The latest 50, newest first")
+    liked: list[LikedItem] = Field(description="The latest 50, newest first")
     views: int
 
 

@@ -12,13 +12,13 @@ from serve.telemetry.log import logger
 from winnow.cascade.query import Degradation
 from winnow.errors import WinnowError
 
-__all__ = ["Spans", "Trace", "log_request"]
+__all__ = ["Spans", "RequestTrace", "log_request"]
 
 PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 """W3C Trace Context, level 1."""
 
 
-class Trace:
+class RequestTrace:
     """Of one request: the caller's, if it sent a valid `traceparent`, else a new one."""
 
     __slots__ = ("parent", "start", "trace_id")
@@ -36,7 +36,7 @@ class Trace:
 
 
 def log_request(
-    trace: Trace,
+    trace: RequestTrace,
     fields: Mapping[str, Any],
     degraded: Sequence[Degradation],
     *,
@@ -73,7 +73,7 @@ class Spans:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("winnow.serve")
 
-    def record(self, trace: Trace, stages_ms: Mapping[str, float]) -> None:
+    def record(self, trace: RequestTrace, stages_ms: Mapping[str, float]) -> None:
         """Stages are drawn one after the other, ending with the request."""
         from opentelemetry import trace as api
 

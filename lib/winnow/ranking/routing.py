@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Route"]
+__all__ = ["ScenarioRoute"]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ScenarioRoute:
     """Where the rows of one batch go."""
 
     order_B: Tensor | None
@@ -28,7 +28,7 @@ class Route:
     """Scenario of each row, if every branch is to run on all rows."""
 
     @classmethod
-    def of(cls, scenario_B: Tensor, num_scenarios: int, *, masked: bool = False) -> "Route":
+    def of(cls, scenario_B: Tensor, num_scenarios: int, *, masked: bool = False) -> "ScenarioRoute":
         """Sort a batch; one or two device synchronisations on a GPU.
 
         `masked` runs every branch on all rows and keeps, of each row, its own scenario's result:

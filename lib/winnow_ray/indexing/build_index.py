@@ -13,7 +13,7 @@ from winnow.retrieval.index import TUNED_K, ItemIndex, Tuning, choose_kind, tune
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig
 from winnow_ray.indexing.parts import build_in_parts
-from winnow_ray.indexing.sources import Catalogue, Documents, IndexSource
+from winnow_ray.indexing.sources import CatalogueSource, DocumentSource, IndexSource
 
 logger = logging.getLogger("winnow.build_index")
 
@@ -68,14 +68,14 @@ def build_index(config: BuildIndexConfig) -> dict[str, Any]:
 
 def source_of(config: BuildIndexConfig) -> IndexSource:
     if not config.collection:
-        return Catalogue(config.dataset, config.retriever)
+        return CatalogueSource(config.dataset, config.retriever)
     encoding = EncodeCorpusConfig(
         collection=absolute(config.collection),
         model=config.model,
         output=absolute(config.vectors),
         workers=(min(config.workers, 1), config.workers),
     )
-    return Documents(encoding)
+    return DocumentSource(encoding)
 
 
 def built_and_tuned(

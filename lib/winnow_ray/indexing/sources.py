@@ -17,7 +17,7 @@ from winnow.retrieval.two_tower.pairs import held_out, training_pairs
 from winnow.retrieval.two_tower.retriever import Retriever
 from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
 
-__all__ = ["Catalogue", "Documents", "IndexSource"]
+__all__ = ["CatalogueSource", "DocumentSource", "IndexSource"]
 
 QUERIES = 1000
 """Whose results are compared with exact search: half choose the effort, half check it."""
@@ -34,7 +34,7 @@ class IndexSource(Protocol):
         ...
 
 
-class Catalogue:
+class CatalogueSource:
     """Items encoded by a retriever, asked for by held-out users."""
 
     def __init__(self, dataset: str, retriever: str) -> None:
@@ -51,7 +51,7 @@ class Catalogue:
         return vectors_ID, retriever.encode_askers(asked, liked, *dataset.table_features("user"))
 
 
-class Documents:
+class DocumentSource:
     """Documents encoded by a text encoder, asked for by the collection's queries.
 
     Their vectors are those of `jobs.encode_corpus`, made here if they are not there.

@@ -3,7 +3,7 @@ import torch
 from torch import distributed
 
 from winnow.ranking.blocks import MLP, BatchNorm
-from winnow.ranking.routing import Route
+from winnow.ranking.routing import ScenarioRoute
 
 
 def test_batch_norm_of_one_row_uses_running_statistics():
@@ -59,7 +59,7 @@ def test_each_row_goes_through_its_own_branch_only():
         seen[scenario] = rows.flatten().tolist()
         return rows * 10**scenario
 
-    route = Route.of(torch.tensor([2, 0, 2, 1]), 3)
+    route = ScenarioRoute.of(torch.tensor([2, 0, 2, 1]), 3)
     with torch.inference_mode():
         out = route.apply(branch, torch.tensor([[1.0], [2.0], [3.0], [4.0]]))
     assert seen == {0: [2.0], 1: [4.0], 2: [1.0, 3.0]}
@@ -68,7 +68,7 @@ def test_each_row_goes_through_its_own_branch_only():
 
 def test_empty_scenarios_run_only_while_gradients_are_recorded():
     calls = []
-    route = Route.of(torch.tensor([1, 1]), 3)
+    route = ScenarioRoute.of(torch.tensor([1, 1]), 3)
     x = torch.ones(2, 1)
     route.apply(lambda s, rows: (calls.append(s), rows)[1], x)
     assert calls == [0, 1, 2]
@@ -83,7 +83,7 @@ def test_routing_equals_masking_and_so_do_its_gradients():
     towers = [torch.nn.Linear(3, 2) for _ in range(4)]
     scenario = torch.randint(4, (50,))
     x = torch.randn(50, 3, requires_grad=True)
-    routed = Route.of(scenario, 4).apply(lambda s, rows: towers[s](rows), x)
+    routed = ScenarioRoute.of(scenario, 4).apply(lambda s, rows: towers[s](rows), x)
     masked = torch.stack([tower(x) for tower in towers])[scenario, torch.arange(50)]
     torch.testing.assert_close(routed, masked)
     (grad_routed,) = torch.autograd.grad(routed.square().sum(), x)

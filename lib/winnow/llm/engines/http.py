@@ -21,7 +21,7 @@ from winnow.llm.engines.openai_json import (
 )
 from winnow.llm.prompting.request import Request
 
-__all__ = ["CircuitBreaker", "HttpConfig", "HttpEngine", "RateLimit"]
+__all__ = ["CircuitBreaker", "HttpConfig", "HttpEngine", "CallRate"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class HttpConfig:
             )
 
 
-class RateLimit:
+class CallRate:
     """Spaces starts evenly, at most `per_s` a second."""
 
     def __init__(self, per_s: float) -> None:
@@ -168,7 +168,7 @@ class HttpEngine:
         self._key = os.environ.get(config.api_key_env, "")
         self._session: Any = None
         self._slots = asyncio.Semaphore(config.max_in_flight)
-        self._limit = RateLimit(config.requests_per_s)
+        self._limit = CallRate(config.requests_per_s)
         self._breaker = CircuitBreaker(
             config.breaker_failures, config.breaker_pause_s, config.tries
         )

@@ -21,10 +21,10 @@ from winnow.llm.engines.base import Completion
 from winnow.llm.engines.http import (
     TRANSIENT,
     WRONG_SETTINGS,
+    CallRate,
     CircuitBreaker,
     HttpConfig,
     HttpEngine,
-    RateLimit,
     pause,
 )
 from winnow.llm.engines.openai_json import is_over_context
@@ -99,7 +99,7 @@ class Chat:
         self._config = config
         self._engine = HttpEngine(config, config.served_model)
         self._slots = asyncio.Semaphore(config.max_in_flight)
-        self._limit = RateLimit(config.requests_per_s)
+        self._limit = CallRate(config.requests_per_s)
         self._breaker = CircuitBreaker(config.breaker_failures, config.breaker_pause_s, probes=1)
         self._answers: OrderedDict[str, str] = OrderedDict()
         self.remembered = 0

@@ -38,7 +38,7 @@ from winnow.ranking.dropout import Dropout
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import Branch, StarLinear, branches
-from winnow.ranking.routing import Route
+from winnow.ranking.routing import ScenarioRoute
 
 __all__ = ["AdaptDhm", "AdaptDhmConfig"]
 
@@ -93,7 +93,7 @@ class AdaptDhm(RankingModel):
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         x_BD = torch.cat([self.inputs(sparse_BF, dense_BE), self.scenario(scenario_B)], dim=1)
         cluster_B = self.clusters(x_BD)
-        route = Route.of(cluster_B, self.clusters.count, masked=self.compat)
+        route = ScenarioRoute.of(cluster_B, self.clusters.count, masked=self.compat)
         return route.apply(self._network(), x_BD).squeeze(1)
 
     def _network(self) -> Branch:

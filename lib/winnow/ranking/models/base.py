@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig, Inputs
-from winnow.ranking.routing import Route
+from winnow.ranking.routing import ScenarioRoute
 
 __all__ = ["Compat", "ModelConfig", "RankingModel"]
 
@@ -105,6 +105,6 @@ class RankingModel(nn.Module):
         """What the last `forward` adds to the log loss, summed over its rows; most add nothing."""
         return None
 
-    def route(self, scenario_B: Tensor) -> Route:
+    def route(self, scenario_B: Tensor) -> ScenarioRoute:
         """Rows to the branches of their scenarios: grouped, or masked as the reference does."""
-        return Route.of(scenario_B, self.num_scenarios, masked=self.compat)
+        return ScenarioRoute.of(scenario_B, self.num_scenarios, masked=self.compat)

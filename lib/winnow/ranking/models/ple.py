@@ -67,7 +67,7 @@ class Ple(RankingModel):
         self.early = nn.ModuleList(
             EarlyLevel(self.num_scenarios, width, config) for width in widths[:-1]
         )
-        self.last = Level(self.num_scenarios, widths[-1], config)
+        self.last = PleLevel(self.num_scenarios, widths[-1], config)
         self.towers = nn.ModuleList(
             MLP(config.expert[-1], config.tower, dropout=config.dropout, head=True)
             for _ in schema.scenarios
@@ -91,7 +91,7 @@ class Ple(RankingModel):
         return logit_B1
 
 
-class Level(nn.Module):
+class PleLevel(nn.Module):
     """Experts, and a gate for each scenario."""
 
     def __init__(self, num_scenarios: int, width: int, config: PleConfig) -> None:
@@ -111,7 +111,7 @@ class Level(nn.Module):
         return mix(self.gates[scenario](z_BD), torch.cat([own_BNK, shared_BNK], dim=1))
 
 
-class EarlyLevel(Level):
+class EarlyLevel(PleLevel):
     """A level before the last: one more gate, over all experts."""
 
     def __init__(self, num_scenarios: int, width: int, config: PleConfig) -> None:

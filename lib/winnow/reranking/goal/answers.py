@@ -15,7 +15,7 @@ from winnow.llm.prompting.parse_answer import THINKING, read_response
 from winnow.reranking.goal.prompts import STOP
 from winnow.reranking.permutation import Permutation, as_permutation
 
-__all__ = ["Proposal", "read_next", "read_node", "read_ranking"]
+__all__ = ["ProposedOrder", "read_next", "read_node", "read_ranking"]
 
 MOST_MISSING = 0.3
 """Share of the candidates that an answer may leave out; with more it is no order of them."""
@@ -23,7 +23,7 @@ NUMBERS = re.compile(r"\[([\d\s,;\"']+)\]?")
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ProposedOrder:
     """An order that the model proposed, made whole, and where it wants to go."""
 
     permutation: Permutation
@@ -35,7 +35,7 @@ class Proposal:
 
 def read_ranking(
     text: str, latest: Sequence[int], shown: int, allowed: Sequence[str]
-) -> tuple[Proposal | None, str]:
+) -> tuple[ProposedOrder | None, str]:
     """The proposal in an answer, or what keeps it from being one.
 
     Args:
@@ -74,7 +74,7 @@ def read_ranking(
         permutation.duplicates,
         permutation.unknown,
     )
-    return Proposal(whole, node, tuple(name for name, is_so in wrong.items() if is_so)), ""
+    return ProposedOrder(whole, node, tuple(name for name, is_so in wrong.items() if is_so)), ""
 
 
 def read_next(text: str, allowed: Sequence[str]) -> tuple[tuple[str, bool] | None, str]:

@@ -30,7 +30,7 @@ __all__ = [
     "LEVELS",
     "STOP",
     "Briefing",
-    "Level",
+    "AspectLevel",
     "next_request",
     "ranking_request",
 ]
@@ -54,7 +54,7 @@ MEANING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class AspectLevel:
     """How much of everything is shown."""
 
     characters: int
@@ -66,14 +66,14 @@ class Level:
 
 
 LEVELS = (
-    Level(160, 12, 5),
-    Level(80, 12, 5),
-    Level(40, 12, 5),
-    Level(40, 1, 5),
-    Level(40, 1, 2),
-    Level(40, 1, 0),
-    Level(30, 1, 0, 0.5),
-    Level(30, 1, 0, 0.25),
+    AspectLevel(160, 12, 5),
+    AspectLevel(80, 12, 5),
+    AspectLevel(40, 12, 5),
+    AspectLevel(40, 1, 5),
+    AspectLevel(40, 1, 2),
+    AspectLevel(40, 1, 0),
+    AspectLevel(30, 1, 0, 0.5),
+    AspectLevel(30, 1, 0, 0.25),
 )
 
 
@@ -87,11 +87,11 @@ class Briefing:
     candidates: CandidateList
     goal: str
 
-    def shown(self, level: Level) -> int:
+    def shown(self, level: AspectLevel) -> int:
         """How many candidates a prompt of this level lists."""
         return min(len(self.candidates), max(2, round(level.share * len(self.candidates))))
 
-    def messages(self, level: Level, steps: Sequence[tuple[str, Sequence[int]]]) -> Messages:
+    def messages(self, level: AspectLevel, steps: Sequence[tuple[str, Sequence[int]]]) -> Messages:
         """All but the part of the step. `steps`: focus and numbers of the candidates in order."""
         numbers = range(1, self.shown(level) + 1)
         history = list(self.history)[-level.history :] if level.history else []
@@ -112,7 +112,7 @@ class Briefing:
         )
         return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
 
-    def _candidate(self, number: int, level: Level) -> dict[str, Any]:
+    def _candidate(self, number: int, level: AspectLevel) -> dict[str, Any]:
         at = number - 1
         row: dict[str, Any] = {"id": number}
         for name, value in list(self.candidates.fields[at].items())[: level.fields]:
@@ -125,7 +125,7 @@ class Briefing:
 
 def ranking_request(
     briefing: Briefing,
-    level: Level,
+    level: AspectLevel,
     steps: Sequence[tuple[str, Sequence[int]]],
     focus: Aspect,
     allowed: Mapping[str, str],
@@ -144,7 +144,7 @@ def ranking_request(
 
 def next_request(
     briefing: Briefing,
-    level: Level,
+    level: AspectLevel,
     steps: Sequence[tuple[str, Sequence[int]]],
     allowed: Mapping[str, str],
 ) -> Request:

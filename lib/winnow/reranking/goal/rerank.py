@@ -24,14 +24,14 @@ from winnow.reranking.goal.aspects import Aspect, CandidateList
 from winnow.reranking.goal.prompts import BACKWARD, STOP, Briefing
 from winnow.reranking.goal.walk import Ended, GoalGraphConfig, NodeTrace, Walk
 
-__all__ = ["GoalGraph", "GoalGraphConfig", "GraphResult", "NodeTrace", "Trace"]
+__all__ = ["GoalGraph", "GoalGraphConfig", "GraphResult", "NodeTrace", "GoalTrace"]
 
 GOAL = "Accuracy first."
 """Of a request that names none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class GoalTrace:
     stop: Ended
     nodes: list[NodeTrace]
     calls: int
@@ -61,7 +61,7 @@ class Trace:
 class GraphResult:
     order: list[int]
     """Indices of the candidates, best first: a permutation, always."""
-    trace: Trace
+    trace: GoalTrace
 
 
 class GoalGraph:
@@ -107,5 +107,5 @@ class GoalGraph:
         order = [*walk.best(), *range(len(head), len(candidates))]
         spent = round(1000 * (time.monotonic() - began_s), 3)
         steps = ledger.by_step()
-        trace = Trace(stop, walk.nodes, ledger.calls, ledger.tokens, steps, spent, detail)
+        trace = GoalTrace(stop, walk.nodes, ledger.calls, ledger.tokens, steps, spent, detail)
         return GraphResult(order, trace)

@@ -22,8 +22,8 @@ from winnow.reranking.goal.prompts import (
     BACKWARD,
     LEVELS,
     STOP,
+    AspectLevel,
     Briefing,
-    Level,
     next_request,
     ranking_request,
 )
@@ -179,8 +179,8 @@ class Walk:
     async def _asked(
         self,
         node: str,
-        request_at: Callable[[Level], Request],
-        reader_at: Callable[[Level], Callable[[str], tuple[T | None, str]]],
+        request_at: Callable[[AspectLevel], Request],
+        reader_at: Callable[[AspectLevel], Callable[[str], tuple[T | None, str]]],
     ) -> T:
         """What was read from an answer; the prompt is cut until it fits, for the rest of the walk.
 

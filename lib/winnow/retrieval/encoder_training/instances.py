@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from winnow.retrieval.text_encoder.token_lists import TokenLists
 
-__all__ = ["Instances", "Step", "TrainingTexts", "number_of_steps", "steps", "text_groups"]
+__all__ = ["Instances", "EncoderStep", "TrainingTexts", "number_of_steps", "steps", "text_groups"]
 
 Rows = NDArray[np.int64]
 NONE = -1
@@ -87,7 +87,7 @@ class Instances:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class EncoderStep:
     """One optimizer step as a process sees it."""
 
     size: int
@@ -119,7 +119,7 @@ def steps(
     in_batch: bool,
     own_only_from: int | None = None,
     first: int = 0,
-) -> Iterator[Step]:
+) -> Iterator[EncoderStep]:
     """The steps of an epoch from number `first` on; the global batches are the same for any number
     of processes.
 
@@ -148,7 +148,7 @@ def steps(
         column_BG = np.where(candidate_BG >= 0, column_BG, NONE)
         counts_BU = _counts(column_BG, code_U, in_batch, own_only_from)
         counts_BU &= ~texts.is_known(query_B, code_U)
-        yield Step(
+        yield EncoderStep(
             size=len(at_A),
             query_B=query_B,
             code_U=code_U,

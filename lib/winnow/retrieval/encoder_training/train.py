@@ -18,8 +18,8 @@ from torch import Tensor
 from winnow.precision import Precision, dtype_of
 from winnow.retrieval.distributed import gather_rows, rank_and_world, sum_gradients, summed
 from winnow.retrieval.encoder_training.instances import (
+    EncoderStep,
     Instances,
-    Step,
     TrainingTexts,
     number_of_steps,
     steps,
@@ -102,7 +102,7 @@ class EncoderTrainConfig:
                 raise ValueError(f"EncoderTrainConfig.{name} must be in [0, 1], got {found}")
 
 
-class State:
+class EncoderState:
     """All that a checkpoint holds: random numbers are not of it, every step begins its own."""
 
     def __init__(self, encoder: TextEncoder, config: EncoderTrainConfig) -> None:
@@ -162,7 +162,7 @@ def train_encoder(
     """
     encoder.products = dtype_of(config.precision)
     _set_dropout(encoder.model, config.dropout)
-    state = State(encoder, config)
+    state = EncoderState(encoder, config)
     if resume:
         state.load(resume)
         logger.info("going on at epoch=%d step=%d", state.epoch, state.step)
@@ -183,7 +183,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 def _go_on(
     config: EncoderTrainConfig,
-    state: State,
+    state: EncoderState,
     encoder: TextEncoder,
     texts: TrainingTexts,
     epoch_instances: Callable[[int], Instances],
@@ -222,10 +222,10 @@ def _go_on(
 
 def _optimize(
     config: EncoderTrainConfig,
-    state: State,
+    state: EncoderState,
     encoder: TextEncoder,
     texts: TrainingTexts,
-    step: Step,
+    step: EncoderStep,
     progress: float,
 ) -> float:
     """One optimizer step; returns the global batch's mean loss."""
@@ -249,7 +249,7 @@ def _optimize(
     return state.losses[-1]
 
 
-def _seed_step(config: EncoderTrainConfig, state: State) -> None:
+def _seed_step(config: EncoderTrainConfig, state: EncoderState) -> None:
     """Dropout of each step and process begins anew, on the CPU and on GPUs.
 
     So a run that goes on from a checkpoint, of which there is one for all processes, draws what the
@@ -260,7 +260,9 @@ def _seed_step(config: EncoderTrainConfig, state: State) -> None:
     torch.manual_seed(int(at.generate_state(1, np.uint64)[0]))
 
 
-def _loss(config: EncoderTrainConfig, query_BD: Tensor, text_TD: Tensor, step: Step) -> Tensor:
+def _loss(
+    config: EncoderTrainConfig, query_BD: Tensor, text_TD: Tensor, step: EncoderStep
+) -> Tensor:
     def on_device(array: Any) -> Tensor:
         return torch.from_numpy(array).to(query_BD.device)
 
@@ -275,7 +277,7 @@ def _loss(config: EncoderTrainConfig, query_BD: Tensor, text_TD: Tensor, step: S
 
 
 def _check(
-    state: State,
+    state: EncoderState,
     encoder: TextEncoder,
     validate: Validate,
     report: Report,

@@ -17,21 +17,21 @@ from winnow.artifact import Artifact
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
 from winnow.retrieval.two_tower.llm_negatives import GeneratedNegatives, read_generation
-from winnow.retrieval.two_tower.model import Batch
+from winnow.retrieval.two_tower.model import TwoTowerBatch
 from winnow.retrieval.two_tower.pairs import Pairs, last_of_users, training_pairs
 from winnow.retrieval.two_tower.tokenizer import encode_texts
 
-__all__ = ["Step", "TrainingData"]
+__all__ = ["TwoTowerStep", "TrainingData"]
 
 HARD_SHARE = 0.5
 """Chance that a pair with generated negatives is shown, positive too, by text alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TwoTowerStep:
     """One optimizer step of one process."""
 
-    batch: Batch
+    batch: TwoTowerBatch
     user_C: Tensor
     item_C: Tensor
     """Users and items of the global batch, which every process knows."""
@@ -120,7 +120,7 @@ class TrainingData:
         id_dropout: float,
         group: int,
         seed: int,
-    ) -> Iterator[Step]:
+    ) -> Iterator[TwoTowerStep]:
         """The epoch's steps for one process.
 
         Order and dropout depend on `seed` and `epoch` alone: any number of processes sees the
@@ -146,7 +146,7 @@ class TrainingData:
         history: int,
         id_dropout: float,
         group: int,
-    ) -> Step:
+    ) -> TwoTowerStep:
         pairs = self.pairs.take(at_C[mine])
         pair_N, text_N = self.negatives.find(pairs.user_N, pairs.item_N)
         has_text_B = np.bincount(pair_N, minlength=len(pairs)) > 0
@@ -159,7 +159,7 @@ class TrainingData:
         has_hard_BG = np.zeros((len(pairs), group), bool)
         has_hard_BG[pair_N, place_N] = True
         user_B = torch.from_numpy(pairs.user_N).long()
-        batch = Batch(
+        batch = TwoTowerBatch(
             user_sparse_BF=self.user_sparse_UF[user_B],
             user_dense_BE=self.user_dense_UE[user_B],
             scenario_B=torch.from_numpy(pairs.scenario_N).long(),
@@ -171,7 +171,7 @@ class TrainingData:
             negative_tokens_NT=self.negative_tokens_NT[torch.from_numpy(text_N)],
             negative_at_N=torch.from_numpy(pair_N * group + place_N),
         )
-        return Step(
+        return TwoTowerStep(
             batch,
             torch.from_numpy(self.pairs.user_N[at_C]).long(),
             torch.from_numpy(self.pairs.item_N[at_C]).long(),

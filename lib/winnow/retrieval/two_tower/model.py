@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from winnow.data.schema import DatasetSchema
 from winnow.retrieval.two_tower.tokenizer import PADDING
 
-__all__ = ["Batch", "TwoTower", "TwoTowerConfig"]
+__all__ = ["TwoTowerBatch", "TwoTower", "TwoTowerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +58,7 @@ class TwoTowerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TwoTowerBatch:
     """What the model sees of B training pairs."""
 
     user_sparse_BF: Tensor
@@ -185,7 +185,12 @@ class TwoTower(nn.Module):
         self.user = UserTower(config, schema)
 
     def forward(
-        self, batch: Batch, tokens_IT: Tensor, sparse_IF: Tensor, dense_IE: Tensor, group: int
+        self,
+        batch: TwoTowerBatch,
+        tokens_IT: Tensor,
+        sparse_IF: Tensor,
+        dense_IE: Tensor,
+        group: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode the pairs of a batch; the three tensors are the catalogue's features.
 

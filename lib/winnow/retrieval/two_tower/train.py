@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from winnow.data.schema import DatasetSchema
 from winnow.retrieval.distributed import gather_rows, rank_and_world
-from winnow.retrieval.two_tower.data import Step, TrainingData
+from winnow.retrieval.two_tower.data import TrainingData, TwoTowerStep
 from winnow.retrieval.two_tower.loss import known_positives, sampled_softmax
 from winnow.retrieval.two_tower.model import TwoTower, TwoTowerConfig
 from winnow.retrieval.two_tower.pairs import Pairs
@@ -81,7 +81,7 @@ class TrainConfig:
 
 
 @dataclass(slots=True)
-class State:
+class TwoTowerState:
     """All that a checkpoint holds."""
 
     model: TwoTower
@@ -136,7 +136,7 @@ def train(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
     )
-    state = State(model, optimizer)
+    state = TwoTowerState(model, optimizer)
     if resume:
         state.load(resume)
         logger.info("continuing after epoch=%d", state.epoch)
@@ -176,7 +176,12 @@ def recall_of(retriever: Retriever, data: TrainingData, asked: Pairs, *, k: int)
 
 
 def _epoch(
-    config: TrainConfig, state: State, data: TrainingData, size: int, rank: int, world_size: int
+    config: TrainConfig,
+    state: TwoTowerState,
+    data: TrainingData,
+    size: int,
+    rank: int,
+    world_size: int,
 ) -> float:
     """One pass; returns this process' mean loss."""
     model: torch.nn.Module = state.model.train()
@@ -205,7 +210,9 @@ def _epoch(
     return total / done
 
 
-def _loss(config: TrainConfig, model: torch.nn.Module, data: TrainingData, step: Step) -> Tensor:
+def _loss(
+    config: TrainConfig, model: torch.nn.Module, data: TrainingData, step: TwoTowerStep
+) -> Tensor:
     batch = step.batch
     user_BD, item_BD, hard_BGD = model(
         batch, data.tokens_IT, data.item_sparse_IF, data.item_dense_IE, config.generated
@@ -231,7 +238,7 @@ def _schedule(progress: float, warmup: float) -> float:
 
 
 def _validate(
-    state: State, schema: DatasetSchema, tokenizer: Tokenizer, data: TrainingData
+    state: TwoTowerState, schema: DatasetSchema, tokenizer: Tokenizer, data: TrainingData
 ) -> float:
     """Recall of the validation slice, on which nothing is trained."""
     retriever = Retriever(state.model, schema, tokenizer, data.item_sparse_IF)

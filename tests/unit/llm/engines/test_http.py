@@ -8,7 +8,7 @@ from aiohttp import web
 
 from winnow.llm.engines import http
 from winnow.llm.engines.base import EngineUnavailable
-from winnow.llm.engines.http import CircuitBreaker, HttpConfig, HttpEngine, RateLimit, pause
+from winnow.llm.engines.http import CallRate, CircuitBreaker, HttpConfig, HttpEngine, pause
 from winnow.llm.prompting.request import Request
 
 KEY = "sk-secret"
@@ -260,11 +260,11 @@ def test_starts_are_spaced(monkeypatch):
     clock, starts = Clock(monkeypatch), []
 
     async def run():
-        limit = RateLimit(4.0)
+        limit = CallRate(4.0)
         for _ in range(4):
             await limit.wait()
             starts.append(clock.now)
-        await RateLimit(0).wait()
+        await CallRate(0).wait()
 
     asyncio.run(run())
     assert starts == [100.0, 100.25, 100.5, 100.75]

@@ -6,7 +6,7 @@ import torch
 from winnow.data.schema import DatasetSchema, Field
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.ple import Ple, PleConfig
-from winnow.ranking.routing import Route
+from winnow.ranking.routing import ScenarioRoute
 
 SCHEMA = DatasetSchema(
     name="three surfaces",
@@ -102,7 +102,7 @@ def test_two_levels_grouped_and_masked_agree(monkeypatch):
     model(*rows())  # moves the running statistics away from their start
     model.eval()
     grouped = model(*rows())
-    monkeypatch.setattr(model, "route", lambda scenario: Route.of(scenario, 3, masked=True))
+    monkeypatch.setattr(model, "route", lambda scenario: ScenarioRoute.of(scenario, 3, masked=True))
     torch.testing.assert_close(model(*rows()), grouped)
 
 

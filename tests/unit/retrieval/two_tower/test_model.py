@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from winnow.data.schema import DatasetSchema, Field
-from winnow.retrieval.two_tower.model import Batch, TwoTower, TwoTowerConfig
+from winnow.retrieval.two_tower.model import TwoTower, TwoTowerBatch, TwoTowerConfig
 from winnow.retrieval.two_tower.retriever import Retriever
 from winnow.retrieval.two_tower.tokenizer import encode_texts, train_tokenizer
 
@@ -83,7 +83,7 @@ def test_saved_retriever_gives_the_same_vectors(retriever, tmp_path):
 
 
 def test_training_and_serving_see_the_same(retriever):
-    batch = Batch(
+    batch = TwoTowerBatch(
         user_sparse_BF=torch.tensor([[1], [2]]),
         user_dense_BE=torch.tensor([[0.5], [0.5]]),
         scenario_B=torch.tensor([0, 1]),

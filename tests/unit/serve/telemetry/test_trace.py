@@ -5,7 +5,7 @@ import logging
 
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from serve.telemetry.trace import Spans, Trace, log_request
+from serve.telemetry.trace import RequestTrace, Spans, log_request
 from winnow.cascade.query import Degradation
 
 
@@ -13,7 +13,7 @@ def lines(caplog, degraded=(), **options):
     caplog.clear()
     with caplog.at_level(logging.INFO, "ray.serve.winnow"):
         options = {"slow_ms": 1000.0, "sample": 0.0} | options
-        log_request(Trace(None), {"bundle": "abc"}, degraded, **options)
+        log_request(RequestTrace(None), {"bundle": "abc"}, degraded, **options)
     return [json.loads(record.message) for record in caplog.records]
 
 
@@ -31,8 +31,8 @@ def test_spans_belong_to_the_callers_trace():
     exporter = InMemorySpanExporter()
     spans = Spans(exporter)
     trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-    spans.record(Trace(f"00-{trace}-{parent}-01"), {"recall": 2.0, "rank": 3.0})
-    spans.record(Trace(None), {})
+    spans.record(RequestTrace(f"00-{trace}-{parent}-01"), {"recall": 2.0, "rank": 3.0})
+    spans.record(RequestTrace(None), {})
     spans.close()
     finished = exporter.get_finished_spans()
     assert [span.name for span in finished] == ["recall", "rank", "recommend", "recommend"]
