@@ -13,9 +13,9 @@ from serve.http.reply import Refusal, Reply, json_reply
 from serve.http.schema import BundleBody, parse
 from serve.telemetry import metrics
 from serve.telemetry.log import logger
-from serve.telemetry.metrics_file import Meter
+from serve.telemetry.metrics_file import MetricsFile
 from serve.versions.loaded_bundles import LoadedBundles, RolloutPlan, planned
-from serve.versions.plan_store import Registry
+from serve.versions.plan_store import PlanStore
 from serve.versions.version import Version
 from winnow.errors import ArtifactError
 
@@ -50,8 +50,8 @@ class Admin:
     def __init__(
         self,
         shelf: LoadedBundles[Version],
-        registry: Registry,
-        meter: Meter,
+        registry: PlanStore,
+        meter: MetricsFile,
         topology: str,
         prepare: Callable[[Version, str], Awaitable[None]],
         tell: Callable[[], Awaitable[Sequence[Held]]],

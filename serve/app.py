@@ -32,9 +32,9 @@ from serve.http.asgi import HttpApp
 from serve.llm_modes import Modes
 from serve.routes import build_http_app
 from serve.telemetry.log import QUIET, logger
-from serve.telemetry.metrics_file import Meter
+from serve.telemetry.metrics_file import MetricsFile
 from serve.versions.loaded_bundles import LoadedBundles
-from serve.versions.plan_store import Registry, instance_id
+from serve.versions.plan_store import PlanStore, instance_id
 from serve.versions.version import Version, load
 from winnow.bundle import Bundle
 from winnow.cascade import STAGES
@@ -70,7 +70,7 @@ class Recommend:
         instance = instance_id(APP)
         self._args = args
         self._folder = Path(tempfile.gettempdir()) / "winnow" / "metrics" / instance
-        self._meter = Meter(self._folder)
+        self._meter = MetricsFile(self._folder)
         self._events = GuardedEvents(open_events(args.events))
         self._shelf: LoadedBundles[Version] = LoadedBundles(self._load)
         self._modes = Modes(args.llm)
@@ -86,7 +86,7 @@ class Recommend:
         )
         self._admin = Admin(
             self._shelf,
-            Registry(instance),
+            PlanStore(instance),
             self._meter,
             args.topology,
             self._prepare,

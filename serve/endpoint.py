@@ -17,7 +17,7 @@ from serve.http.reply import Refusal, Reply, json_reply
 from serve.http.schema import EventsBody, RecommendBody, parse, refusal_of
 from serve.llm_modes import LAST, Modes
 from serve.telemetry import metrics
-from serve.telemetry.metrics_file import Meter, exposition
+from serve.telemetry.metrics_file import MetricsFile, exposition
 from serve.telemetry.trace import Spans, log_request
 from serve.versions.loaded_bundles import LoadedBundles
 from serve.versions.version import Version
@@ -43,7 +43,7 @@ class Endpoint:
         shelf: LoadedBundles[Version],
         graph: Graph,
         events: GuardedEvents,
-        meter: Meter,
+        meter: MetricsFile,
         modes: Modes,
     ) -> None:
         self._args, self._shelf, self._events, self._meter = args, shelf, events, meter

@@ -7,7 +7,7 @@ from typing import Any
 from serve.args import LlmArgs
 from serve.graph.request_state import RequestState
 from serve.http.reply import Refusal
-from serve.versions.catalogue_words import Words
+from serve.versions.catalogue_words import CatalogueWords
 from winnow.bundle import Bundle
 from winnow.cascade import STAGES
 from winnow.cascade.query import Candidates, Degradation, Outcome, Reason
@@ -44,9 +44,9 @@ class Modes:
         """Answers of the model that were used again."""
         return self._chat.remembered if self._chat else 0
 
-    def words(self, bundle: Bundle) -> Words | None:
+    def words(self, bundle: Bundle) -> CatalogueWords | None:
         """What the modes need of a bundle; nothing if they are not offered."""
-        return Words(bundle, self._chat) if self._chat else None
+        return CatalogueWords(bundle, self._chat) if self._chat else None
 
     def check(self, mode: str) -> None:
         """Refuse a mode that this endpoint does not offer."""
@@ -71,7 +71,7 @@ class Modes:
         return made, trace
 
     async def _asked(
-        self, job: RequestState, words: Words, outcome: Outcome
+        self, job: RequestState, words: CatalogueWords, outcome: Outcome
     ) -> tuple[Candidates, dict[str, Any]]:
         """What the model makes of it in time, if fewer than `at_a_time` requests ask it now."""
         if self._asking >= self._most:
@@ -87,7 +87,7 @@ class Modes:
             self._asking -= 1
 
     async def _goal(
-        self, job: RequestState, words: Words, outcome: Outcome
+        self, job: RequestState, words: CatalogueWords, outcome: Outcome
     ) -> tuple[Candidates, dict[str, Any]]:
         query = job.resolve()
         result: GraphResult = await words.graph.rerank(
@@ -100,7 +100,7 @@ class Modes:
         return words.ordered(query, outcome.found, result.order), result.trace.as_dict()
 
     async def _tree(
-        self, job: RequestState, words: Words, outcome: Outcome
+        self, job: RequestState, words: CatalogueWords, outcome: Outcome
     ) -> tuple[Candidates, dict[str, Any]]:
         query = job.resolve()
         history = words.history(query)

@@ -10,7 +10,7 @@ from ray import serve
 
 from serve.telemetry.log import QUIET, logger
 from serve.versions.loaded_bundles import LoadedBundles
-from serve.versions.plan_store import Registry, instance_id
+from serve.versions.plan_store import PlanStore, instance_id
 from winnow.cascade import STAGES, Rank, Recall, Rerank
 from winnow.cascade.query import BundleMismatch, Candidates, Query
 from winnow.errors import WinnowError
@@ -42,7 +42,7 @@ class StageDeployment:
         self._name = name
         self._shelf = LoadedBundles(lambda opened: Held(opened.version, STAGES[name](opened)))
         self._compute = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._registry = Registry(instance_id(app))
+        self._registry = PlanStore(instance_id(app))
         self._running: dict[object, float] = {}
         self._catching_up: asyncio.Task[None] | None = None
         plan = self._registry.read()

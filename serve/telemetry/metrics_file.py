@@ -18,13 +18,13 @@ import numpy as np
 
 from serve.telemetry.metrics import METRICS, NUMBERS, Metric
 
-__all__ = ["Meter", "exposition"]
+__all__ = ["MetricsFile", "exposition"]
 
 INFO = "winnow_serve_bundle_info"
 REPLICAS = "winnow_serve_replicas"
 
 
-class Meter:
+class MetricsFile:
     """This replica's numbers. Add from one thread: two could lose each other's addition."""
 
     def __init__(self, folder: Path) -> None:

@@ -13,13 +13,13 @@ from winnow.reranking.goal.rerank import GoalGraph
 from winnow.tree.chain import TreeSearch
 from winnow.tree.item_tree import ItemTree
 
-__all__ = ["Words"]
+__all__ = ["CatalogueWords"]
 
 SHOWN = 20
 """Candidates that the model orders: what it can compare, and what a page shows."""
 
 
-class Words:
+class CatalogueWords:
     """Of one bundle; made once, used by every request of modes goal and tree."""
 
     def __init__(self, bundle: Bundle, chat: Chat) -> None:

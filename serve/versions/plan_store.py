@@ -13,7 +13,7 @@ from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from serve.versions.loaded_bundles import RolloutPlan
 
-__all__ = ["Registry", "instance_id"]
+__all__ = ["PlanStore", "instance_id"]
 
 SPACE = b"winnow_serve"
 
@@ -24,7 +24,7 @@ def instance_id(app: str) -> str:
     return f"{controller._actor_id.hex()}-{app}"
 
 
-class Registry:
+class PlanStore:
     """One plan, the same for all; of two written at once the later one stands. Calls block."""
 
     def __init__(self, instance: str) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import cycle
 
-from serve.versions.catalogue_words import Words
+from serve.versions.catalogue_words import CatalogueWords
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade, Fallbacks
 from winnow.cascade.lookup import Lookup
@@ -19,12 +19,12 @@ class Version:
     lookup: Lookup
     fallbacks: Fallbacks
     cascade: Cascade | None
-    words: Words | None
+    words: CatalogueWords | None
     """For the modes that ask a language model; None where they are not offered."""
 
 
 def load(
-    bundle: Bundle, events: EventStore, *, with_stages: bool, words: Words | None = None
+    bundle: Bundle, events: EventStore, *, with_stages: bool, words: CatalogueWords | None = None
 ) -> Version:
     cascade = Cascade(bundle) if with_stages else None
     lookup, fallbacks = Lookup(bundle, events), Fallbacks(bundle)

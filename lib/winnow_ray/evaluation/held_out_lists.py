@@ -42,7 +42,7 @@ class HeldOut:
     """Item rows of the whole log of the user but the held-out one, in no order."""
 
 
-class Ground:
+class EvaluationData:
     """A dataset as an evaluation sees it."""
 
     def __init__(self, dataset: Dataset) -> None:

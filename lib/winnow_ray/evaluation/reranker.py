@@ -14,7 +14,7 @@ from winnow.llm.online.chat import online
 from winnow.ranking.ranker import Ranker
 from winnow.reranking.goal.rerank import GoalGraphConfig
 from winnow.tree.chain import TreeSearchConfig
-from winnow_ray.evaluation.held_out_lists import Ground
+from winnow_ray.evaluation.held_out_lists import EvaluationData
 from winnow_ray.evaluation.reranker_rows import GOALS, goal_rows, table, tree_rows
 
 logger = logging.getLogger("winnow.evaluate_reranker")
@@ -53,18 +53,18 @@ def evaluate_reranker(config: EvaluateRerankerConfig) -> dict[str, Any]:
     """Measure every row, write them and print them as a table."""
     if config.llm.url and not config.llm.served_model:
         raise GenerationError("llm.url names an endpoint, so llm.served_model must name its model")
-    ground = Ground(Dataset.open(config.dataset))
-    users = ground.held_out(config.num_users, config.seed)
-    parents = {"dataset": ground.dataset.artifact}
+    data = EvaluationData(Dataset.open(config.dataset))
+    users = data.held_out(config.num_users, config.seed)
+    parents = {"dataset": data.dataset.artifact}
     if config.mode == "goal":
         parents["ranker"] = open_artifact(config.ranker, kind="ranker")
-        rows, traces = goal_rows(config, ground, users, Ranker.load(parents["ranker"].path))
+        rows, traces = goal_rows(config, data, users, Ranker.load(parents["ranker"].path))
     else:
         labels = None
         if config.tree_labels:
             labels = parents["generation"] = open_artifact(config.tree_labels, kind="generation")
-            check_parts(ground.dataset.artifact, {"generation": labels})
-        rows, traces = tree_rows(config, ground, users, labels)
+            check_parts(data.dataset.artifact, {"generation": labels})
+        rows, traces = tree_rows(config, data, users, labels)
     result = {"mode": config.mode, "users": len(users), "rows": rows}
     recorded = asdict(config)
     with create_artifact(config.output, "evaluation", config=recorded, parents=parents) as draft:

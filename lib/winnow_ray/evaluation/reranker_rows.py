@@ -25,7 +25,7 @@ from winnow.reranking.goal.aspects import standard_aspects
 from winnow.reranking.goal.rerank import GoalGraph, GoalGraphConfig, GraphResult
 from winnow.tree.chain import TreeResult, TreeSearch, TreeSearchConfig, filled
 from winnow.tree.item_tree import ItemTree
-from winnow_ray.evaluation.held_out_lists import Ground, HeldOut
+from winnow_ray.evaluation.held_out_lists import EvaluationData, HeldOut
 
 logger = logging.getLogger("winnow.evaluate_reranker")
 
@@ -59,14 +59,14 @@ class Config(Protocol):
 
 
 def goal_rows(
-    config: Config, ground: Ground, users: Sequence[HeldOut], ranker: Ranker
+    config: Config, data: EvaluationData, users: Sequence[HeldOut], ranker: Ranker
 ) -> tuple[Rows, list[dict[str, Any]]]:
     """The rows of lists, and a trace of every walk."""
-    lists = ground.lists(
+    lists = data.lists(
         users, ranker, pool=config.pool, length=config.num_candidates, seed=config.seed
     )
-    facet, split = ground.words.facet, ground.split
-    items = ground.dataset.items.num_rows
+    facet, split = data.words.facet, data.split
+    items = data.dataset.items.num_rows
 
     def row(orders: Sequence[Sequence[int]]) -> dict[str, Any]:
         return measured(lists, orders, facet=facet, split=split, num_items=items)
@@ -92,10 +92,10 @@ def goal_rows(
 
 
 def tree_rows(
-    config: Config, ground: Ground, users: Sequence[HeldOut], generation: Artifact | None
+    config: Config, data: EvaluationData, users: Sequence[HeldOut], generation: Artifact | None
 ) -> tuple[Rows, list[dict[str, Any]]]:
     """Searches of the whole catalogue, in the tree that a bundle would have."""
-    popular = np.argsort(-ground.likes_I, kind="stable").tolist()
+    popular = np.argsort(-data.likes_I, kind="stable").tolist()
     rows = {
         "popular": searched(
             [
@@ -108,12 +108,12 @@ def tree_rows(
     if not config.llm.url:
         return rows, []
     # the most liked first, as parts of leaves shall fill
-    tree = ItemTree.of(tree_paths(ground.dataset, generation), popular)
+    tree = ItemTree.of(tree_paths(data.dataset, generation), popular)
 
     def searches(chat: Chat) -> Callable[[HeldOut], Awaitable[TreeResult]]:
-        search = TreeSearch(chat, ground.words.titles, ground.likes_I, config.tree)
+        search = TreeSearch(chat, data.words.titles, data.likes_I, config.tree)
         return lambda user: search.recommend(
-            ground.titles(user.history),
+            data.titles(user.history),
             tree,
             config.k,
             time.monotonic() + config.deadline_s,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jobs import build_bundle
-from serve.versions.catalogue_words import Words
+from serve.versions.catalogue_words import CatalogueWords
 from winnow.bundle import Bundle, CascadeConfig
 from winnow.cascade import Cascade, Fallbacks, Recall
 from winnow.cascade.lookup import Lookup
@@ -163,7 +163,7 @@ def test_blocked_items_are_never_offered(tiny_run, bundle_with):
 def test_the_tree_keeps_the_rules(bundle_with):
     rules = replace(TINY, blocked=("i3", "i7"), quota_field="topic", quota=2)
     bundle = bundle_with(rules)
-    words, query = Words(bundle, None), ask(bundle)
+    words, query = CatalogueWords(bundle, None), ask(bundle)
     ids, topic = bundle.items["raw_id"].to_pylist(), bundle.items["topic"].to_numpy()
     assert {ids[row] for row in words.tree.items()} == {*ids} - {"i3", "i7"}
     (outcome,) = Cascade(bundle)([query])
@@ -183,7 +183,7 @@ def test_the_tree_keeps_the_rules(bundle_with):
 
 def test_a_model_is_told_names_and_not_numbers(tiny_run):
     bundle = Bundle.open(tiny_run / "bundle")
-    words = Words(bundle, None)
+    words = CatalogueWords(bundle, None)
     (outcome,) = Cascade(bundle)([ask(bundle)])
     topics = {row["topic"] for row in words.candidates(outcome.found).fields if "topic" in row}
     assert topics
@@ -208,7 +208,7 @@ def test_a_catalogue_on_which_nothing_is_trained_is_served(tiny_run, tmp_path):
         assert np.isnan(found.score_C).all()
         channels = {name for name, items in by_channel(found).items() if items}
         assert channels == ({"popular"} if user == "nobody" else {"text", "recent", "popular"})
-    words = Words(bundle, None)
+    words = CatalogueWords(bundle, None)
     assert len(words.tree) == bundle.items.num_rows
     assert words.candidates(found).vector_CD is not None
 

@@ -12,7 +12,7 @@ from winnow.errors import GenerationError
 from winnow.llm.online.chat import online
 from winnow.ranking.ranker import Ranker
 from winnow.reranking.evaluate import baseline_orders, places
-from winnow_ray.evaluation.held_out_lists import Ground
+from winnow_ray.evaluation.held_out_lists import EvaluationData
 
 pytestmark = pytest.mark.slow
 
@@ -45,9 +45,9 @@ def test_the_rows_stand_side_by_side(config):
 
 
 def test_held_out_likes_are_none_that_the_ranker_trained_on(config, tiny_run):
-    ground = Ground(Dataset.open(tiny_run / "dataset"))
-    users = ground.held_out(1000, seed=0)
-    train = ground.dataset.split("train")
+    data = EvaluationData(Dataset.open(tiny_run / "dataset"))
+    users = data.held_out(1000, seed=0)
+    train = data.dataset.split("train")
     trained = set(zip(train.user_N.tolist(), train.item_N.tolist(), strict=True))
     assert users
     for user in users:
@@ -58,11 +58,11 @@ def test_held_out_likes_are_none_that_the_ranker_trained_on(config, tiny_run):
 
 
 def test_lists_are_the_rankers_best_of_unseen_items(config, tiny_run):
-    ground = Ground(Dataset.open(tiny_run / "dataset"))
-    users = ground.held_out(20, seed=0)
+    data = EvaluationData(Dataset.open(tiny_run / "dataset"))
+    users = data.held_out(20, seed=0)
     ranker = Ranker.load(tiny_run / "ranker")
-    whole = ground.lists(users, ranker, pool=30, length=1000, seed=0)
-    cut = ground.lists(users, ranker, pool=30, length=5, seed=0)
+    whole = data.lists(users, ranker, pool=30, length=1000, seed=0)
+    cut = data.lists(users, ranker, pool=30, length=5, seed=0)
     for user, one, short in zip(users, whole, cut, strict=True):
         assert one.rows[one.positive] == user.item_row
         assert not set(one.rows) & set(user.known.tolist())

@@ -14,7 +14,7 @@ from serve.endpoint import Endpoint
 from serve.graph.fused import FusedGraph
 from serve.llm_modes import Modes
 from serve.routes import build_http_app
-from serve.telemetry.metrics_file import Meter
+from serve.telemetry.metrics_file import MetricsFile
 from serve.versions.loaded_bundles import LoadedBundles
 from serve.versions.version import load
 from winnow.artifact import create_artifact, open_artifact
@@ -55,7 +55,7 @@ class Replica:
     def __init__(self, bundle, folder, **fields):
         self.args = RecommendArgs(bundle=str(bundle), **({"events": f"{folder}/e.sqlite"} | fields))
         self.folder = folder / "metrics"
-        self.meter = Meter(self.folder)
+        self.meter = MetricsFile(self.folder)
         self.events = GuardedEvents(open_events(self.args.events))
         self.modes = Modes(self.args.llm)
         self.fused = FusedGraph()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from winnow.data.collection import Collection
 from winnow.retrieval.bm25 import Bm25, Bm25Config
 from winnow.retrieval.index.exact import exact_search
-from winnow.retrieval.negatives.known_positives import MiningGround
+from winnow.retrieval.negatives.known_positives import KnownPositives
 from winnow.retrieval.negatives.pools import Source
 from winnow.retrieval.negatives.score_filter import Anchor, below_positive, pair_scores
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_SCHEMA
@@ -89,7 +89,7 @@ class RankedLists:
 
 
 def ranked_lists(
-    collection: Collection, ground: MiningGround, config: MiningConfig, bm25: Bm25Config
+    collection: Collection, positives: KnownPositives, config: MiningConfig, bm25: Bm25Config
 ) -> Iterator[RankedLists]:
     """What BM25, the vectors and both together find, as many ranks as the window needs.
 
@@ -97,15 +97,15 @@ def ranked_lists(
     """
     asked: set[Source] = set(config.sources) - {"random"}
     by_words = Bm25.build(collection.document_texts(), bm25) if asked & {"bm25", "fused"} else None
-    for first in range(0, len(ground.judged), config.chunk_queries):
-        query_Q = ground.judged.query_Q[first : first + config.chunk_queries]
+    for first in range(0, len(positives.judged), config.chunk_queries):
+        query_Q = positives.judged.query_Q[first : first + config.chunk_queries]
         found: dict[Source, Rows] = {}
         if by_words is not None:
             texts = collection.query_texts(query_Q)
             found["bm25"] = by_words.search(texts, config.last_rank)[1]
         if asked & {"dense", "fused"}:
-            vectors = ground.query_QV[first : first + len(query_Q)]
-            found["dense"] = exact_search(ground.document_DV, vectors, config.last_rank)[1]
+            vectors = positives.query_QV[first : first + len(query_Q)]
+            found["dense"] = exact_search(positives.document_DV, vectors, config.last_rank)[1]
         if "fused" in asked:
             both = [found["bm25"], found["dense"]]
             found["fused"] = reciprocal_rank_fusion(both, config.last_rank)[1]
@@ -118,12 +118,12 @@ class Miner:
 
     def __init__(
         self,
-        ground: MiningGround,
+        positives: KnownPositives,
         config: MiningConfig,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         """`provenance` is what the rows shall say of where they come from, such as the encoder."""
-        self._ground = ground
+        self._ground = positives
         self._config = config
         self._provenance = dict(provenance or {})
 
@@ -158,37 +158,37 @@ class Miner:
         return query_N, np.full(len(query_N), -1), np.concatenate(rows).astype(np.int64)
 
     def _table(self, source: Source, query_N: Rows, rank_N: Rows, document_N: Rows) -> pa.Table:
-        ground = self._ground
-        score_N = pair_scores(ground.query_QV, ground.document_DV, query_N, document_N)
+        positives = self._ground
+        score_N = pair_scores(positives.query_QV, positives.document_DV, query_N, document_N)
         verdict_N = self._verdicts(query_N, document_N, score_N)
         provenance = json.dumps({"by": source, **self._provenance}, sort_keys=True)
         columns = {
-            "query": ground.query_ids.take(pa.array(query_N)),
-            "document": ground.document_ids.take(pa.array(document_N)),
+            "query": positives.query_ids.take(pa.array(query_N)),
+            "document": positives.document_ids.take(pa.array(document_N)),
             "text": pa.nulls(len(query_N), pa.string()),
             "source": pa.repeat(source, len(query_N)),
             "rank": pa.array(rank_N, pa.int32()),
             "score": score_N,
-            "positive_score": ground.anchor_Q[query_N],
+            "positive_score": positives.anchor_Q[query_N],
             "verdict": pa.array(verdict_N, pa.string()),
-            "digest": ground.digests.take(pa.array(document_N)),
+            "digest": positives.digests.take(pa.array(document_N)),
             "provenance": pa.repeat(provenance, len(query_N)),
         }
         return pa.table(columns, schema=NEGATIVES_SCHEMA)
 
     def _verdicts(self, query_N: Rows, document_N: Rows, score_N: Floats) -> NDArray[np.str_]:
         """The first that applies of what excludes a candidate."""
-        ground = self._ground
+        positives = self._ground
         duplicate_N = np.ones(len(query_N), bool)
-        text_N = ground.pair(query_N, ground.text_D[document_N])
+        text_N = positives.pair(query_N, positives.text_D[document_N])
         duplicate_N[np.unique(text_N, return_index=True)[1]] = False
         reasons = {
-            "positive": ground.is_positive(query_N, document_N),
-            "text_of_positive": ground.has_text_of_positive(query_N, document_N),
-            "empty": ground.empty_D[document_N],
+            "positive": positives.is_positive(query_N, document_N),
+            "text_of_positive": positives.has_text_of_positive(query_N, document_N),
+            "empty": positives.empty_D[document_N],
             "duplicate": duplicate_N,
             "too_close_to_positive": ~below_positive(
-                score_N, ground.anchor_Q[query_N], self._config.margin
+                score_N, positives.anchor_Q[query_N], self._config.margin
             ),
         }
         return np.select(list(reasons.values()), list(reasons), KEPT)

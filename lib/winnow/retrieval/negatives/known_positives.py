@@ -17,7 +17,7 @@ from winnow.errors import DataError
 from winnow.retrieval.negatives.score_filter import Anchor, anchor_scores
 from winnow.retrieval.negatives.table import Skip, digest_numbers
 
-__all__ = ["MiningGround", "mineable"]
+__all__ = ["KnownPositives", "mineable"]
 
 QUERIES_TOGETHER = 4_096
 """Queries compared with a sample of documents at once."""
@@ -57,7 +57,7 @@ def _skips(rows: pa.Table, reason: str) -> Iterable[Skip]:
     return (Skip(row["query"], row["document"], reason) for row in rows.to_pylist())
 
 
-class MiningGround:
+class KnownPositives:
     """Mined queries and the corpus, with their vectors under the mining encoder."""
 
     def __init__(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from winnow.data.collection import text_digest
-from winnow.retrieval.negatives.known_positives import MiningGround
+from winnow.retrieval.negatives.known_positives import KnownPositives
 from winnow.retrieval.negatives.llm_texts import LlmText, WrittenConfig
 from winnow.retrieval.negatives.score_filter import below_positive, pair_scores
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_SCHEMA
@@ -55,7 +55,7 @@ def nearest_documents(text_MV: Floats, document_DV: Floats) -> tuple[Floats, Row
 def written_table(
     drafts: Sequence[LlmText],
     text_MV: Floats,
-    ground: MiningGround,
+    positives: KnownPositives,
     config: WrittenConfig,
     *,
     margin: float,
@@ -69,17 +69,17 @@ def written_table(
     Raises:
         ValueError: there are not as many vectors as texts.
     """
-    vector_NV, with_text_N = _by_draft(drafts, text_MV, ground)
+    vector_NV, with_text_N = _by_draft(drafts, text_MV, positives)
     query_ids = pa.array([draft.query for draft in drafts], pa.string())
-    places = pc.index_in(query_ids, value_set=ground.query_ids)
+    places = pc.index_in(query_ids, value_set=positives.query_ids)
     query_N = places.fill_null(UNKNOWN).to_numpy().astype(np.int64)
-    score_N = _scores(query_N, vector_NV, with_text_N, ground)
-    near_N, row_N = nearest_documents(vector_NV, ground.document_DV)
+    score_N = _scores(query_N, vector_NV, with_text_N, positives)
+    near_N, row_N = nearest_documents(vector_NV, positives.document_DV)
     close_N = near_N >= config.near_document
-    close_N &= ground.has_text_of_positive(query_N, row_N)
-    floor_Q = ground.median_of_random(config.random_documents, config.seed)
+    close_N &= positives.has_text_of_positive(query_N, row_N)
+    floor_Q = positives.median_of_random(config.random_documents, config.seed)
     unknown_N = query_N == UNKNOWN
-    anchor_N = np.where(unknown_N, np.float32(np.nan), ground.anchor_Q[query_N])
+    anchor_N = np.where(unknown_N, np.float32(np.nan), positives.anchor_Q[query_N])
     reasons = {
         "unknown_query": unknown_N,
         "matches_positive": close_N,
@@ -95,34 +95,34 @@ def written_table(
         "rank": pa.array([draft.place for draft in drafts], pa.int32()),
         "score": score_N,
         "positive_score": np.where(
-            query_N == UNKNOWN, np.float32(np.nan), ground.anchor_Q[query_N]
+            query_N == UNKNOWN, np.float32(np.nan), positives.anchor_Q[query_N]
         ),
         "verdict": pa.array(_verdicts(drafts, reason_N), pa.string()),
         "digest": pa.array([_digest(draft.text) for draft in drafts], pa.string()),
-        "provenance": pa.array(_provenances(drafts, near_N, row_N, ground), pa.string()),
+        "provenance": pa.array(_provenances(drafts, near_N, row_N, positives), pa.string()),
     }
     return pa.table(columns, schema=NEGATIVES_SCHEMA)
 
 
 def _by_draft(
-    drafts: Sequence[LlmText], text_MV: Floats, ground: MiningGround
+    drafts: Sequence[LlmText], text_MV: Floats, positives: KnownPositives
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """A vector for each draft, of zeros where it has no text, and whether it has one."""
     with_text_N = np.array([draft.text is not None for draft in drafts], bool)
     if len(text_MV) != with_text_N.sum():
         raise ValueError(f"{with_text_N.sum()} texts need as many vectors, got {len(text_MV)}")
-    vector_NV = np.zeros((len(drafts), ground.query_QV.shape[1]), np.float32)
+    vector_NV = np.zeros((len(drafts), positives.query_QV.shape[1]), np.float32)
     vector_NV[with_text_N] = text_MV
     return vector_NV, with_text_N
 
 
 def _scores(
-    query_N: Rows, vector_NV: Floats, with_text_N: NDArray[np.bool_], ground: MiningGround
+    query_N: Rows, vector_NV: Floats, with_text_N: NDArray[np.bool_], positives: KnownPositives
 ) -> Floats:
     """NaN where there is no text or no such query."""
     score_N = np.full(len(query_N), np.nan, np.float32)
     known = np.flatnonzero(with_text_N & (query_N != UNKNOWN))
-    score_N[known] = pair_scores(ground.query_QV, vector_NV, query_N[known], known)
+    score_N[known] = pair_scores(positives.query_QV, vector_NV, query_N[known], known)
     return score_N
 
 
@@ -132,10 +132,10 @@ def _verdicts(drafts: Sequence[LlmText], reason_N: NDArray[np.str_]) -> list[str
 
 
 def _provenances(
-    drafts: Sequence[LlmText], near_N: Floats, row_N: Rows, ground: MiningGround
+    drafts: Sequence[LlmText], near_N: Floats, row_N: Rows, positives: KnownPositives
 ) -> list[str]:
     """With the nearest document of each text, so that a human can look at the pair."""
-    documents = ground.document_ids.take(pa.array(row_N)).to_pylist()
+    documents = positives.document_ids.take(pa.array(row_N)).to_pylist()
     found = []
     for draft, near, document in zip(drafts, near_N.tolist(), documents, strict=True):
         nearest = {"nearest": document, "cosine": round(near, 4)} if draft.text is not None else {}

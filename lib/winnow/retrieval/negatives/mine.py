@@ -18,7 +18,7 @@ from winnow.artifact import Artifact
 from winnow.data.collection import Collection
 from winnow.retrieval.bm25 import Bm25Config
 from winnow.retrieval.negatives.candidates import Miner, MiningConfig, ranked_lists
-from winnow.retrieval.negatives.known_positives import MiningGround, mineable
+from winnow.retrieval.negatives.known_positives import KnownPositives, mineable
 from winnow.retrieval.negatives.llm_prompts import LLM_INPUTS_FILE, LlmInputsConfig, llm_inputs
 from winnow.retrieval.negatives.llm_scores import texts_to_encode, written_table
 from winnow.retrieval.negatives.llm_texts import WrittenConfig, read_drafts
@@ -79,21 +79,21 @@ def write_negatives(
     pq.write_table(prompts, folder / LLM_INPUTS_FILE)
     drafts = read_drafts(generation.path, config.written, generation.digest) if generation else []
     logger.info("queries=%d skipped=%d prompts=%d", len(judged), len(skips), len(prompts))
-    ground = MiningGround(
+    positives = KnownPositives(
         collection,
         judged,
         encoder.encode_queries(collection.query_texts(judged.query_Q)),
         document_DV,
         anchor=config.mining.anchor,
     )
-    miner = Miner(ground, config.mining, {"encoder": encoder_digest})
-    lists = ranked_lists(collection, ground, config.mining, config.bm25)
+    miner = Miner(positives, config.mining, {"encoder": encoder_digest})
+    lists = ranked_lists(collection, positives, config.mining, config.bm25)
     tables = miner.tables(lists)
     written, text_MV = None, None
     if drafts:
         text_MV = encoder.encode_documents(texts_to_encode(drafts))
         margin = config.mining.margin
-        written = written_table(drafts, text_MV, ground, config.written, margin=margin)
+        written = written_table(drafts, text_MV, positives, config.written, margin=margin)
         tables = chain(tables, [written])
     metrics = NegativesTable.save(
         folder,
@@ -103,20 +103,20 @@ def write_negatives(
         queries=len(judged),
     )
     if written is not None and text_MV is not None:
-        metrics |= _source_probe(folder / NEGATIVES_FILE, written, text_MV, ground)
+        metrics |= _source_probe(folder / NEGATIVES_FILE, written, text_MV, positives)
     return metrics | {"llm_inputs": len(prompts)}
 
 
 def _source_probe(
-    file: Path, written: pa.Table, text_MV: Floats, ground: MiningGround
+    file: Path, written: pa.Table, text_MV: Floats, positives: KnownPositives
 ) -> dict[str, float | None]:
     """AUC of telling written texts from mined documents of the same queries, None if too few."""
     rows = written.filter(pc.is_valid(written["text"]))
     query_M = np.array(rows["query"].to_pylist(), object).astype(str)
     kept_M = np.asarray(rows["verdict"]) == KEPT
     partners = _partners(file, written["query"])
-    document_N = pc.index_in(partners["document"], value_set=ground.document_ids).to_numpy()
-    document_NV = ground.document_DV[document_N]
+    document_N = pc.index_in(partners["document"], value_set=positives.document_ids).to_numpy()
+    document_NV = positives.document_DV[document_N]
     query_N = np.array(partners["query"].to_pylist(), object).astype(str)
     before = source_auc(text_MV, query_M, document_NV, query_N)
     after = source_auc(text_MV[kept_M], query_M[kept_M], document_NV, query_N)

@@ -12,7 +12,7 @@ from winnow.data.collection import Collection
 from winnow.errors import DataError
 from winnow.retrieval.bm25 import Bm25Config
 from winnow.retrieval.negatives.candidates import Miner, MiningConfig, RankedLists, ranked_lists
-from winnow.retrieval.negatives.known_positives import MiningGround, mineable
+from winnow.retrieval.negatives.known_positives import KnownPositives, mineable
 from winnow.retrieval.negatives.score_filter import anchor_scores, below_positive, pair_scores
 
 WORDS = [
@@ -54,7 +54,7 @@ def texts(number):
 def ground_of(collection, query_QV, document_DV, anchor="lowest", split="train"):
     judged, _ = mineable(collection, split)
     vectors = np.array(query_QV, np.float32), np.array(document_DV, np.float32)
-    return MiningGround(collection, judged, *vectors, anchor=anchor)
+    return KnownPositives(collection, judged, *vectors, anchor=anchor)
 
 
 def scored(scores):
@@ -62,10 +62,10 @@ def scored(scores):
     return [[1.0]], [[score] for score in scores]
 
 
-def mined(ground, lists, **config):
+def mined(positives, lists, **config):
     config = MiningConfig(**{"sources": ("bm25",), "first_rank": 0, "last_rank": 100, **config})
-    ranked = RankedLists(0, len(ground.judged), {"bm25": np.array(lists)})
-    return pa.concat_tables(Miner(ground, config).tables([ranked]))
+    ranked = RankedLists(0, len(positives.judged), {"bm25": np.array(lists)})
+    return pa.concat_tables(Miner(positives, config).tables([ranked]))
 
 
 def verdicts(table):
@@ -131,10 +131,10 @@ def test_no_positive_and_no_copy_of_one_is_ever_kept(data):
     pairs = [(f"q{q}", n) for q, of in enumerate(positives) for n in of]
     draw = np.random.default_rng(data.draw(st.integers(0, 1000)))
     vectors = draw.normal(size=(queries, 3)), draw.normal(size=(number, 3))
-    ground = ground_of(collection_of(words, pairs), *vectors)
+    positives = ground_of(collection_of(words, pairs), *vectors)
     scores = np.float32(vectors[0]) @ np.float32(vectors[1]).T
     lists = np.array([draw.permutation(number) for _ in range(queries)])
-    found = mined(ground, lists, sources=("bm25", "random"), num_random=number)
+    found = mined(positives, lists, sources=("bm25", "random"), num_random=number)
     for row in found.to_pylist():
         q, n = int(row["query"][1:]), int(row["document"][1:])
         anchor = min(scores[q, m] for m in positives[q])
@@ -151,8 +151,8 @@ def test_no_positive_and_no_copy_of_one_is_ever_kept(data):
 
 def test_copies_by_text_are_found_across_ids():
     words = ["The Moon", "the  moon ", "rain", "RAIN", "", "hill"]
-    ground = ground_of(collection_of(words, [("q", 0)]), *scored([1, 0.1, 0.1, 0.1, 0.1, 0.1]))
-    assert verdicts(mined(ground, [[0, 1, 2, 3, 4, 5]])) == {
+    positives = ground_of(collection_of(words, [("q", 0)]), *scored([1, 0.1, 0.1, 0.1, 0.1, 0.1]))
+    assert verdicts(mined(positives, [[0, 1, 2, 3, 4, 5]])) == {
         "d0": "positive",
         "d1": "text_of_positive",
         "d2": "kept",
@@ -166,8 +166,8 @@ def test_what_answers_a_copy_of_the_query_is_no_negative():
     collection = collection_of(texts(4), [("a", 0), ("b", 1), ("c", 2)])
     same = pa.array(["why  tides", "Why tides", "query c"])
     collection = replace(collection, queries=collection.queries.set_column(1, "text", same))
-    ground = ground_of(collection, [[1.0]] * 3, [[1.0], [0.9], [0.1], [0.1]])
-    found = mined(ground, [[1, 2], [0, 2], [0, 1]]).to_pylist()
+    positives = ground_of(collection, [[1.0]] * 3, [[1.0], [0.9], [0.1], [0.1]])
+    found = mined(positives, [[1, 2], [0, 2], [0, 1]]).to_pylist()
     kinds = {(row["query"], row["document"]): row["verdict"] for row in found}
     assert kinds["a", "d1"] == kinds["b", "d0"] == "positive"
     assert kinds["a", "d2"] == kinds["b", "d2"] == "kept"
@@ -175,23 +175,23 @@ def test_what_answers_a_copy_of_the_query_is_no_negative():
 
 
 def test_only_the_rank_window_is_looked_at_and_padding_is_passed_over():
-    ground = ground_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
-    found = mined(ground, [[1, 2, 3, 4, 5, -1, -1]], first_rank=2, last_rank=6)
+    positives = ground_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
+    found = mined(positives, [[1, 2, 3, 4, 5, -1, -1]], first_rank=2, last_rank=6)
     assert found["document"].to_pylist() == ["d3", "d4", "d5"]
     assert found["rank"].to_pylist() == [2, 3, 4]
     assert found["provenance"].to_pylist() == ['{"by": "bm25"}'] * 3
 
 
 def test_nothing_pads_a_short_query():
-    ground = ground_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
-    assert len(mined(ground, [[1, -1]])) == 1
+    positives = ground_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
+    assert len(mined(positives, [[1, -1]])) == 1
 
 
 def test_random_documents_depend_on_the_query_and_not_on_the_chunks():
     collection = collection_of(texts(30), [("a", 0), ("b", 1), ("c", 2)])
-    ground = ground_of(collection, [[1.0]] * 3, [[0.0]] * 30)
+    positives = ground_of(collection, [[1.0]] * 3, [[0.0]] * 30)
     config = MiningConfig(sources=("random",), num_random=5)
-    miner = Miner(ground, config)
+    miner = Miner(positives, config)
     whole = pa.concat_tables(miner.tables([RankedLists(0, 3, {})]))
     parts = pa.concat_tables(miner.tables([RankedLists(0, 1, {}), RankedLists(1, 2, {})]))
     assert whole.equals(parts)
@@ -205,11 +205,11 @@ def test_lists_of_words_vectors_and_both():
     words = [f"{WORDS[n]} {WORDS[(n + 1) % 12]}" for n in range(12)]
     collection = collection_of(words, [("tide", 0), ("lamp", 8)])
     draw = np.random.default_rng(0)
-    ground = ground_of(collection, draw.normal(size=(2, 4)), draw.normal(size=(12, 4)))
+    positives = ground_of(collection, draw.normal(size=(2, 4)), draw.normal(size=(12, 4)))
     config = MiningConfig(first_rank=0, last_rank=5, chunk_queries=1)
-    chunks = list(ranked_lists(collection, ground, config, Bm25Config()))
+    chunks = list(ranked_lists(collection, positives, config, Bm25Config()))
     assert [(chunk.first, chunk.queries) for chunk in chunks] == [(0, 1), (1, 1)]
-    scores = ground.query_QV @ ground.document_DV.T
+    scores = positives.query_QV @ positives.document_DV.T
     for q, chunk in enumerate(chunks):
         assert list(chunk.document_QK) == ["bm25", "dense", "fused"]
         assert chunk.document_QK["dense"][0].tolist() == np.argsort(-scores[q])[:5].tolist()
@@ -218,7 +218,7 @@ def test_lists_of_words_vectors_and_both():
         assert found == {n for n in range(12) if name in words[n]}
         assert chunk.document_QK["fused"].shape == (1, 5)
     fused_only = replace(config, sources=("fused",), chunk_queries=2)
-    (chunk,) = ranked_lists(collection, ground, fused_only, Bm25Config())
+    (chunk,) = ranked_lists(collection, positives, fused_only, Bm25Config())
     assert list(chunk.document_QK) == ["fused"]
     fused = np.concatenate([one.document_QK["fused"] for one in chunks])
     assert (chunk.document_QK["fused"] == fused).all()

@@ -12,7 +12,7 @@ from winnow.errors import GenerationError
 from winnow.llm.generation.artifact import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.retrieval.negatives import llm_scores
-from winnow.retrieval.negatives.known_positives import MiningGround, mineable
+from winnow.retrieval.negatives.known_positives import KnownPositives, mineable
 from winnow.retrieval.negatives.llm_scores import nearest_documents, texts_to_encode, written_table
 from winnow.retrieval.negatives.llm_texts import LlmText, WrittenConfig, read_drafts
 from winnow.retrieval.negatives.table import NEGATIVES_SCHEMA
@@ -154,7 +154,7 @@ DOCUMENTS = [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0], [0.05, 0.0, -1.0
 
 
 @pytest.fixture(scope="module")
-def ground():
+def positives():
     collection = Collection.of(
         {"id": ["d0", "d1", "d2", "d3"], "title": [""] * 4, "text": ["a", "b", "c", "d"]},
         {"id": ["q", "r"], "text": ["one", "two"]},
@@ -167,7 +167,7 @@ def ground():
     )
     judged, _ = mineable(collection, "train")
     vectors = np.float32(list(VECTORS.values())), np.float32(DOCUMENTS)
-    return MiningGround(collection, judged, *vectors, anchor="lowest")
+    return KnownPositives(collection, judged, *vectors, anchor="lowest")
 
 
 def draft(text="some text", query="q", verdict="kept"):
@@ -187,9 +187,9 @@ def draft(text="some text", query="q", verdict="kept"):
         ("nobody", [0.6, 0.5, 0.5], "unknown_query"),
     ],
 )
-def test_filters_that_compare_vectors(ground, query, vector, verdict):
+def test_filters_that_compare_vectors(positives, query, vector, verdict):
     table = written_table(
-        [draft(query=query)], np.float32([vector]), ground, WrittenConfig(), margin=0.05
+        [draft(query=query)], np.float32([vector]), positives, WrittenConfig(), margin=0.05
     )
     assert table.schema == NEGATIVES_SCHEMA
     (row,) = table.to_pylist()
@@ -202,11 +202,11 @@ def test_filters_that_compare_vectors(ground, query, vector, verdict):
         assert np.isnan([row["score"], row["positive_score"]]).all()
 
 
-def test_earlier_verdicts_stand_and_rows_without_text_have_no_score(ground):
+def test_earlier_verdicts_stand_and_rows_without_text_have_no_score(positives):
     drafts = [draft(None, verdict="invalid"), draft(verdict="length"), draft()]
     assert texts_to_encode(drafts) == ["some text"] * 2
     vectors = np.float32([[0.6, 0.5, 0.5], [0.6, 0.4, 0.5]])
-    rows = written_table(drafts, vectors, ground, WrittenConfig(), margin=0.05).to_pylist()
+    rows = written_table(drafts, vectors, positives, WrittenConfig(), margin=0.05).to_pylist()
     assert [row["verdict"] for row in rows] == ["invalid", "length", "kept"]
     assert [row["digest"] is None for row in rows] == [True, False, False]
     assert np.isnan(rows[0]["score"])
@@ -218,9 +218,11 @@ def test_earlier_verdicts_stand_and_rows_without_text_have_no_score(ground):
     )
 
 
-def test_vectors_of_something_else_are_refused(ground):
+def test_vectors_of_something_else_are_refused(positives):
     with pytest.raises(ValueError, match="1 texts need as many vectors, got 2"):
-        written_table([draft()], np.zeros((2, 3), np.float32), ground, WrittenConfig(), margin=0.05)
+        written_table(
+            [draft()], np.zeros((2, 3), np.float32), positives, WrittenConfig(), margin=0.05
+        )
 
 
 def test_the_nearest_document_in_pieces_is_that_of_one_product(monkeypatch):

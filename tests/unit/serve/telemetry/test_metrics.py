@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve.telemetry import metrics
-from serve.telemetry.metrics_file import Meter, exposition
+from serve.telemetry.metrics_file import MetricsFile, exposition
 from tests.paths import ROOT
 
 
@@ -29,7 +29,7 @@ def value(samples, name, **labels):
 
 
 def test_replicas_add_up_and_every_label_is_there(tmp_path):
-    one, two = Meter(tmp_path), Meter(tmp_path)
+    one, two = MetricsFile(tmp_path), MetricsFile(tmp_path)
     one.add(metrics.REQUESTS, "200", "standard", "a", amount=2)
     two.add(metrics.REQUESTS, "200", "standard", "a")
     two.add(metrics.REQUESTS, "200", "goal", "b")
@@ -45,7 +45,7 @@ def test_replicas_add_up_and_every_label_is_there(tmp_path):
 
 
 def test_a_histogram_is_cumulative(tmp_path):
-    meter = Meter(tmp_path)
+    meter = MetricsFile(tmp_path)
     for seconds in (0.00005, 0.0001, 0.0007, 0.004, 100.0):
         meter.observe(metrics.STAGE, seconds, "rank")
     samples = parsed(tmp_path)
@@ -71,7 +71,7 @@ def test_the_counts_of_a_dead_replica_stay_and_its_gauges_go(tmp_path):
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
-    meter = Meter(tmp_path)
+    meter = MetricsFile(tmp_path)
     meter.add(metrics.EVENTS)
     meter.tell([{"bundle": 'a"b\\', "variant": "a", "topology": "fused"}])
     samples = parsed(tmp_path)
@@ -84,11 +84,11 @@ def test_the_counts_of_a_dead_replica_stay_and_its_gauges_go(tmp_path):
 
 def test_an_unknown_label_is_an_error(tmp_path):
     with pytest.raises(KeyError):
-        Meter(tmp_path).add(metrics.DEGRADED, "recall", "tired")
+        MetricsFile(tmp_path).add(metrics.DEGRADED, "recall", "tired")
 
 
 def test_one_answer_is_counted_in_microseconds(tmp_path):
-    meter = Meter(tmp_path)
+    meter = MetricsFile(tmp_path)
     start = time.perf_counter()
     for _ in range(1000):
         meter.add(metrics.REQUESTS, "200", "standard", "a")
