@@ -14,7 +14,7 @@ from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
 from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
 
 logger = logging.getLogger("winnow.mine_negatives")
-PLACES = ("collection", "model", "vectors", "workers", "generation", "output")
+UNRECORDED = ("collection", "model", "vectors", "workers", "generation", "output")
 """Fields that do not decide the rows, or that the parents stand for."""
 
 
@@ -51,7 +51,7 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
     parents = {"collection": collection.artifact, "vectors": vectors}
     if config.generation:
         parents["generation"] = open_artifact(config.generation, kind="generation")
-    recorded = {key: value for key, value in asdict(config).items() if key not in PLACES}
+    recorded = {key: value for key, value in asdict(config).items() if key not in UNRECORDED}
     recorded["model"] = model_digest(folder)
     if made := up_to_date(config.output, "negatives", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)

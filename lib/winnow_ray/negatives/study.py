@@ -17,7 +17,7 @@ from winnow.retrieval.negatives.table import check_negatives
 from winnow.retrieval.negatives_study.runs import baseline_runs, trained_run
 from winnow.retrieval.negatives_study.table import MAIN, Run, figures, markdown, reading, study
 from winnow_ray.negatives.study_runs import Call, StudyNegativesConfig, ToyStudyConfig, made
-from winnow_ray.training.encoder import placed
+from winnow_ray.training.encoder import with_absolute_paths
 
 logger = logging.getLogger("winnow.study_negatives")
 
@@ -26,7 +26,7 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
     """Make the runs that are not yet made, and write the table; returns its main figures."""
     if isinstance(config, ToyStudyConfig):
         config.make_search()
-    config = placed(config)
+    config = with_absolute_paths(config)
     check_negatives(config.mined, config.variants, config.negatives.retrieved)
     parents = config.parents()
     study_of = {"variants": config.variants, "seeds": config.seeds, "test": config.test}

@@ -71,7 +71,7 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
             same, and its figures say so.
     """
     started = time.perf_counter()
-    config = placed(config)
+    config = with_absolute_paths(config)
     check_negatives(config.mined, [config.negatives.kind], config.negatives.retrieved)
     recorded, parents = config.recorded(), config.parents()
     if made := up_to_date(config.output, "encoder", config=recorded, parents=parents):
@@ -105,7 +105,7 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
     return judged(draft.metrics, config)
 
 
-def placed(config: C) -> C:
+def with_absolute_paths(config: C) -> C:
     """A config that also has an `output`, with paths that mean the same on every worker."""
     return replace(
         config,

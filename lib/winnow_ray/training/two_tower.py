@@ -16,7 +16,7 @@ from winnow_ray.cluster.paths import absolute
 from winnow_ray.training.ray_train import Reporter, check_workers, discard, fit
 
 logger = logging.getLogger("winnow.train_retriever")
-PLACES = ("dataset", "generation", "output")
+PATH_FIELDS = ("dataset", "generation", "output")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ def train_loop(loop: dict[str, Any]) -> None:
 def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
     """Train and write the retriever; returns the figures that its manifest records."""
     started = time.perf_counter()
-    config = replace(config, **{name: absolute(getattr(config, name)) for name in PLACES})
+    config = replace(config, **{name: absolute(getattr(config, name)) for name in PATH_FIELDS})
     recorded, parents = config.recorded(), config.parents()
     if made := up_to_date(config.output, "retriever", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)

@@ -251,11 +251,11 @@ def test_folders_become_absolute_and_names_stay_names(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     for config in (train_retriever.scifact(), study_negatives.scifact()):
-        found = encoder.placed(config)
+        found = encoder.with_absolute_paths(config)
         assert (found.model, found.teacher) == ("all-MiniLM-L6-v2", "")
         assert found.mined == str(tmp_path / config.mined)
         taught = replace(config, teacher="folder", train=replace(config.train, distil=0.5))
-        assert encoder.placed(taught).teacher == str(tmp_path / "folder")
+        assert encoder.with_absolute_paths(taught).teacher == str(tmp_path / "folder")
 
 
 def test_a_killed_study_goes_on_and_trains_nothing_twice(tmp_path, monkeypatch):
