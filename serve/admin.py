@@ -19,8 +19,6 @@ from serve.versions.plan_store import PlanStore
 from serve.versions.version import Version
 from winnow.errors import ArtifactError
 
-__all__ = ["Admin", "Held", "UserConfig"]
-
 TRIES, PAUSE_S = 3, 1.0
 """Of a `user_config`, and between two: a stage or a disk may be away for a moment."""
 

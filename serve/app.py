@@ -40,8 +40,6 @@ from winnow.bundle import Bundle
 from winnow.cascade import STAGES
 from winnow.events import GuardedEvents, open_events
 
-__all__ = ["Recommend", "RecommendArgs", "build_app"]
-
 APP = "recommend"
 MAX_ONGOING = 4096
 """Far more than the batcher lets in: its bound, which answers 503, must be met first."""

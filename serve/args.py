@@ -6,8 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["LlmArgs", "RecommendArgs"]
-
 
 class Args(BaseModel):
     model_config = ConfigDict(extra="forbid")

@@ -26,8 +26,6 @@ from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.errors import StoreError
 from winnow.events import Event, GuardedEvents
 
-__all__ = ["Endpoint"]
-
 MARGIN_S = 0.002
 """Before the deadline: what a fallback and the way back need."""
 BUSY = {"retry-after": "1"}

@@ -15,8 +15,6 @@ from winnow.llm.online.chat import Chat, online
 from winnow.reranking.goal.rerank import GraphResult
 from winnow.tree.chain import TreeResult
 
-__all__ = ["LAST", "Modes"]
-
 LAST = next(reversed(STAGES))
 MARGIN_S = 0.02
 """Of the deadline, for what comes after the model."""

@@ -12,8 +12,6 @@ from serve.http.limits import BODY_BYTES, EVENTS_BYTES, Keys, RateLimit
 from serve.http.pages import Pages
 from serve.http.reply import Reply, json_reply
 
-__all__ = ["build_http_app"]
-
 
 def build_http_app(
     args: RecommendArgs,

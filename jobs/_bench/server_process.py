@@ -24,8 +24,6 @@ from typing import Any
 from winnow.errors import WinnowError
 from winnow_ray.cluster.ports import serve_ports
 
-__all__ = ["Server", "ended_by_sigterm", "serving"]
-
 ROOT = Path(__file__).parents[2]
 START_S = 600.0
 """Within which a server must answer: on a busy machine Ray and three replicas need minutes."""

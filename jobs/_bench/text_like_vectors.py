@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 
 from winnow.retrieval.index import exact_search
 
-__all__ = ["Likeness", "TextLike", "likeness"]
-
 DIRECTIONS = 16
 """Main directions kept of each cluster, fewer if it is small."""
 CLUSTER_COUNTS = (16, 64, 128, 256, 512, 1024, 2048)

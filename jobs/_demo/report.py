@@ -7,8 +7,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["print_report", "report_of"]
-
 ARTIFACTS = ("dataset", "generation", "retriever", "ranker", "index", "bundle")
 
 

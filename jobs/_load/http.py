@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-__all__ = ["body_of", "prepared"]
-
 LAST_CHUNK = b"0\r\n\r\n"
 """JSON on one line cannot hold it, so an answer in chunks that ends with it is whole."""
 

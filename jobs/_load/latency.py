@@ -5,8 +5,6 @@ from array import array
 from collections import Counter
 from typing import Any
 
-__all__ = ["Tally", "faults", "quantile"]
-
 REFUSED = (429, 503)
 DEGRADED, WHOLE = b'"degraded":', b'"degraded":[]'
 

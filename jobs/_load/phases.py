@@ -7,8 +7,6 @@ from typing import Any
 
 from jobs._load.plan import LoadPlan, send
 
-__all__ = ["best_connections", "measure", "not_right"]
-
 logger = logging.getLogger("winnow.load")
 
 SHARE = 0.7

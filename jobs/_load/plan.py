@@ -20,8 +20,6 @@ import numpy as np
 from winnow.bundle import Bundle
 from winnow.errors import WinnowError
 
-__all__ = ["LoadPlan", "figures_of", "requests_of", "send", "sending"]
-
 ROOT = Path(__file__).parents[2]
 NUM_REQUESTS = 5000
 """Different requests that a load goes round in."""

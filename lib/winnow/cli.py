@@ -19,8 +19,6 @@ from winnow.artifact import Artifact, open_artifact
 from winnow.doctor import examine
 from winnow.errors import WinnowError
 
-__all__ = ["main"]
-
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 

@@ -23,14 +23,6 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from winnow.errors import WinnowError
 
-__all__ = [
-    "canonical_json",
-    "differences",
-    "job_main",
-    "preset_of",
-    "with_overrides",
-]
-
 C = TypeVar("C")
 
 

@@ -15,8 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["VERIFIED", "Finding", "examine"]
-
 VERIFIED = {"ray": "2.60", "torch": "2.13", "vllm": "0.29", "transformers": "5.19"}
 """Versions that ran together; cluster/requirements/cpu.txt has them in full."""
 

@@ -12,16 +12,6 @@ A value that a caller passed wrongly is a plain `ValueError`. Each type takes on
 it survives pickling between Ray processes.
 """
 
-__all__ = [
-    "ArtifactError",
-    "DataError",
-    "EncoderError",
-    "GenerationError",
-    "RegressionError",
-    "StoreError",
-    "WinnowError",
-]
-
 
 class WinnowError(Exception):
     """Root of the errors above; its text is one sentence that a user can act on."""

@@ -8,8 +8,6 @@ from typing import Literal
 
 import torch
 
-__all__ = ["InferencePrecision", "Precision", "dtype_of", "has_fast_bfloat16"]
-
 Precision = Literal["auto", "float32", "bfloat16"]
 InferencePrecision = Literal["auto", "float32", "bfloat16", "int8"]
 """int8: of products with weights, where they are not trained; the rest is as with `auto`."""

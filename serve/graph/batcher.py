@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-__all__ = ["Batcher", "Overloaded"]
-
 J = TypeVar("J")
 R = TypeVar("R")
 

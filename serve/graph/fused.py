@@ -11,8 +11,6 @@ from serve.graph.request_state import RequestState, resolve_all
 from serve.versions.version import Version, samples
 from winnow.cascade.query import Candidates, Outcome, Reason
 
-__all__ = ["WARM_BATCHES", "FusedGraph", "Graph", "by_version", "warm_jobs"]
-
 WARM_BATCHES = (1, 1, 4, 16, 1)
 """Sizes whose first computation, which is the slow one, no user shall wait for."""
 

@@ -20,8 +20,6 @@ from winnow.cascade import StageClock
 from winnow.cascade.query import BundleMismatch, Candidates, Outcome, Reason
 from winnow.errors import ArtifactError
 
-__all__ = ["SplitGraph"]
-
 START_S = 300.0
 """A stage has to start, in which it loads its models."""
 

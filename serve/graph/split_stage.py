@@ -15,8 +15,6 @@ from winnow.cascade import STAGES, Rank, Recall, Rerank
 from winnow.cascade.query import BundleMismatch, Candidates, Query
 from winnow.errors import WinnowError
 
-__all__ = ["StageDeployment"]
-
 MAX_QUEUED = 64
 """Batches that wait for a replica; more are refused, and their queries get the fallback."""
 STUCK_S = 30.0

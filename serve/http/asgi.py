@@ -16,8 +16,6 @@ from serve.http.reply import Refusal, Reply
 from serve.telemetry.log import logger
 from serve.telemetry.trace import RequestTrace
 
-__all__ = ["HttpRequest", "HttpApp", "Route"]
-
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 
 from serve.http.reply import Refusal
 
-__all__ = ["BODY_BYTES", "EVENTS_BYTES", "Keys", "RateLimit", "digest"]
-
 BODY_BYTES = 64 * 1024
 """Largest body of any route but one: 1,000 ids of usual length fit."""
 EVENTS_BYTES = 1024 * 1024

@@ -8,8 +8,6 @@ from pydantic.json_schema import models_json_schema
 from serve.http import schema as api
 from winnow import __version__
 
-__all__ = ["document"]
-
 JSON = "application/json"
 REF = "#/components/schemas/{model}"
 MEANING = {

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from serve.http.reply import Refusal, Reply
 
-__all__ = ["Pages"]
-
 FOLDER = Path(__file__).parents[1] / "console"
 TYPES = {
     ".html": "text/html; charset=utf-8",

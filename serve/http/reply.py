@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Refusal", "Reply", "json_reply"]
-
 JSON = "application/json"
 encode = msgspec.json.Encoder().encode
 

@@ -11,21 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from serve.http.reply import Refusal
 from winnow.cascade.request import RequestError
 
-__all__ = [
-    "BundleBody",
-    "BundleState",
-    "CatalogueAnswer",
-    "Errors",
-    "EventsAccepted",
-    "EventsBody",
-    "Health",
-    "RecommendAnswer",
-    "RecommendBody",
-    "UserAnswer",
-    "parse",
-    "refusal_of",
-]
-
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 Mode = Literal["standard", "goal", "tree"]

@@ -2,8 +2,6 @@
 
 import logging
 
-__all__ = ["QUIET", "logger"]
-
 logger = logging.getLogger("ray.serve.winnow")
 logger.setLevel(logging.INFO)  # Serve sets the level of "ray.serve", by `QUIET`
 

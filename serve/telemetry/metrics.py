@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from itertools import product
 
-__all__ = ["METRICS", "NUMBERS", "Metric"]
-
 STAGES = ("recall", "rank", "rerank", "llm")
 REASONS = ("late", "failed", "overloaded")
 MODES = ("", "standard", "goal", "tree")

@@ -18,8 +18,6 @@ import numpy as np
 
 from serve.telemetry.metrics import METRICS, NUMBERS, Metric
 
-__all__ = ["MetricsFile", "exposition"]
-
 INFO = "winnow_serve_bundle_info"
 REPLICAS = "winnow_serve_replicas"
 

@@ -12,8 +12,6 @@ from serve.telemetry.log import logger
 from winnow.cascade.query import Degradation
 from winnow.errors import WinnowError
 
-__all__ = ["Spans", "RequestTrace", "log_request"]
-
 PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 """W3C Trace Context, level 1."""
 

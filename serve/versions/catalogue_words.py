@@ -13,8 +13,6 @@ from winnow.reranking.goal.rerank import GoalGraph
 from winnow.tree.chain import TreeSearch
 from winnow.tree.item_tree import ItemTree
 
-__all__ = ["CatalogueWords"]
-
 SHOWN = 20
 """Candidates that the model orders: what it can compare, and what a page shows."""
 

@@ -15,8 +15,6 @@ from serve.telemetry.log import logger
 from winnow.bundle import Bundle
 from winnow.errors import ArtifactError
 
-__all__ = ["BundleRef", "RolloutPlan", "LoadedBundles", "Variant", "planned"]
-
 Variant = Literal["a", "b"]
 
 

@@ -13,8 +13,6 @@ from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from serve.versions.loaded_bundles import RolloutPlan
 
-__all__ = ["PlanStore", "instance_id"]
-
 SPACE = b"winnow_serve"
 
 

@@ -27,8 +27,6 @@ from winnow.artifact.atomic_folder import draft_directory, publish
 from winnow.config import canonical_json
 from winnow.errors import ArtifactError
 
-__all__ = ["Artifact", "ArtifactDraft", "create_artifact", "open_artifact", "up_to_date"]
-
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Raised when a reader of today could no longer understand the manifest."""

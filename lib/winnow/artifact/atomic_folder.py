@@ -14,8 +14,6 @@ import socket
 import tempfile
 from pathlib import Path
 
-__all__ = ["draft_directory", "publish"]
-
 
 def draft_directory(target: Path) -> Path:
     """A new empty directory beside `target`, on the same file system; old leftovers are removed."""

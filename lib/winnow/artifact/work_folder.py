@@ -6,8 +6,6 @@ from pathlib import Path
 
 from pyarrow import fs
 
-__all__ = ["WorkFolder"]
-
 
 class WorkFolder:
     """Texts and bytes by key. Each is whole or absent, whenever its writer is killed.

@@ -17,8 +17,6 @@ from winnow.data.schema import DatasetSchema
 from winnow.errors import ArtifactError
 from winnow.retrieval.index import ItemIndex
 
-__all__ = ["NAMES", "NEIGHBOURS", "PATHS", "TEXT", "Bundle"]
-
 NEIGHBOURS = "neighbours.npy"
 NAMES = "names.json"
 PATHS = "paths.parquet"

@@ -7,8 +7,6 @@ from typing import Literal
 
 from winnow.errors import ArtifactError
 
-__all__ = ["CascadeConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CascadeConfig:

@@ -13,8 +13,6 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-__all__ = ["lsa_vectors"]
-
 DIM = 64
 """Width at most. Every request reads all vectors: twice the width is twice the memory traffic."""
 WORDS = 50_000

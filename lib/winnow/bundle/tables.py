@@ -8,8 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-__all__ = ["Lists", "UserHistories"]
-
 Ints = NDArray[np.int32]
 
 

@@ -24,8 +24,6 @@ from winnow.data.prepare.split import SPLITS
 from winnow.errors import ArtifactError, DataError
 from winnow.retrieval.index import ItemIndex, choose_kind
 
-__all__ = ["PARTS", "check_cascade", "check_parts", "write_bundle"]
-
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 

@@ -2,8 +2,6 @@
 
 from collections import defaultdict
 
-__all__ = ["StageClock"]
-
 SIZES = 16
 """Batch sizes are told apart by their power of two, up to 32,768 queries."""
 WEIGHT = 0.2

@@ -13,8 +13,6 @@ from winnow.cascade.popular import Popular
 from winnow.cascade.query import CHANNELS, Candidates, Query
 from winnow.cascade.rerank import Rules
 
-__all__ = ["Fallbacks"]
-
 POPULAR = CHANNELS.index("popular")
 
 

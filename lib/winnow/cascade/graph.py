@@ -13,8 +13,6 @@ from winnow.cascade.rank import Rank
 from winnow.cascade.recall import Recall
 from winnow.cascade.rerank import Rerank
 
-__all__ = ["STAGES", "Cascade", "Stage"]
-
 logger = logging.getLogger(__name__)
 
 STAGES: Mapping[str, type[Recall] | type[Rank] | type[Rerank]] = {

@@ -26,8 +26,6 @@ from winnow.cascade.request import (
 from winnow.data.dataset import stack_columns
 from winnow.events import EventStore
 
-__all__ = ["Lookup"]
-
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from winnow.retrieval.index import ItemIndex
 
-__all__ = ["Nearest"]
-
 Rows = NDArray[np.integer]
 Floats = NDArray[np.float32]
 

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
 
-__all__ = ["Popular"]
-
 Ints = NDArray[np.int32]
 
 

@@ -12,18 +12,6 @@ from numpy.typing import NDArray
 
 from winnow.cascade.request import Mode
 
-__all__ = [
-    "CHANNELS",
-    "RECALL_CHANNELS",
-    "BundleMismatch",
-    "Candidates",
-    "Degradation",
-    "Outcome",
-    "Query",
-    "Reason",
-    "check_bundle",
-]
-
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 

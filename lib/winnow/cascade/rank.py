@@ -19,8 +19,6 @@ from winnow.data.dataset import stack_columns
 from winnow.data.schema import Kind, Role
 from winnow.ranking.ranker import Ranker
 
-__all__ = ["Rank"]
-
 ROLES: tuple[Role, Role] = ("user", "item")
 
 

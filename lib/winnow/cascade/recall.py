@@ -29,8 +29,6 @@ from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.two_tower.numpy_user_tower import UserVectors
 from winnow.retrieval.two_tower.retriever import Retriever
 
-__all__ = ["Recall"]
-
 Ints = NDArray[np.int32]
 Rows = NDArray[np.integer]
 Floats = NDArray[np.float32]

@@ -3,18 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = [
-    "Catalogue",
-    "Liked",
-    "Mode",
-    "Proposal",
-    "RecommendRequest",
-    "RecommendResponse",
-    "Recommendation",
-    "RequestError",
-    "UserView",
-]
-
 Mode = Literal["standard", "goal", "tree"]
 """How a list is made: by the stages; reordered by a language model towards a goal; or by its walk
 through the item tree."""

@@ -15,8 +15,6 @@ from winnow.reranking.diversity import spread
 from winnow.reranking.permutation import as_permutation
 from winnow.reranking.quota import within_quota
 
-__all__ = ["Rerank", "Rules"]
-
 
 class Rules:
     """What every list keeps to, in whatever order it comes."""

@@ -20,8 +20,6 @@ from torch import Tensor
 from winnow.data.dataset import Interactions
 from winnow.data.history import Histories
 
-__all__ = ["Batch", "Batches", "HistoryBatch", "HistorySource", "by_scenario", "encode_history"]
-
 
 @dataclass(frozen=True, slots=True)
 class HistoryBatch:

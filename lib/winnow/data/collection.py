@@ -28,8 +28,6 @@ from winnow.data.raw import Rejected
 from winnow.data.text import folded
 from winnow.errors import DataError
 
-__all__ = ["Collection", "Judgements", "text_digest"]
-
 Rows = NDArray[np.int64]
 
 DOCUMENTS = pa.schema({"id": pa.string(), "title": pa.string(), "text": pa.string()})

@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 from winnow.artifact import Artifact, open_artifact
 from winnow.data.schema import DatasetSchema, Role
 
-__all__ = ["Dataset", "Interactions", "stack_columns"]
-
 T = TypeVar("T", bound=np.generic)
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]

@@ -14,8 +14,6 @@ import pyarrow as pa
 from winnow.data.dataset import Dataset
 from winnow.data.schema import DatasetSchema
 
-__all__ = ["ItemWords", "value_names"]
-
 FEWEST_VALUES, MOST_VALUES = 2, 500
 """Distinct values of a facet: more are names of single items, or nearly."""
 YEAR = re.compile(r"\((\d{4})\)\s*$")

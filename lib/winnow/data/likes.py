@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
 
-__all__ = ["Likes", "clip"]
-
 TITLE_CHARACTERS = 80
 
 

@@ -3,8 +3,6 @@
 import logging
 import time
 
-__all__ = ["Progress"]
-
 logger = logging.getLogger(__name__)
 
 EVERY_S = 5.0

@@ -16,18 +16,6 @@ from numpy.typing import NDArray
 
 from winnow.errors import DataError
 
-__all__ = [
-    "CHUNK_ROWS",
-    "MAX_REJECTED_SHARE",
-    "Chunk",
-    "FileLines",
-    "RawLog",
-    "RawStream",
-    "RawTable",
-    "Rejected",
-    "RejectedLines",
-]
-
 R = TypeVar("R")
 T = TypeVar("T")
 Words = NDArray[np.str_] | Any  # pyarrow has no types

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["DatasetSchema", "Field", "Kind", "Role"]
-
 Role = Literal["user", "item", "context"]
 Kind = Literal["sparse", "dense"]
 

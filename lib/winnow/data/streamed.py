@@ -21,8 +21,6 @@ from winnow.data.batches import Batch
 from winnow.data.dataset import stack_columns
 from winnow.data.schema import DatasetSchema
 
-__all__ = ["RowReader", "StreamedRows"]
-
 
 class RowReader:
     """Turns a table of encoded interactions into tensors."""

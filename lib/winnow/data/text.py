@@ -3,8 +3,6 @@
 import unicodedata
 from collections import Counter
 
-__all__ = ["NEAR_COPY", "copy_similarity", "folded", "script_share"]
-
 NEAR_COPY = 0.8
 """Similarity above which a text is a copy of another with a few letters changed."""
 

@@ -10,8 +10,6 @@ from typing import TypeVar
 from winnow.errors import StoreError
 from winnow.events.store import KEEP, Event, EventStore
 
-__all__ = ["GuardedEvents"]
-
 logger = logging.getLogger(__name__)
 
 FAILURES = 3

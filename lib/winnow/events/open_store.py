@@ -6,8 +6,6 @@ from winnow.events.redis import RedisEvents
 from winnow.events.sqlite import SqliteEvents
 from winnow.events.store import EventStore
 
-__all__ = ["open_events"]
-
 WANTED = "want a path, sqlite:<path>, redis://host:port/database or rediss:// for TLS"
 
 

@@ -18,8 +18,6 @@ from urllib.parse import urlsplit
 from winnow.errors import StoreError
 from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
 
-__all__ = ["RedisEvents"]
-
 PREFIX = "winnow:"
 """Of every key, so that the database may hold other things too."""
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from winnow.errors import StoreError
 from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
 
-__all__ = ["SqliteEvents"]
-
 BUSY_S = 5.0
 """How long a writer waits for the writers of other processes; readers wait for nobody."""
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
-__all__ = ["FORGET_S", "KEEP", "REMEMBER_S", "Event", "EventStore"]
-
 KEEP = 100
 """Events of a user that `recent` returns; the next bundle, built from the logs, has them all."""
 

@@ -10,8 +10,6 @@ from torch import Tensor, distributed, nn
 from torch.compiler import disable
 from torch.nn import functional
 
-__all__ = ["BatchNorm"]
-
 
 class BatchNorm(nn.BatchNorm1d):
     """Batch normalisation that also takes 0 or 1 rows, and normalises over all ranks.

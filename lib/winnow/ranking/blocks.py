@@ -14,8 +14,6 @@ from torch.nn.utils.fusion import fuse_linear_bn_eval
 from winnow.ranking.batch_norm import BatchNorm
 from winnow.ranking.dropout import Dropout
 
-__all__ = ["MLP", "BatchNorm", "Dropout", "Experts", "Gate", "GateNU", "mix"]
-
 
 class MLP(nn.Sequential):
     """Linear, batch norm, ReLU and dropout for each width; optionally a last Linear to one logit.

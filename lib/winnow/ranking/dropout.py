@@ -4,8 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Dropout"]
-
 
 class Dropout(nn.Module):
     """As `nn.Dropout`, with a share rounded to a 256th on a CPU.

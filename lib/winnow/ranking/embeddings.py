@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
 
-__all__ = ["InputConfig", "Inputs", "check_features", "scenario_embedding"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputConfig:

@@ -28,15 +28,6 @@ from winnow.ranking.train import (
     predict,
 )
 
-__all__ = [
-    "RankContext",
-    "RankerConfig",
-    "Splits",
-    "splits_in_memory",
-    "streamed_splits",
-    "train_and_test",
-]
-
 logger = logging.getLogger(__name__)
 
 EVALUATION_ROWS = 32_768

@@ -32,8 +32,6 @@ from numpy.typing import NDArray
 
 from winnow.errors import WinnowError
 
-__all__ = ["Knowledge"]
-
 ROW_OF = {"scenario_knowledge": "scenario", "user_knowledge": "user_row"}
 """What the inputs of a task call the row that a vector belongs to."""
 CONSTANT = 1e-6

@@ -7,8 +7,6 @@ from typing import Any
 
 from scipy.stats import ttest_rel
 
-__all__ = ["REFERENCE", "leaderboard", "markdown"]
-
 REFERENCE = "shared_bottom"
 """The model that the others are compared with."""
 

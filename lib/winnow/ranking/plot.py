@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["plot_leaderboard"]
-
 
 def plot_leaderboard(board: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
     """AUC with its spread over seeds, pooled and by scenario, one line a model; a PNG file."""

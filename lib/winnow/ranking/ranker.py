@@ -23,8 +23,6 @@ from winnow.errors import ArtifactError
 from winnow.ranking.models.base import RankingModel
 from winnow.ranking.registry import ModelSpec
 
-__all__ = ["Ranker", "save_ranker"]
-
 
 class Ranker:
     """Scores candidates; safe to call from several threads.

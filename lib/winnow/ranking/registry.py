@@ -22,8 +22,6 @@ from winnow.ranking.models.sar_net import SarNet
 from winnow.ranking.models.shared_bottom import SharedBottom
 from winnow.ranking.models.star import Star
 
-__all__ = ["MODELS", "ModelSpec", "model_type"]
-
 MODELS: Mapping[str, type[RankingModel]] = {
     "ada_sparse": AdaSparse,
     "adapt_dhm": AdaptDhm,

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ScenarioRoute"]
-
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRoute:

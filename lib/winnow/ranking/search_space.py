@@ -8,8 +8,6 @@ some.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Choice", "LogUniform", "search_space"]
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:

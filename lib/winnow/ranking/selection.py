@@ -36,8 +36,6 @@ from winnow.errors import WinnowError
 from winnow.llm.tasks.base import Inputs
 from winnow.llm.tasks.feature_votes import FeatureVotes, moved
 
-__all__ = ["Voter", "Votes", "borda"]
-
 logger = logging.getLogger(__name__)
 
 TASK = FeatureVotes()

@@ -26,17 +26,6 @@ from winnow.data.progress import Progress
 from winnow.metrics.clicks import auc
 from winnow.ranking.models.base import RankingModel
 
-__all__ = [
-    "EpochReport",
-    "EvaluationRows",
-    "OptimizerConfig",
-    "TrainRows",
-    "Trainer",
-    "TrainerConfig",
-    "bare_model",
-    "predict",
-]
-
 logger = logging.getLogger(__name__)
 
 

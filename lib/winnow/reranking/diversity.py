@@ -12,8 +12,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Spread", "dpp", "mmr", "spread"]
-
 Floats = NDArray[np.float32]
 Spread = Literal["mmr", "dpp"]
 

@@ -28,8 +28,6 @@ from winnow.reranking.diversity import Spread, spread
 from winnow.reranking.goal.aspects import CandidateList, Split, topics_of
 from winnow.reranking.permutation import as_permutation
 
-__all__ = ["DEPTHS", "EvaluationList", "baseline_orders", "measured", "places"]
-
 DEPTHS = (1, 3, 5, 10)
 TOP = 10
 """Places that the measures of a whole list look at."""

@@ -7,8 +7,6 @@ ids), `as_permutation` makes it a whole one and says what was repaired.
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Permutation", "as_permutation"]
-
 
 @dataclass(frozen=True, slots=True)
 class Permutation:

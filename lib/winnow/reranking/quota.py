@@ -6,8 +6,6 @@ Suffixes: C candidates.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["within_quota"]
-
 
 def within_quota(value_C: NDArray[np.integer], k: int, quota: int) -> NDArray[np.int64]:
     """The order in which the first k hold at most `quota` candidates of a value, as indices.

@@ -20,8 +20,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Rationale", "read_rationales", "scoring_text"]
-
 logger = logging.getLogger(__name__)
 
 TASK = "rationales"

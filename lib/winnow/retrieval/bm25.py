@@ -21,8 +21,6 @@ from scipy.sparse import csr_array
 
 from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
 
-__all__ = ["Bm25", "Bm25Config"]
-
 WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(STOPWORDS_EN)
 BATCH_CELLS = 8 << 20

@@ -17,8 +17,6 @@ from winnow.data.likes import Likes
 from winnow.data.raw import Rejected, RejectedLines
 from winnow.errors import DataError
 
-__all__ = ["LikedQueriesConfig", "collection_of"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LikedQueriesConfig:

@@ -5,8 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["gather_rows", "rank_and_world", "sum_gradients", "summed"]
-
 
 def rank_and_world() -> tuple[int, int]:
     """Rank of this process and number of processes; (0, 1) without a process group."""

@@ -13,8 +13,6 @@ import numpy as np
 
 from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
 
-__all__ = ["reciprocal_rank_fusion"]
-
 CONSTANT = 60
 """Of the paper: rank 1 is worth 1/61, so that no single list decides alone."""
 

@@ -34,8 +34,6 @@ from winnow.llm.prompting.request import Request
 from winnow.tree.item_tree import ItemTree
 from winnow.tree.search import Asker, CatalogueItems, Ended, Search, TreeNode, TreeSearchConfig
 
-__all__ = ["TreeNode", "TreeResult", "TreeSearch", "TreeSearchConfig", "TreeTrace", "plan_cost"]
-
 
 @dataclass(frozen=True, slots=True)
 class TreeTrace:

@@ -39,8 +39,6 @@ from numpy.typing import NDArray
 from winnow.errors import WinnowError
 from winnow.llm.tasks.tree_labels import TreeLabels, folded
 
-__all__ = ["OTHER", "TASK", "ItemTree", "Path", "labelled_paths"]
-
 TASK = TreeLabels.template.name
 LEAF_SIZE = 50
 OTHER = "other"

@@ -23,8 +23,6 @@ from winnow.llm.prompting.parse_answer import THINKING, read_response
 from winnow.llm.prompting.request import Request
 from winnow.llm.prompting.template import Messages, fenced
 
-__all__ = ["Question", "interest_request", "pick_request", "read_interests", "reader_of_picks"]
-
 TASK = "tree_search"
 TEMPLATE = f"{TASK}/1"
 TITLE_CHARACTERS = 80

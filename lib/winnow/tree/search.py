@@ -22,8 +22,6 @@ from winnow.tree.questions import (
     reader_of_picks,
 )
 
-__all__ = ["Asker", "Ended", "Search", "CatalogueItems", "TreeNode", "TreeSearchConfig"]
-
 Ended = Reason | Literal["found", "searched", "no_history"]
 """Why a search ended: enough was found, the tree has no more, or there was nothing to go by."""
 FINAL: frozenset[Reason] = frozenset({"calls", "tokens", "deadline", "unavailable"})

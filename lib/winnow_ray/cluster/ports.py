@@ -5,8 +5,6 @@ import socket
 
 from winnow.errors import WinnowError
 
-__all__ = ["free_port", "is_free", "serve_ports"]
-
 NAMED = range(20_000, 30_000)
 """Ray gives its workers those below; Serve its replicas, and Linux anybody, those above."""
 REPLICAS = range(31_100, 32_700, 50)

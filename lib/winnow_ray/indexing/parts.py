@@ -19,8 +19,6 @@ from winnow.retrieval.index import (
 )
 from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect
 
-__all__ = ["build_in_parts"]
-
 
 def build_in_parts(
     vectors_ID: NDArray[np.float32], kind: IndexKind, ids_I: NDArray[np.int64], workers: int

@@ -17,8 +17,6 @@ from winnow.retrieval.two_tower.pairs import held_out, training_pairs
 from winnow.retrieval.two_tower.retriever import Retriever
 from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
 
-__all__ = ["CatalogueSource", "DocumentSource", "IndexSource"]
-
 QUERIES = 1000
 """Whose results are compared with exact search: half choose the effort, half check it."""
 FEWEST_QUERIES = 2

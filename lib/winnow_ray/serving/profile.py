@@ -19,8 +19,6 @@ import ray
 
 from winnow.errors import WinnowError
 
-__all__ = ["AT_A_TIME", "Profile", "adopt", "check_exposure", "check_room", "choose", "explained"]
-
 logger = logging.getLogger("winnow.serve")
 
 Profile = Literal["throughput", "plain"]

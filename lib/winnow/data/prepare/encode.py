@@ -10,8 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["MinMax", "Vocabulary", "as_words", "distinct_words"]
-
 
 def as_words(values: Any) -> pa.DictionaryArray:
     """Strings or integers, of NumPy or Arrow, as Arrow words; null becomes empty."""

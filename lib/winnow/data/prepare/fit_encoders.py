@@ -19,8 +19,6 @@ from winnow.data.progress import Progress
 from winnow.data.raw import RawTable
 from winnow.data.schema import Field, Role
 
-__all__ = ["FittedFields", "fit_fields"]
-
 Columns = dict[str, NDArray[Any]]
 Encoder = Vocabulary | MinMax
 

@@ -5,8 +5,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["PART_ROWS", "PartWriter"]
-
 PART_ROWS = 500_000
 """Rows of a file: some 75 MB while it waits to be written, at 31 fields."""
 

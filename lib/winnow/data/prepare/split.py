@@ -9,17 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "SPLITS",
-    "LastPositives",
-    "SplitConfig",
-    "assign_splits",
-    "last_positives",
-    "published_splits",
-    "random_splits",
-    "temporal_splits",
-]
-
 SPLITS = ("train", "valid", "test")
 
 

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from winnow.data.prepare.encode import as_words
 from winnow.data.raw import Chunk
 
-__all__ = ["Spool", "SpoolWriter"]
-
 
 class SpoolWriter:
     """Writes chunks to one Parquet file, a row group each."""

@@ -35,8 +35,6 @@ from winnow.data.raw import Chunk, RawLog, RawStream, RawTable, Rejected
 from winnow.data.schema import DatasetSchema
 from winnow.errors import DataError
 
-__all__ = ["write_dataset"]
-
 logger = logging.getLogger(__name__)
 
 

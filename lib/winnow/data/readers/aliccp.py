@@ -33,8 +33,6 @@ from winnow.data.readers.lines import Block, DelimitedFile
 from winnow.data.readers.row_numbers import FirstSeen
 from winnow.errors import DataError
 
-__all__ = ["FILES", "read_aliccp"]
-
 logger = logging.getLogger(__name__)
 
 Ids = NDArray[np.int64]

@@ -16,8 +16,6 @@ import numpy as np
 from winnow.data.raw import RawLog, RawTable, RejectedLines
 from winnow.errors import DataError
 
-__all__ = ["FILES", "read_amazon"]
-
 FILES = (
     "reviews_Beauty_5.json",
     "reviews_Clothing_Shoes_and_Jewelry_5.json",

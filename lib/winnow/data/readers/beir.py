@@ -19,8 +19,6 @@ from winnow.data.collection import DOCUMENTS, QRELS, QUERIES, Collection
 from winnow.data.raw import FileLines, Rejected, RejectedLines
 from winnow.errors import DataError
 
-__all__ = ["read_beir"]
-
 T = TypeVar("T")
 
 LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/<split>.tsv"

@@ -18,8 +18,6 @@ import numpy as np
 from winnow.data.raw import RawLog, RawTable, RejectedLines
 from winnow.errors import DataError
 
-__all__ = ["FILES", "read_douban"]
-
 T = TypeVar("T")
 Record = dict[str, str]
 

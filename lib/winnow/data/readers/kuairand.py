@@ -22,8 +22,6 @@ from winnow.data.readers.lines import Block, DelimitedFile
 from winnow.data.readers.row_numbers import RowNumbers
 from winnow.errors import DataError
 
-__all__ = ["FILES", "read_kuairand"]
-
 LOGS = ("log_standard_4_08_to_4_21_1k.csv", "log_standard_4_22_to_5_08_1k.csv")
 USERS = "user_features_1k.csv"
 VIDEOS = "video_features_basic_1k.csv"

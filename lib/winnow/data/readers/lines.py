@@ -17,8 +17,6 @@ from pyarrow import csv
 from winnow.data.raw import FileLines, RejectedLines
 from winnow.errors import DataError
 
-__all__ = ["BLOCK_BYTES", "Block", "DelimitedFile"]
-
 BLOCK_BYTES = 32 << 20
 """Text that is parsed together; some 100,000 to 500,000 lines."""
 

@@ -18,8 +18,6 @@ from winnow.data.readers.lines import Block, DelimitedFile
 from winnow.data.readers.row_numbers import RowNumbers
 from winnow.errors import DataError
 
-__all__ = ["FILES", "PARTS", "read_mind"]
-
 PARTS = ("train", "dev")
 FILES = ("behaviors.tsv", "news.tsv")
 COLUMNS = ("impression_id", "user_id", "time", "history", "impressions")

@@ -15,8 +15,6 @@ import numpy as np
 from winnow.data.raw import RawLog, RawTable, RejectedLines
 from winnow.errors import DataError
 
-__all__ = ["FILES", "read_movielens"]
-
 T = TypeVar("T")
 
 FILES = ("ratings.dat", "users.dat", "movies.dat")

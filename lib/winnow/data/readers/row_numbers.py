@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FirstSeen", "RowNumbers"]
-
 
 class RowNumbers:
     """Integer ids, numbered 0, 1, ... in the order in which they first appear.

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from winnow.data.raw import Chunk, RawStream, RawTable
 from winnow.data.readers.simulated_words import TOPICS, describe_items
 
-__all__ = ["SimulateConfig", "simulate"]
-
 Floats = NDArray[np.float64]
 
 SCENARIOS = ("home", "search", "cart")

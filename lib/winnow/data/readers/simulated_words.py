@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TOPICS", "Topic", "describe_items"]
-
 
 @dataclass(frozen=True, slots=True)
 class Topic:

@@ -6,8 +6,6 @@ from typing import Literal, Protocol
 from winnow.errors import WinnowError
 from winnow.llm.prompting.request import Request
 
-__all__ = ["Completion", "Engine", "EngineDied", "EngineUnavailable"]
-
 
 class EngineDied(WinnowError):
     """The engine's process is gone, and every request in it with it; a new one must be started."""

@@ -21,8 +21,6 @@ from winnow.llm.engines.openai_json import (
 )
 from winnow.llm.prompting.request import Request
 
-__all__ = ["CircuitBreaker", "HttpConfig", "HttpEngine", "CallRate"]
-
 logger = logging.getLogger(__name__)
 
 TRANSIENT = frozenset({408, 409, 425, 429})

@@ -12,8 +12,6 @@ from winnow.llm.engines.base import Completion
 from winnow.llm.prompting.fit_context import shortened
 from winnow.llm.prompting.request import Request
 
-__all__ = ["fitting", "is_over_context", "payload", "read_completion"]
-
 ERROR_CHARACTERS = 300
 LEAST_ROOM = 256
 """Tokens of an answer for which the prompt is shortened rather than the answer."""

@@ -17,8 +17,6 @@ from winnow.llm.engines.base import Completion, Engine, EngineDied, EngineUnavai
 from winnow.llm.prompting.json_schema import boolean, object_of
 from winnow.llm.prompting.request import Request
 
-__all__ = ["SupervisedEngine"]
-
 logger = logging.getLogger(__name__)
 
 TRIES = 3

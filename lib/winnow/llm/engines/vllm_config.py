@@ -8,8 +8,6 @@ import torch
 
 from winnow.precision import has_fast_bfloat16
 
-__all__ = ["EngineConfig", "ServeLlmConfig", "WorkersConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkersConfig:

@@ -18,8 +18,6 @@ from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.registry import task_named
 
-__all__ = ["answer", "answer_all", "next_requests"]
-
 ECHO_CHARACTERS = 2_000
 """Of a useless answer that are shown to the model again."""
 

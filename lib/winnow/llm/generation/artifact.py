@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from winnow.artifact import Artifact
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 
-__all__ = ["Tables", "answer_tables", "read_answers", "short_key", "write_answers"]
-
 ANSWERS_FILE = "answers.parquet"
 EARLIER_FILE = "earlier.parquet"
 SHARED_FILE = "shared.parquet"

@@ -14,8 +14,6 @@ from winnow.llm.models.find import TINY, check_loadable
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.sources import open_source
 
-__all__ = ["PriceConfig", "estimate"]
-
 SAMPLE = 256
 """Prompts of each task that are tokenized."""
 BYTES_A_TOKEN = 4

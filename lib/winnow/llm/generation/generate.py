@@ -25,15 +25,6 @@ from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.registry import TASKS, task_named
 from winnow.llm.tasks.sources import Source, open_source
 
-__all__ = [
-    "BatchEngine",
-    "GenerationConfig",
-    "PromptsConfig",
-    "find_models",
-    "generate",
-    "new_plan",
-]
-
 logger = logging.getLogger(__name__)
 
 REPORTED = (

@@ -16,8 +16,6 @@ from winnow.llm.tasks.base import Task
 from winnow.llm.tasks.registry import task_named
 from winnow.llm.tasks.sources import Misfit, Source
 
-__all__ = ["OpenRequests"]
-
 logger = logging.getLogger(__name__)
 
 MISFITS_PER_FILE = 1_000

@@ -9,8 +9,6 @@ import pyarrow as pa
 from winnow.config import canonical_json
 from winnow.llm.prompting.request import Request
 
-__all__ = ["ANSWER_SCHEMA", "copied", "misfit_row", "storable", "unusable_row"]
-
 ANSWER_SCHEMA = pa.schema(
     [
         ("key", pa.string()),

@@ -23,8 +23,6 @@ from pyarrow import fs
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.llm.prompting.request import Request
 
-__all__ = ["AnswerStore", "WorkItem"]
-
 REQUEST_SCHEMA = pa.schema([(field.name, pa.string()) for field in fields(Request)])
 
 

@@ -13,8 +13,6 @@ from winnow.llm.prompting.fit_context import Tokenizer
 from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.sources import Source
 
-__all__ = ["TINY", "LanguageModel", "check_loadable", "find_model", "make_tiny"]
-
 logger = logging.getLogger(__name__)
 
 TINY = "tiny"

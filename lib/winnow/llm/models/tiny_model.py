@@ -24,8 +24,6 @@ from winnow.errors import GenerationError
 from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.sources import Misfit, Source
 
-__all__ = ["TinyConfig", "train_tiny"]
-
 logger = logging.getLogger(__name__)
 
 HEAD_DIM = 32

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Call", "ChatStopped", "Ledger", "Reason"]
-
 Reason = Literal["calls", "tokens", "deadline", "unavailable", "refused", "too_long", "unreadable"]
 
 

@@ -33,8 +33,6 @@ from winnow.llm.prompting.json_schema import Schema, longest_answer
 from winnow.llm.prompting.request import Request, content_key
 from winnow.llm.prompting.template import Messages
 
-__all__ = ["Chat", "chat_request", "online", "tokens_in"]
-
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")

@@ -12,8 +12,6 @@ from typing import Any
 
 from winnow.llm.prompting.template import Messages, fenced, fenced_data
 
-__all__ = ["PromptTooLong", "Tokenizer", "shortened"]
-
 SHORTEST_TEXT = 16
 """Characters below which a text is not cut any further."""
 

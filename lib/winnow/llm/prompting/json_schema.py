@@ -7,17 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = [
-    "Schema",
-    "array",
-    "boolean",
-    "choice",
-    "longest_answer",
-    "object_of",
-    "schema_problem",
-    "string",
-]
-
 Schema = dict[str, Any]
 
 UTF8_BYTES = 4

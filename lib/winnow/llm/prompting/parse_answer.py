@@ -13,8 +13,6 @@ from typing import Any
 
 from winnow.llm.prompting.json_schema import Schema, schema_problem
 
-__all__ = ["Response", "read_response"]
-
 THINKING = re.compile(r"^.*?</think>|<think>.*\Z", re.DOTALL)
 FENCE = re.compile(r"```(?:json)?\s*(.*?)(?:```|\Z)", re.DOTALL)
 STRING_OR_TAIL = re.compile(r'("(?:\\.|[^"\\])*")|,(\s*[}\]])', re.DOTALL)

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Messages", "Template", "fenced", "fenced_data"]
-
 Messages = list[dict[str, str]]
 """Chat messages in order, each with `role` and `content`."""
 

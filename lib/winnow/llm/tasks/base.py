@@ -11,8 +11,6 @@ from winnow.llm.prompting.parse_answer import Response, read_response
 from winnow.llm.prompting.request import Request, SamplingConfig, text_request, vector_request
 from winnow.llm.prompting.template import Template
 
-__all__ = ["Inputs", "Task", "TextTask", "VectorTask"]
-
 Inputs = Mapping[str, Any]
 """What one prompt is about; plain JSON values, stored beside the answer."""
 

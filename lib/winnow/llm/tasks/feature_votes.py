@@ -47,8 +47,6 @@ from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 from winnow.llm.tasks.field_statistics import field_facts
 
-__all__ = ["MAX_CHAINS", "FeatureVotes", "moved"]
-
 logger = logging.getLogger(__name__)
 
 MAX_CHAINS = 5

@@ -15,8 +15,6 @@ from winnow.data.dataset import Dataset, Interactions
 from winnow.data.likes import clip
 from winnow.data.schema import Field
 
-__all__ = ["FieldFacts", "field_facts", "information"]
-
 EXAMPLES = 3
 EXAMPLE_CHARACTERS = 40
 FEWEST_USERS = 5

@@ -21,8 +21,6 @@ from winnow.llm.prompting.json_schema import Schema, array, object_of, string
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
-__all__ = ["ATTRIBUTES", "RULE_COLUMN", "HardNegatives", "draw_attributes", "length_bounds"]
-
 NUM_NEGATIVES = 2
 """Documents an answer, as in the paper's figure."""
 HISTORY = 6

@@ -37,8 +37,6 @@ from winnow.llm.prompting.json_schema import Schema, array, boolean, object_of, 
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
-__all__ = ["Rationales"]
-
 HISTORY = 6
 MIN_HISTORY = 2
 ANSWER_CHARACTERS = 320

@@ -11,8 +11,6 @@ from winnow.llm.tasks.tree_labels import TreeLabels
 from winnow.llm.tasks.user_knowledge import UserKnowledge
 from winnow.llm.tasks.user_summary import UserSummary
 
-__all__ = ["TASKS", "task_named", "text_task"]
-
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (

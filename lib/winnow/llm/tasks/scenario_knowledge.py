@@ -35,8 +35,6 @@ from winnow.data.dataset import Dataset
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, VectorTask
 
-__all__ = ["ScenarioKnowledge"]
-
 SYSTEM = """\
 You explain the scenarios of a platform, the surfaces on which it shows items to its users.
 Task: you get every scenario with its numbers of users, items and interactions and the share of \

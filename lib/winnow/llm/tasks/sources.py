@@ -22,8 +22,6 @@ from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
 from winnow.llm.tasks.base import Inputs, Task
 
-__all__ = ["DatasetSource", "Misfit", "Source", "TableSource", "open_source"]
-
 TEXT_ROWS = 20_000
 """Rows of a table whose texts are looked at: more than a model trained for seconds can read."""
 

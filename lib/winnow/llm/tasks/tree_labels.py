@@ -41,8 +41,6 @@ from winnow.llm.prompting.json_schema import Schema, array, object_of, string
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
-__all__ = ["TreeLabels", "folded"]
-
 FEWEST_LEVELS, MOST_LEVELS = 2, 4
 SHORTEST_LEVEL, LONGEST_LEVEL = 2, 40
 TITLE_CHARACTERS = 80

@@ -36,8 +36,6 @@ from winnow.data.likes import Likes
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, VectorTask
 
-__all__ = ["UserKnowledge"]
-
 TITLES = 10
 """Titles a scenario: enough to tell a taste, about 100 tokens."""
 

@@ -14,8 +14,6 @@ from winnow.llm.prompting.json_schema import Schema, array, object_of, string
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
-__all__ = ["UserSummary"]
-
 HISTORY = 12
 MIN_HISTORY = 3
 ITEM_CHARACTERS = 120

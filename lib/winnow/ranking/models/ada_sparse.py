@@ -31,8 +31,6 @@ from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["AdaSparse", "AdaSparseConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdaSparseConfig(ModelConfig):

@@ -40,8 +40,6 @@ from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import Branch, StarLinear, branches
 from winnow.ranking.routing import ScenarioRoute
 
-__all__ = ["AdaptDhm", "AdaptDhmConfig"]
-
 TIE = 1e-5
 """Difference of cosines below which two centres are equally near: some 100 roundings."""
 

@@ -12,8 +12,6 @@ from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig, Inputs
 from winnow.ranking.routing import ScenarioRoute
 
-__all__ = ["Compat", "ModelConfig", "RankingModel"]
-
 Compat = Literal["none", "scenario_wise"]
 
 

@@ -27,8 +27,6 @@ from winnow.ranking.blocks import MLP, GateNU
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["EpNet", "EpNetConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpNetConfig(ModelConfig):

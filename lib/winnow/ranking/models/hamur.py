@@ -31,8 +31,6 @@ from winnow.ranking.blocks import MLP, BatchNorm
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["Hamur", "HamurConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HamurConfig(ModelConfig):

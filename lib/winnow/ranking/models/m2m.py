@@ -42,8 +42,6 @@ from winnow.ranking.blocks import MLP, BatchNorm, Dropout, mix
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["M2M", "M2MConfig"]
-
 SLOPE = 0.1
 """Of every leaky ReLU below 0, as in the benchmark."""
 

@@ -34,8 +34,6 @@ from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import StarLinear
 
-__all__ = ["M3oE", "M3oEConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class M3oEConfig(ModelConfig):

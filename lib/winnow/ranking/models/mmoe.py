@@ -19,8 +19,6 @@ from winnow.ranking.blocks import MLP, Experts, Gate, mix
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["Mmoe", "MmoeConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MmoeConfig(ModelConfig):

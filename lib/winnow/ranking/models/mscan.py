@@ -38,8 +38,6 @@ from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["MScan", "MScanConfig"]
-
 REFERENCES = tuple(tenth / 10 for tenth in range(10))
 """Values of c to choose from."""
 

@@ -31,8 +31,6 @@ from winnow.ranking.blocks import MLP, Experts, Gate, mix
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["Ple", "PleConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PleConfig(ModelConfig):

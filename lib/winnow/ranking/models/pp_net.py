@@ -33,8 +33,6 @@ from winnow.ranking.blocks import MLP, GateNU
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["PpNet", "PpNetConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PpNetConfig(ModelConfig):

@@ -29,8 +29,6 @@ from winnow.ranking.blocks import MLP, BatchNorm, Gate, mix
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["SarNet", "SarNetConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SarNetConfig(ModelConfig):

@@ -15,8 +15,6 @@ from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["SharedBottom", "SharedBottomConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedBottomConfig(ModelConfig):

@@ -30,8 +30,6 @@ from winnow.ranking.blocks import MLP, BatchNorm, Dropout
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
-__all__ = ["Branch", "Star", "StarConfig", "StarLinear", "branches"]
-
 Branch = Callable[[int, Tensor], Tensor]
 """What `Route.apply` takes: a scenario and its rows to a row for each."""
 

@@ -15,8 +15,6 @@ from winnow.llm.prompting.parse_answer import THINKING, read_response
 from winnow.reranking.goal.prompts import STOP
 from winnow.reranking.permutation import Permutation, as_permutation
 
-__all__ = ["ProposedOrder", "read_next", "read_node", "read_ranking"]
-
 MOST_MISSING = 0.3
 """Share of the candidates that an answer may leave out; with more it is no order of them."""
 NUMBERS = re.compile(r"\[([\d\s,;\"']+)\]?")

@@ -19,18 +19,6 @@ from winnow.metrics.lists import alpha_ndcg, mad_per_user, scores_by_place
 from winnow.reranking.diversity import Spread, spread
 from winnow.reranking.permutation import as_permutation
 
-__all__ = [
-    "Aspect",
-    "CandidateList",
-    "Split",
-    "accuracy",
-    "diversity",
-    "fairness",
-    "spread_by",
-    "standard_aspects",
-    "topics_of",
-]
-
 Order = Sequence[int]
 """Candidate indices, best first."""
 

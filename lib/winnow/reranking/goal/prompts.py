@@ -25,16 +25,6 @@ from winnow.llm.prompting.request import Request
 from winnow.llm.prompting.template import Messages, fenced
 from winnow.reranking.goal.aspects import Aspect, CandidateList
 
-__all__ = [
-    "BACKWARD",
-    "LEVELS",
-    "STOP",
-    "Briefing",
-    "AspectLevel",
-    "next_request",
-    "ranking_request",
-]
-
 TASK = "goal_rerank"
 TEMPLATE = f"{TASK}/1"
 STOP, BACKWARD = "stop", "backward"

@@ -24,8 +24,6 @@ from winnow.reranking.goal.aspects import Aspect, CandidateList
 from winnow.reranking.goal.prompts import BACKWARD, STOP, Briefing
 from winnow.reranking.goal.walk import Ended, GoalGraphConfig, NodeTrace, Walk
 
-__all__ = ["GoalGraph", "GoalGraphConfig", "GraphResult", "NodeTrace", "GoalTrace"]
-
 GOAL = "Accuracy first."
 """Of a request that names none."""
 

@@ -28,8 +28,6 @@ from winnow.reranking.goal.prompts import (
     ranking_request,
 )
 
-__all__ = ["Ended", "GoalGraphConfig", "NodeTrace", "Walk"]
-
 T = TypeVar("T")
 
 Ended = Reason | Literal["chosen", "visits", "no_progress", "fallback", "too_few"]

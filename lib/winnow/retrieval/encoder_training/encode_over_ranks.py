@@ -9,8 +9,6 @@ from winnow.retrieval.distributed import rank_and_world
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.text_encoder.token_lists import TokenLists
 
-__all__ = ["encode_together"]
-
 
 def encode_together(encoder: TextEncoder, tokens: TokenLists) -> NDArray[np.float32]:
     """Vectors of tokenised texts, float32 [N, D], in every process; each encodes an equal part.

@@ -29,8 +29,6 @@ from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePool
 from winnow.retrieval.negatives.table import NegativesTable
 from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
 
-__all__ = ["EncoderConfig", "EncoderExperiment"]
-
 logger = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]

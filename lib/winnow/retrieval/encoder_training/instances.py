@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from winnow.retrieval.text_encoder.token_lists import TokenLists
 
-__all__ = ["Instances", "EncoderStep", "TrainingTexts", "number_of_steps", "steps", "text_groups"]
-
 Rows = NDArray[np.int64]
 NONE = -1
 

@@ -21,8 +21,6 @@ from torch.nn import functional as F
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.text_encoder.token_lists import TokenLists, token_batches
 
-__all__ = ["CachedVectors", "distillation", "info_nce", "similarities"]
-
 HIDDEN = -1e4
 """Logit of a column that does not count; finite, so that its gradient is 0 and not NaN."""
 

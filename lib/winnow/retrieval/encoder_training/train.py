@@ -32,15 +32,6 @@ from winnow.retrieval.encoder_training.loss import (
 )
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 
-__all__ = [
-    "CHECKPOINT",
-    "MEASURE",
-    "EncoderTrainConfig",
-    "Validate",
-    "read_checkpoint",
-    "train_encoder",
-]
-
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"

@@ -26,16 +26,6 @@ from numpy.typing import NDArray
 from winnow.data.collection import Collection, Judgements
 from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
 
-__all__ = [
-    "DEPTH",
-    "MEASURES",
-    "Measured",
-    "exact_ranking",
-    "exact_search",
-    "measure",
-    "own_documents",
-]
-
 MEASURES = {"ndcg@10": nDCG @ 10, "recall@100": R @ 100, "mrr@10": RR @ 10, "map": AP}
 DEPTH = 100
 """Results that a ranking needs: recall@100 looks that far. MAP sees what it is given, so figures

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PADDING", "Floats", "Keys", "Rows", "best_keys", "rank_keys", "unpack"]
-
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Keys = NDArray[np.int64]

@@ -16,8 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["Comparison", "bootstrap_interval", "compare", "randomisation_test"]
-
 Values = NDArray[np.float64]
 
 SAMPLES = 10_000

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["checked_ids", "checked_queries", "checked_vectors"]
-
 CHUNK = 65_536
 """Vectors looked at together; a table of flags for all would cost a quarter of their memory."""
 

@@ -9,8 +9,6 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["exact_search", "inner_products", "shares_found"]
-
 CHUNK = 65_536
 """Rows gathered at a time; 100 MB at a width of 384."""
 

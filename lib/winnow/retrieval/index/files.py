@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from winnow.errors import ArtifactError
 from winnow.retrieval.index.kinds import IndexKind
 
-__all__ = ["read_faiss", "write_array", "write_faiss"]
-
 MAPPED = {
     "flat": faiss.IO_FLAG_MMAP_IFC,
     "hnsw": faiss.IO_FLAG_MMAP_IFC,

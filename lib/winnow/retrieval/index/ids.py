@@ -10,8 +10,6 @@ by searches, and goes when the index is compacted.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IdTable"]
-
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 

@@ -34,8 +34,6 @@ from winnow.retrieval.index.kinds import (
     widest,
 )
 
-__all__ = ["ItemIndex"]
-
 EXACT_WITHIN = 10_000
 """Searches among no more vectors than this compare with each: about 3 ms at a width of 384.
 An approximate index would find few of them: it looks where the query is, not where they are."""

@@ -27,21 +27,6 @@ from numpy.typing import NDArray
 
 from winnow.retrieval.index.exact import best_first, inner_products
 
-__all__ = [
-    "KINDS",
-    "TUNED_K",
-    "Effort",
-    "IndexKind",
-    "build_shard",
-    "default_effort",
-    "from_bytes",
-    "merge",
-    "nearest",
-    "to_bytes",
-    "train_empty",
-    "widest",
-]
-
 IndexKind = Literal["flat", "ivf_flat", "ivf_pq", "hnsw"]
 KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 

@@ -15,8 +15,6 @@ from winnow.retrieval.index.exact import shares_found
 from winnow.retrieval.index.item_index import ItemIndex
 from winnow.retrieval.index.kinds import TUNED_K, Effort, IndexKind, coded_parts
 
-__all__ = ["FLAT_LIMIT", "Tuning", "choose_kind", "tune"]
-
 logger = logging.getLogger(__name__)
 
 FLAT_LIMIT = 100_000

@@ -26,8 +26,6 @@ from winnow.retrieval.negatives.score_filter import Anchor, below_positive, pair
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_SCHEMA
 from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
 
-__all__ = ["Miner", "MiningConfig", "RankedLists", "ranked_lists"]
-
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 

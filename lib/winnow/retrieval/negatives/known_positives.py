@@ -17,8 +17,6 @@ from winnow.errors import DataError
 from winnow.retrieval.negatives.score_filter import Anchor, anchor_scores
 from winnow.retrieval.negatives.table import Skip, digest_numbers
 
-__all__ = ["KnownPositives", "mineable"]
-
 QUERIES_TOGETHER = 4_096
 """Queries compared with a sample of documents at once."""
 

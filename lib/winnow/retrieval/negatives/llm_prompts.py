@@ -18,14 +18,6 @@ from winnow.errors import DataError
 from winnow.llm.tasks.hard_negatives import ATTRIBUTES, RULE_COLUMN, draw_attributes
 from winnow.retrieval.negatives.table import Skip
 
-__all__ = [
-    "LLM_INPUTS_FILE",
-    "LlmInputsConfig",
-    "check_leakage",
-    "llm_inputs",
-    "scifact_inputs",
-]
-
 LLM_INPUTS_FILE = "llm_inputs.parquet"
 
 LLM_INPUTS_SCHEMA = pa.schema(

@@ -17,8 +17,6 @@ from winnow.retrieval.negatives.llm_texts import LlmText, WrittenConfig
 from winnow.retrieval.negatives.score_filter import below_positive, pair_scores
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_SCHEMA
 
-__all__ = ["nearest_documents", "texts_to_encode", "written_table"]
-
 DOCUMENTS_TOGETHER = 65_536
 TEXTS_TOGETHER = 1_024
 """Texts by documents of one product: 256 MB."""

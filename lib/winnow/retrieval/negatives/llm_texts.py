@@ -20,8 +20,6 @@ from winnow.errors import GenerationError
 from winnow.llm.generation.artifact import read_answers
 from winnow.retrieval.negatives.table import KEPT
 
-__all__ = ["LlmText", "WrittenConfig", "read_drafts"]
-
 TASK = "hard_negatives"
 FORBIDDEN_COLUMN = "forbidden"
 """Optional column of the generation's input: a list of strings that no negative of the row holds,

@@ -25,8 +25,6 @@ from winnow.retrieval.negatives.llm_texts import WrittenConfig, read_drafts
 from winnow.retrieval.negatives.style_probe import source_auc
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_FILE, NegativesTable
 
-__all__ = ["NegativesConfig", "QueryDocumentEncoder", "write_negatives"]
-
 logger = logging.getLogger(__name__)
 
 PARTNERS = ("dense", "fused", "bm25")

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from winnow.retrieval.negatives.pools import NegativePool, NegativePools, Source, hashed
 
-__all__ = ["Mix", "MixConfig", "Mixer", "Mode"]
-
 Mode = Literal["none", "random", "bm25", "mined", "llm", "direct", "hybrid"]
 
 SYN_RATIO = 0.7

@@ -10,8 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SOURCES", "NegativePools", "NegativePool", "Source", "hashed"]
-
 Source = Literal["bm25", "dense", "fused", "llm", "random"]
 SOURCES: tuple[Source, ...] = ("bm25", "dense", "fused", "llm", "random")
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from winnow.data.collection import Judgements
 
-__all__ = ["Anchor", "anchor_scores", "below_positive", "pair_scores"]
-
 PAIRS_TOGETHER = 16_384
 """Vector pairs multiplied at once: 50 MB at 384 dimensions."""
 

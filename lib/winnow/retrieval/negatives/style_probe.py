@@ -19,8 +19,6 @@ from sklearn.preprocessing import StandardScaler
 
 from winnow.metrics.clicks import auc
 
-__all__ = ["source_auc"]
-
 FOLDS = 5
 FEWEST_GROUPS = 2 * FOLDS
 """Queries that each source must have, so that every fold can hold some of both."""

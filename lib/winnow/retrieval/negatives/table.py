@@ -28,16 +28,6 @@ from winnow.errors import ArtifactError, DataError
 from winnow.retrieval.negatives.mix import Mode
 from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
 
-__all__ = [
-    "KEPT",
-    "NEGATIVES_FILE",
-    "NEGATIVES_SCHEMA",
-    "NegativesTable",
-    "Skip",
-    "check_negatives",
-    "digest_numbers",
-]
-
 NEGATIVES_FILE = "negatives.parquet"
 SKIPPED_FILE = "skipped.jsonl"
 BATCH_ROWS = 1 << 20

@@ -26,8 +26,6 @@ from winnow.retrieval.evaluation.order import Rows
 from winnow.retrieval.negatives_study.table import FUSED, LEXICAL, UNTUNED
 from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
 
-__all__ = ["EvenExperiment", "baseline_runs", "trained_run"]
-
 logger = logging.getLogger(__name__)
 
 

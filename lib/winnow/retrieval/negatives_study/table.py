@@ -18,8 +18,6 @@ import pyarrow as pa
 from winnow.retrieval.evaluation.measures import MEASURES
 from winnow.retrieval.evaluation.significance import compare
 
-__all__ = ["FUSED", "LEXICAL", "MAIN", "UNTUNED", "figures", "markdown", "reading", "study"]
-
 UNTUNED, LEXICAL, FUSED = "untuned", "bm25_search", "fused"
 """The rankings that take no training: the encoder as it was, BM25, and both by reciprocal rank.
 `bm25` is a variant."""

@@ -26,8 +26,6 @@ from winnow.retrieval.text_encoder.openvino import OpenVinoTransformer, has_open
 from winnow.retrieval.text_encoder.settings import EncoderSettings
 from winnow.retrieval.text_encoder.token_lists import TokenLists, token_batches
 
-__all__ = ["PACKAGED", "TextEncoder", "find_encoder"]
-
 logger = logging.getLogger(__name__)
 
 Kind = Literal["query", "document"]

@@ -22,8 +22,6 @@ from torch import Tensor, nn
 
 from winnow.precision import InferencePrecision, dtype_of
 
-__all__ = ["OpenVinoTransformer", "has_openvino"]
-
 INT8_MOST = 127
 
 

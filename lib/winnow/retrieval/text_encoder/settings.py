@@ -18,8 +18,6 @@ from typing import Any, Literal, get_args
 
 from winnow.errors import EncoderError
 
-__all__ = ["EncoderSettings", "Pooling"]
-
 Pooling = Literal["mean", "cls", "max", "lasttoken"]
 
 SPELLINGS = {

@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["TokenLists", "token_batches"]
-
 Rows = NDArray[np.int64]
 
 

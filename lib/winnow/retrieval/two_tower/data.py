@@ -21,8 +21,6 @@ from winnow.retrieval.two_tower.model import TwoTowerBatch
 from winnow.retrieval.two_tower.pairs import Pairs, last_of_users, training_pairs
 from winnow.retrieval.two_tower.tokenizer import encode_texts
 
-__all__ = ["TwoTowerStep", "TrainingData"]
-
 HARD_SHARE = 0.5
 """Chance that a pair with generated negatives is shown, positive too, by text alone."""
 

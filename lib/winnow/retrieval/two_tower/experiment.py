@@ -19,8 +19,6 @@ from winnow.retrieval.two_tower.retriever import Retriever
 from winnow.retrieval.two_tower.tokenizer import train_tokenizer
 from winnow.retrieval.two_tower.train import Report, TrainConfig, best_model, recall_of, train
 
-__all__ = ["Experiment", "RetrieverConfig"]
-
 RECALL_AT = 100
 """Length of the candidate list that the result measures."""
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from winnow.data.text import NEAR_COPY, copy_similarity, folded
 from winnow.llm.generation.artifact import read_answers
 
-__all__ = ["GeneratedNegatives", "read_generation"]
-
 TASK = "hard_negatives"
 
 Rows = NDArray[np.integer[Any]]

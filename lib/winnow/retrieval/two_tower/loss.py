@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["known_positives", "sampled_softmax"]
-
 HIDDEN = -1e4
 """Logit of a column that does not count; finite, so that its gradient is 0 and not NaN."""
 

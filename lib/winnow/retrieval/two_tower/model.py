@@ -27,8 +27,6 @@ from torch.nn import functional as F
 from winnow.data.schema import DatasetSchema
 from winnow.retrieval.two_tower.tokenizer import PADDING
 
-__all__ = ["TwoTowerBatch", "TwoTower", "TwoTowerConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TwoTowerConfig:

@@ -19,8 +19,6 @@ from torch import Tensor
 
 from winnow.retrieval.two_tower.model import UserTower
 
-__all__ = ["UserVectors"]
-
 Rows = NDArray[np.integer[Any]]
 Floats = NDArray[np.float32]
 

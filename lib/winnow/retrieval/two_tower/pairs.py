@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from winnow.data.dataset import Dataset, Interactions
 from winnow.data.history import Histories
 
-__all__ = ["Pairs", "held_out", "last_of_users", "seen_items", "training_pairs"]
-
 Rows = NDArray[np.integer[Any]]
 
 

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from winnow.data.history import Histories
 from winnow.retrieval.two_tower.pairs import Pairs, seen_items
 
-__all__ = ["popularity_recall", "recall", "vector_recall"]
-
 CHUNK = 512
 """Questions scored at a time; memory is CHUNK * I * 4 bytes."""
 

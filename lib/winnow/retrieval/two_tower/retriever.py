@@ -29,8 +29,6 @@ from winnow.retrieval.two_tower.model import TwoTower, TwoTowerConfig
 from winnow.retrieval.two_tower.pairs import Pairs
 from winnow.retrieval.two_tower.tokenizer import encode_texts
 
-__all__ = ["Retriever"]
-
 CHUNK = 4096
 """Items encoded at a time."""
 

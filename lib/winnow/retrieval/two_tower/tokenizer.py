@@ -14,8 +14,6 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import BpeTrainer
 
-__all__ = ["PADDING", "encode_texts", "train_tokenizer"]
-
 PADDING = 0
 """Id of the padding token, which has no embedding."""
 

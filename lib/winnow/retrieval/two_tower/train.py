@@ -26,8 +26,6 @@ from winnow.retrieval.two_tower.pairs import Pairs
 from winnow.retrieval.two_tower.recall import vector_recall
 from winnow.retrieval.two_tower.retriever import Retriever
 
-__all__ = ["CHECKPOINT", "TrainConfig", "best_model", "recall_of", "train"]
-
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
