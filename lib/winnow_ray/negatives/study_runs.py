@@ -1,6 +1,5 @@
 """What `jobs.study_negatives` compares, and where its runs take place."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import ray
 import torch
 
 from winnow.artifact import up_to_date
-from winnow.config import canonical_json
+from winnow.artifact.digests import run_key
 from winnow.retrieval.encoder_training.experiment import EncoderConfig
 from winnow.retrieval.negatives.mix import Mode
 from winnow.retrieval.toy import make_toy_search
@@ -75,8 +74,7 @@ class StudyNegativesConfig(EncoderConfig):
 
     def key(self, cell: EncoderConfig) -> str:
         """Names a run by all that decides its result."""
-        text = canonical_json([cell.run_name(), self.test])
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return run_key(cell.run_key(), self.test, digits=32)
 
 
 class ToyStudyConfig(StudyNegativesConfig):

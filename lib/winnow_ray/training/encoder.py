@@ -78,7 +78,7 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
         logger.info("already there: %s", config.output)
         return judged(dict(made.metrics), config)
     checkpoint = fit(
-        train_loop, {"config": config}, config, name=config.run_name(), use_gpu=config.use_gpu
+        train_loop, {"config": config}, config, name=config.run_key(), use_gpu=config.use_gpu
     ).checkpoint
     experiment = EncoderExperiment(config)
     with (

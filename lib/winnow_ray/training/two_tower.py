@@ -53,7 +53,7 @@ def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
         return dict(made.metrics)
     experiment = Experiment.open(config)
     loop_config = {"config": config, "tokenizer": experiment.tokenizer.to_str()}
-    checkpoint = fit(train_loop, loop_config, config, name=config.run_name()).checkpoint
+    checkpoint = fit(train_loop, loop_config, config, name=config.run_key()).checkpoint
     with (
         checkpoint.as_directory() as folder,
         create_artifact(config.output, "retriever", config=recorded, parents=parents) as draft,

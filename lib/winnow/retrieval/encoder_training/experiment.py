@@ -3,7 +3,6 @@
 Suffixes: P training pairs (query, positive), Q queries, N negatives of an instance, G = 1 + N.
 """
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,8 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact, open_artifact
-from winnow.artifact.digests import model_digest
-from winnow.config import canonical_json
+from winnow.artifact.digests import model_digest, run_key
 from winnow.data.collection import Collection, Judgements, text_digest
 from winnow.errors import DataError
 from winnow.retrieval.encoder_training.encode_over_ranks import encode_together
@@ -85,11 +83,10 @@ class EncoderConfig:
             parents["negatives"] = open_artifact(self.mined, kind="negatives")
         return parents
 
-    def run_name(self) -> str:
-        """Equal for equal inputs: a killed run is found by it, and no other."""
+    def run_key(self) -> str:
+        """Name of the run, equal for equal inputs: a killed run finds its checkpoints by it."""
         made_from = {role: parent.digest for role, parent in self.parents().items()}
-        text = canonical_json([self.recorded(), made_from])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return run_key(self.recorded(), made_from)
 
     def untuned(self) -> TextEncoder:
         """The encoder to start from."""

@@ -1,6 +1,5 @@
 """One retriever experiment: what is read, what is trained, what the result measures."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from winnow.artifact import Artifact, open_artifact
-from winnow.config import canonical_json
+from winnow.artifact.digests import run_key
 from winnow.data.dataset import Dataset
 from winnow.retrieval.two_tower.data import TrainingData
 from winnow.retrieval.two_tower.model import TwoTowerConfig
@@ -43,11 +42,10 @@ class RetrieverConfig:
             parents["generation"] = open_artifact(self.generation, kind="generation")
         return parents
 
-    def run_name(self) -> str:
-        """Equal for equal inputs: a killed run is found by it, and no other."""
+    def run_key(self) -> str:
+        """Name of the run, equal for equal inputs: a killed run finds its checkpoints by it."""
         made_from = {role: parent.digest for role, parent in self.parents().items()}
-        text = canonical_json([self.recorded(), made_from])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return run_key(self.recorded(), made_from)
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ def test_two_processes_give_loss_and_gradient_of_one():
 def test_a_sum_is_made_where_the_value_is(monkeypatch):
     """NCCL sums on GPUs alone; what is on the device `meta` cannot be moved to another."""
     summed_on = []
-    monkeypatch.setattr("winnow.retrieval.distributed.place", lambda: (0, 2))
+    monkeypatch.setattr("winnow.retrieval.distributed.rank_and_world", lambda: (0, 2))
     monkeypatch.setattr(distributed, "all_reduce", lambda value: summed_on.append(value.device))
     assert summed(torch.ones((), device="meta")).device == torch.device("meta")
     assert summed_on == [torch.device("meta")]
