@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from winnow.config import canonical_json, differences, job_main, with_overrides
 from winnow.errors import DataError

@@ -4,11 +4,9 @@ import asyncio
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from serve.http import openapi
-from serve.http import schema as api
+from serve.http import openapi, schema as api
 from tests.ray.serving.replica import ADMIN, Replica
 
 pytestmark = pytest.mark.slow

@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 from ray import serve as ray_serve
 
-from jobs import load_test
-from jobs import serve as serve_job
+from jobs import load_test, serve as serve_job
 from winnow.bundle import Bundle
 from winnow.errors import WinnowError
 

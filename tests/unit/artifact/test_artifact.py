@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from winnow.artifact import atomic_folder as publish_module
-from winnow.artifact import create_artifact, open_artifact, up_to_date
+from winnow.artifact import (
+    atomic_folder as publish_module,
+    create_artifact,
+    open_artifact,
+    up_to_date,
+)
 from winnow.errors import ArtifactError
 
 FILES = ("a.txt", "part/b.txt", "part/c.txt")

@@ -5,12 +5,16 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from winnow.artifact import create_artifact, open_artifact
-from winnow.llm.generation.artifact import _rows_to_keep, answer_tables, read_answers, write_answers
-from winnow.llm.generation.artifact import short_key as short
+from winnow.llm.generation.artifact import (
+    _rows_to_keep,
+    answer_tables,
+    read_answers,
+    short_key as short,
+    write_answers,
+)
 from winnow.llm.generation.rows import ANSWER_SCHEMA, misfit_row
 
 NUMBERS = range(6)

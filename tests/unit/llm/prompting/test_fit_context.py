@@ -4,8 +4,7 @@ import copy
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from winnow.llm.prompting.fit_context import SHORTEST_TEXT, PromptTooLong, Tokenizer, shortened
 from winnow.llm.prompting.template import Template, fenced_data

@@ -3,8 +3,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import distributed, multiprocessing
 
 from winnow.retrieval.distributed import gather_rows, sum_gradients, summed

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from winnow.retrieval.negatives.mix import MixConfig, Mixer
 from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools

@@ -10,8 +10,7 @@ import ray
 from jobs import serve
 from serve.args import LlmArgs
 from winnow.errors import WinnowError
-from winnow_ray.serving import profile
-from winnow_ray.serving import serve as launch
+from winnow_ray.serving import profile, serve as launch
 
 
 @pytest.fixture

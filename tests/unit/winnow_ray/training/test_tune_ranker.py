@@ -10,8 +10,7 @@ from ray._private.state import state
 from jobs import tune_ranker
 from winnow.errors import WinnowError
 from winnow_ray.cluster.connect import cluster_nodes
-from winnow_ray.training import ranker_trial
-from winnow_ray.training import tune_ranker as search
+from winnow_ray.training import ranker_trial, tune_ranker as search
 from winnow_ray.training.ray_train import work_folder
 
 TINY = tune_ranker.PRESETS["tiny"]()
