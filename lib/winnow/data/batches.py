@@ -5,7 +5,7 @@ microseconds per thousand rows. Suffixes: N interactions, B rows of a batch on t
 F sparse fields, E dense fields.
 
 Ranks share every global batch: batch k of an epoch holds the same rows for any number of ranks,
-and rank r takes rows r, r + ranks, ... of it.
+and rank r takes rows r, r + world_size, ... of it.
 """
 
 from collections.abc import Iterator
@@ -112,12 +112,12 @@ class Batches:
         batch_size: int,
         seed: int = 0,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
         device: str | torch.device = "cpu",
         histories: HistorySource | None = None,
     ) -> None:
-        """`batch_size` is global; each rank gets `batch_size / ranks` rows of a full batch."""
-        if batch_size < ranks:
+        """`batch_size` is global; each rank gets `batch_size / world_size` rows of a full batch."""
+        if batch_size < world_size:
             raise ValueError(f"batch_size must be at least one row a rank, got {batch_size}")
         self.rows = rows
         self.num_rows = len(rows)
@@ -127,7 +127,7 @@ class Batches:
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
-        self.ranks = ranks
+        self.world_size = world_size
         self.device = torch.device(device)
         self._histories = histories
         # On the device for good: to it goes then a number a row of each batch, and no features.
@@ -146,8 +146,9 @@ class Batches:
         return self._batches(order_N, self.batch_size, grouped=True)
 
     def in_order(self) -> Iterator[Batch]:
-        """All rows once as they stand: rank r sees rows r, r + ranks, ..."""
-        whole = self.batch_size - self.batch_size % self.ranks  # else a batch would shift the turn
+        """All rows once as they stand: rank r sees rows r, r + world_size, ..."""
+        # a batch of a whole number of turns, so that rank 0 is next at the start of every batch
+        whole = self.batch_size - self.batch_size % self.world_size
         return self._batches(np.arange(len(self.rows)), whole, grouped=False)
 
     def _batches(self, order_N: NDArray[np.int64], step: int, *, grouped: bool) -> Iterator[Batch]:
@@ -155,7 +156,7 @@ class Batches:
             whole_N = order_N[start : start + step]
             if grouped:
                 whole_N = whole_N[by_scenario(self.scenario_N[whole_N])]
-            mine_B = whole_N[self.rank :: self.ranks]
+            mine_B = whole_N[self.rank :: self.world_size]
             row_B = torch.from_numpy(mine_B).to(self.device)
             yield Batch(
                 sparse_BF=self._sparse_NF.index_select(0, row_B),

@@ -57,22 +57,22 @@ class StreamedRows:
         *,
         batch_size: int,
         rank: int = 0,
-        ranks: int = 1,
+        world_size: int = 1,
         device: str | torch.device = "cpu",
     ) -> None:
         """`batch_size` is global; `folder` holds the split's Parquet files."""
         self.rank = rank
-        self.ranks = ranks
+        self.world_size = world_size
         self._folder = folder
         self._reader = RowReader(schema, device)
-        # a multiple of the ranks, so that their turns go on across batches
-        self._batch_size = max(batch_size - batch_size % ranks, ranks)
+        # a multiple of the world size, so that their turns go on across batches
+        self._batch_size = max(batch_size - batch_size % world_size, world_size)
 
     def in_order(self) -> Iterator[Batch]:
-        """All rows once as they stand: rank r sees rows r, r + ranks, ..."""
+        """All rows once as they stand: rank r sees rows r, r + world_size, ..."""
         for table in _tables(self._folder, self._reader.columns, self._batch_size):
-            mine = np.arange(self.rank, table.num_rows, self.ranks)
-            yield self._reader.read(table.take(mine) if self.ranks > 1 else table)
+            mine = np.arange(self.rank, table.num_rows, self.world_size)
+            yield self._reader.read(table.take(mine) if self.world_size > 1 else table)
 
     @cached_property
     def label_N(self) -> NDArray[np.float32]:

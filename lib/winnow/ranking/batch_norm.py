@@ -26,7 +26,7 @@ class BatchNorm(nn.BatchNorm1d):
         """Normalise, then scale and shift: by the given vectors, else by this layer's own."""
         weight_D = self.weight if weight_D is None else weight_D
         bias_D = self.bias if bias_D is None else bias_D
-        if self.training and _ranks() > 1:
+        if self.training and _world_size() > 1:
             normal_BD: Tensor = self._normalised_over_ranks(x_BD)
             scaled_BD = normal_BD if weight_D is None else normal_BD * weight_D
             return (scaled_BD if bias_D is None else scaled_BD + bias_D).to(x_BD.dtype)
@@ -58,7 +58,7 @@ class BatchNorm(nn.BatchNorm1d):
         return (x_BD - mean_D) * (var_D + self.eps).rsqrt()
 
 
-def _ranks() -> int:
+def _world_size() -> int:
     alone = not (distributed.is_available() and distributed.is_initialized())
     return 1 if alone else distributed.get_world_size()
 
@@ -68,8 +68,8 @@ def _statistics_over_ranks(x_BD: Tensor) -> tuple[float, Tensor, Tensor]:
     mean_D = x_BD.mean(dim=0) if len(x_BD) else x_BD.sum(dim=0)
     spread_D = (x_BD - mean_D).square().sum(dim=0)
     local = torch.cat([mean_D, spread_D, mean_D.new_tensor([len(x_BD)])])
-    rank, ranks = distributed.get_rank(), distributed.get_world_size()
-    slots = functional.pad(local.unsqueeze(0), (0, 0, rank, ranks - rank - 1))
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    slots = functional.pad(local.unsqueeze(0), (0, 0, rank, world_size - rank - 1))
     every: Tensor = _SumOverRanks.apply(slots)  # type: ignore[no-untyped-call]
     width = x_BD.shape[1]
     mean_RD, spread_RD, rows_R1 = every[:, :width], every[:, width:-1], every[:, -1:].detach()

@@ -100,7 +100,7 @@ class TrainRows(Protocol):
     num_rows: int
     """Of an epoch, over all ranks."""
     rank: int
-    ranks: int
+    world_size: int
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -115,7 +115,7 @@ class EvaluationRows(Protocol):
     The arrays hold the rows of all ranks, in order.
     """
 
-    ranks: int
+    world_size: int
 
     @property
     def label_N(self) -> NDArray[np.float32]: ...
@@ -128,7 +128,7 @@ class EvaluationRows(Protocol):
         """True chance of label 1; None for real logs."""
 
     def in_order(self) -> Iterator[Batch]:
-        """Rows r, r + ranks, ... on rank r."""
+        """Rows r, r + world_size, ... on rank r."""
 
 
 class Trainer:
@@ -180,7 +180,7 @@ class Trainer:
             loss = self.train_epoch(train)
             seconds = time.perf_counter() - start
             self.train_seconds += seconds
-            _share_buffers(self.model, train.ranks)
+            _share_buffers(self.model, train.world_size)
             valid_auc = auc(valid.label_N, predict(self.model, valid))
             self.epoch += 1
             self.seconds += time.perf_counter() - start
@@ -211,12 +211,12 @@ class Trainer:
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = self.config.optimizer.lr * (1 - step / total_steps)
-            loss = self._step(batch, train.ranks)
+            loss = self._step(batch, train.world_size)
             sums = sums.to(loss.device)  # the loss is read once, at the end: a GPU need not wait
             sums += torch.stack([loss, loss.new_tensor(len(batch.label_B))])
             if train.rank == 0:
                 progress.add(batch.global_rows)
-        if train.ranks > 1:
+        if train.world_size > 1:
             distributed.all_reduce(sums)
         loss_sum, rows = sums.tolist()
         return float(loss_sum / max(rows, 1.0))
@@ -239,7 +239,7 @@ class Trainer:
         for name in self._progress:
             setattr(self, name, state[name])
 
-    def _step(self, batch: Batch, ranks: int) -> Tensor:
+    def _step(self, batch: Batch, world_size: int) -> Tensor:
         """One optimizer step; returns the summed loss of this rank's rows, float64."""
         device, half = batch.label_B.device.type, self.config.precision == "bfloat16"
         with self._stance(batch), torch.autocast(device, torch.bfloat16, enabled=half):
@@ -250,8 +250,8 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         # DDP averages over ranks, whose shares may differ by a row: the sum over the global batch
-        # times ranks / rows is exactly the mean gradient of the global batch.
-        torch.autograd.backward(total * (ranks / batch.global_rows))
+        # times world size / rows is exactly the mean gradient of the global batch.
+        torch.autograd.backward(total * (world_size / batch.global_rows))
         for optimizer in self.optimizers:
             optimizer.step()
         return loss.detach().double()
@@ -295,23 +295,23 @@ def predict(
     output = bare.forward if probability else bare.score
     parts = [output(*_inputs(batch)) for batch in batches.in_order()]
     local_B = torch.cat(parts).sigmoid() if parts else torch.empty(0)
-    return _gather(local_B, len(batches.label_N), batches.ranks).cpu().numpy()
+    return _gather(local_B, len(batches.label_N), batches.world_size).cpu().numpy()
 
 
-def _gather(local_B: Tensor, total: int, ranks: int) -> Tensor:
-    """Rows r, r + ranks, ... of every rank r, back in order."""
-    if ranks == 1:
+def _gather(local_B: Tensor, total: int, world_size: int) -> Tensor:
+    """Rows r, r + world_size, ... of every rank r, back in order."""
+    if world_size == 1:
         return local_B
-    share = -(-total // ranks)
+    share = -(-total // world_size)
     padded_B = functional.pad(local_B, (0, share - len(local_B)))
-    everyone = [torch.empty_like(padded_B) for _ in range(ranks)]
+    everyone = [torch.empty_like(padded_B) for _ in range(world_size)]
     distributed.all_gather(everyone, padded_B)
     return torch.stack(everyone, dim=1).flatten()[:total]
 
 
-def _share_buffers(model: nn.Module, ranks: int) -> None:
+def _share_buffers(model: nn.Module, world_size: int) -> None:
     """Give every rank the running statistics of rank 0, so that all predict with one model."""
-    if ranks > 1:
+    if world_size > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, src=0)
 

@@ -43,21 +43,21 @@ class StreamedTrainRows:
         batch_size: int,
         seed: int,
         rank: int,
-        ranks: int,
+        world_size: int,
         device: str | torch.device,
     ) -> None:
         """`num_rows` and `batch_size` are over all workers."""
         self.num_rows = num_rows
         self.rank = rank
-        self.ranks = ranks
+        self.world_size = world_size
         self._shard = shard
         self._reader = RowReader(schema)
         self._device = torch.device(device)
-        self._rows_per_batch = max(batch_size // ranks, 1)
+        self._rows_per_batch = max(batch_size // world_size, 1)
         self._seed = seed
 
     def __len__(self) -> int:
-        return -(-(self.num_rows // self.ranks) // self._rows_per_batch)
+        return -(-(self.num_rows // self.world_size) // self._rows_per_batch)
 
     def shuffled(self, epoch: int) -> Iterator[Batch]:
         """The worker's rows once: whole batches until the last."""
@@ -76,5 +76,5 @@ class StreamedTrainRows:
                     dense_BE=rows.dense_BE.index_select(0, chosen).to(self._device),
                     scenario_B=rows.scenario_B.index_select(0, chosen).to(self._device),
                     label_B=rows.label_B.index_select(0, chosen).to(self._device),
-                    global_rows=len(chosen) * self.ranks,
+                    global_rows=len(chosen) * self.world_size,
                 )

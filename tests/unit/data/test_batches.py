@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -69,13 +70,11 @@ def test_rows_to_train_on_come_by_scenario_and_others_as_they_stand():
     assert flat(ids(batches.in_order())) == list(range(30))
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_any_number_of_ranks_shares_the_same_global_batches(ranks):
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_any_number_of_ranks_shares_the_same_global_batches(world_size):
     alone = ids(Batches(interactions(13), batch_size=6, seed=1).shuffled(3))
-    shares = [
-        list(Batches(interactions(13), batch_size=6, seed=1, rank=r, ranks=ranks).shuffled(3))
-        for r in range(ranks)
-    ]
+    share = partial(Batches, interactions(13), batch_size=6, seed=1, world_size=world_size)
+    shares = [list(share(rank=rank).shuffled(3)) for rank in range(world_size)]
     for number, whole in enumerate(alone):
         parts = [share[number] for share in shares]
         assert sorted(flat(ids(parts))) == sorted(whole)
@@ -86,7 +85,7 @@ def test_any_number_of_ranks_shares_the_same_global_batches(ranks):
 @pytest.mark.parametrize("batch_size", [4, 5])
 def test_in_order_gives_rank_r_every_nth_row(batch_size):
     parts = [
-        Batches(interactions(11), batch_size=batch_size, rank=rank, ranks=2).in_order()
+        Batches(interactions(11), batch_size=batch_size, rank=rank, world_size=2).in_order()
         for rank in range(2)
     ]
     even, odd = (flat(ids(part)) for part in parts)
@@ -103,7 +102,7 @@ def test_read_only_columns_are_taken_without_a_warning(recwarn):
 
 def test_fewer_rows_than_ranks_is_refused():
     with pytest.raises(ValueError, match="at least one row a rank, got 2"):
-        Batches(interactions(3), batch_size=2, ranks=3)
+        Batches(interactions(3), batch_size=2, world_size=3)
 
 
 def test_a_batch_carries_what_its_users_liked_before():

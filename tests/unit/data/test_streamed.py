@@ -30,10 +30,10 @@ def files(dataset, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_streamed_batches_are_those_from_memory(dataset, files, ranks):
-    for rank in range(ranks):
-        place = {"batch_size": 1000, "rank": rank, "ranks": ranks}
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_streamed_batches_are_those_from_memory(dataset, files, world_size):
+    for rank in range(world_size):
+        place = {"batch_size": 1000, "rank": rank, "world_size": world_size}
         streamed = list(StreamedRows(files, dataset.schema, **place).in_order())
         held = list(Batches(dataset.split("train"), **place).in_order())
         for name in ("sparse_BF", "dense_BE", "scenario_B", "label_B"):

@@ -34,7 +34,7 @@ def test_batch_norm_over_ranks_takes_bfloat16(monkeypatch):
     alone, over_ranks = BatchNorm(3), BatchNorm(3)
     expected = alone(x)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    monkeypatch.setattr("winnow.ranking.batch_norm._ranks", lambda: 2)
+    monkeypatch.setattr("winnow.ranking.batch_norm._world_size", lambda: 2)
     try:
         with torch.autocast("cpu", torch.bfloat16):
             out = over_ranks(x)

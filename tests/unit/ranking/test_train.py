@@ -124,10 +124,10 @@ def test_gradients_of_the_ranks_average_to_that_of_the_global_batch():
         def forward(self, sparse, dense, scenario):
             return sparse.float() @ self.weight
 
-    def gradient(rank, ranks):
+    def gradient(rank, world_size):
         run = Trainer(Linear(), TrainerConfig(batch_size=3))
-        (batch,) = Batches(log(3, 5), batch_size=3, rank=rank, ranks=ranks).shuffled(0)
-        run._step(batch, ranks)
+        (batch,) = Batches(log(3, 5), batch_size=3, rank=rank, world_size=world_size).shuffled(0)
+        run._step(batch, world_size)
         return run.model.weight.grad
 
     whole = gradient(0, 1)
