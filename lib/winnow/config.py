@@ -21,6 +21,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from winnow.config_help import presets_and_fields, wrapped
 from winnow.errors import WinnowError
 
 C = TypeVar("C")
@@ -186,6 +187,35 @@ def preset_of(name: str, presets: Mapping[str, Callable[[], C]]) -> C:
     return presets[name]()
 
 
+def _parser(
+    presets: Mapping[str, Callable[[], C]], description: str | None, default: str | None
+) -> argparse.ArgumentParser:
+    class Parser(argparse.ArgumentParser):
+        def format_help(self) -> str:  # only then the sources of all configs are read
+            return f"{super().format_help()}\n{presets_and_fields(presets, default)}\n"
+
+    parser = Parser(
+        description=wrapped(description or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        required=default is None,
+        default=default,
+        metavar="PRESET",
+        help=f"preset below, or a preset file (.json){f'; default: {default}' if default else ''}",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="new values of fields below",
+    )
+    return parser
+
+
 def job_main(
     run: Callable[[C], Mapping[str, Any]],
     presets: Mapping[str, Callable[[], C]],
@@ -200,18 +230,7 @@ def job_main(
     A user's mistake (`WinnowError`, `ValueError` while parsing) ends with one line and exit
     status 2, without a traceback.
     """
-    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    names = ", ".join(sorted(presets))
-    parser.add_argument(
-        "--config",
-        required=default is None,
-        default=default,
-        metavar="PRESET",
-        help=f"one of {names}, or a preset file (.json)",
-    )
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="overrides"
-    )
+    parser = _parser(presets, description, default)
     args = parser.parse_args(argv)
     logging.basicConfig(
         stream=sys.stderr,

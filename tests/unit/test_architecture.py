@@ -20,7 +20,7 @@ FORBIDDEN = {
 }
 LAYERS = {
     "winnow": (
-        {"errors", "precision"},
+        {"errors", "precision", "config_help"},
         {"config"},
         {"artifact", "metrics"},
         {"data"},
