@@ -10,7 +10,6 @@
 from functools import partial
 
 from winnow.config import job_main
-from winnow.llm.generation.generate import PromptsConfig
 from winnow.llm.models.tiny_model import TinyConfig
 from winnow.llm.prompting.request import SamplingConfig
 from winnow.llm.tasks.registry import TASKS
@@ -20,7 +19,7 @@ from winnow_ray.generation.generate import GenerateConfig, generate
 def tiny() -> GenerateConfig:
     """A few prompts to a model trained for five seconds."""
     return GenerateConfig(
-        num_prompts=PromptsConfig(hard_negatives=12, user_summary=6),
+        num_prompts={"hard_negatives": 12, "user_summary": 6},
         tiny_model=TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0),
         sampling=SamplingConfig(temperature=0.5),  # a hotter one draws stray bytes so early
     )

@@ -16,7 +16,7 @@ import json
 import logging
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -80,6 +80,8 @@ def differences(base: Any, changed: Any) -> list[str]:
         old, new = getattr(base, field.name), getattr(changed, field.name)
         if is_dataclass(old) and type(old) is type(new):
             found += [f"{field.name}.{rest}" for rest in differences(old, new)]
+        elif isinstance(old, dict):
+            found += [f"{field.name}.{name}={new[name]}" for name in new if new[name] != old[name]]
         elif old != new:
             text = ",".join(map(str, new)) if isinstance(new, tuple) else str(new)
             found.append(f"{field.name}={text}")
@@ -88,15 +90,13 @@ def differences(base: Any, changed: Any) -> list[str]:
 
 def _replaced(config: C, changes: Mapping[str, Any], at: str) -> C:
     """`config` with texts parsed into its fields; a mapping changes a nested dataclass."""
+    if isinstance(config, dict):
+        return type(config)({**config, **_new_entries(config, changes, at)})
     if not is_dataclass(config) or isinstance(config, type):
         path = f"{at}{next(iter(changes))}"
         raise ValueError(f"--set {path}: {type(config).__name__} has no fields to set")
     known = [f.name for f in fields(config)]
-    for name in changes:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-            raise ValueError(f"{type(config).__name__} has no field {name!r}; {hint}")
+    _check_known(changes, known, f"{type(config).__name__} has no field")
     new = {
         name: _parse(change, get_type_hints(type(config))[name], f"{at}{name}")
         for name, change in changes.items()
@@ -107,6 +107,25 @@ def _replaced(config: C, changes: Mapping[str, Any], at: str) -> C:
             nested = _nested(config, name, new)
             new[name] = _replaced(nested, change, f"{at}{name}.")
     return replace(config, **new)
+
+
+def _new_entries(entries: Mapping[str, Any], changes: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """Texts parsed as new values of keys that a mapping has; each value keeps its type."""
+    _check_known(changes, list(entries), f"{at[:-1]} has no entry")
+    new = {}
+    for name, change in changes.items():
+        if isinstance(change, Mapping):
+            raise ValueError(f"--set {at}{name}.{next(iter(change))}: {at}{name} has no fields")
+        new[name] = _parse(change, type(entries[name]), f"{at}{name}")
+    return new
+
+
+def _check_known(names: Iterable[str], known: Sequence[str], problem: str) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+            raise ValueError(f"{problem} {name!r}; {hint}")
 
 
 def _nested(config: Any, name: str, new: Mapping[str, Any]) -> Any:

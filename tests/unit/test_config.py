@@ -31,6 +31,7 @@ class Train:
     names: tuple[str, ...] = ()
     limit: int | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
+    rows_of: dict[str, int] = field(default_factory=lambda: {"train": 8, "test": 2})
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ class Train:
         ("limit=5", "limit", 5),
         ("limit=none", "limit", None),
         ("optimizer.lr=1", "optimizer", Optimizer(lr=1.0)),
+        ("rows_of.test=3", "rows_of", {"train": 8, "test": 3}),
     ],
 )
 def test_a_value_gets_the_declared_type(assignment, name, value):
@@ -83,6 +85,11 @@ def test_a_value_gets_the_declared_type(assignment, name, value):
         ("rates=0.9", "rates must have 2 values, got '0.9'"),
         ("limit=some", "limit must be int, got 'some'"),
         ("optimizer=adam", "optimizer cannot be set from the command line"),
+        ("rows_of.tets=3", "rows_of has no entry 'tets'; did you mean 'test'?"),
+        ("rows_of.valid=3", "rows_of has no entry 'valid'; it has train, test"),
+        ("rows_of.test=x", "rows_of.test must be int, got 'x'"),
+        ("rows_of.test.more=1", "--set rows_of.test.more: rows_of.test has no fields"),
+        ("rows_of=3", "rows_of cannot be set from the command line"),
     ],
 )
 def test_a_mistake_is_named(assignment, message):
@@ -128,7 +135,9 @@ def test_a_job_prints_config_first_and_result_last(capsys):
 
 def test_differences_lead_from_one_config_to_the_other():
     base = Train()
-    changed = with_overrides(base, ["steps=3", "optimizer.lr=0.5", "limit=1", "model=a"])
+    changed = with_overrides(
+        base, ["steps=3", "optimizer.lr=0.5", "limit=1", "model=a", "rows_of.train=9"]
+    )
     assert with_overrides(base, differences(base, changed)) == changed
     assert with_overrides(changed, differences(changed, base)) == base  # None among them
     assert differences(base, base) == []

@@ -36,7 +36,7 @@ def config(ray_cluster, tmp_path_factory):
         output=str(folder / "own"),
         model=(str(folder / "model"),),
         tasks=("user_summary",),
-        num_prompts=generate.PromptsConfig(user_summary=24),
+        num_prompts={"user_summary": 24},
         sampling=SamplingConfig(temperature=0.0),
         engine=ENGINE,
     )

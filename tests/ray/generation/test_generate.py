@@ -76,7 +76,7 @@ def test_killed_run_does_only_the_missing_rows(killed):
         generate.tiny(),
         input=settings["input"],
         output=settings["output"],
-        num_prompts=generate.PromptsConfig(**settings["num_prompts"]),
+        num_prompts=settings["num_prompts"],
         engine=generate.EngineConfig(**settings["engine"]),
     )
     result = generate.run(small)

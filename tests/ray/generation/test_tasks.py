@@ -41,7 +41,7 @@ def folder(ray_cluster, dataset, tmp_path_factory):
         input=str(dataset.artifact.path),
         output=output,
         tasks=tuple(TASKS),
-        num_prompts=generate.PromptsConfig(**limits),
+        num_prompts=limits,
         # so many steps, for in so many seconds a busy machine makes one whose answers are no use
         tiny_model=replace(tiny.tiny_model, steps=300, seconds=150.0),
     )

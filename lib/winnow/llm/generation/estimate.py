@@ -54,7 +54,7 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     for model in models:
         encode = check_loadable(model.source).encode
         for name in config.tasks:
-            requests = plan.unanswered(name, getattr(config.num_prompts, name), model.digest)
+            requests = plan.unanswered(name, config.num_prompts[name], model.digest)
             sample = list(islice(requests, SAMPLE))
             rows = len(sample) + sum(1 for _ in requests)
             total["open"] += rows

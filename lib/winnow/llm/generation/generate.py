@@ -53,24 +53,6 @@ class BatchEngine(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PromptsConfig:
-    """Most prompts of each task, if it runs; 0 asks about everything there is."""
-
-    hard_negatives: int = 256
-    user_summary: int = 64
-    scenario_knowledge: int = 0
-    user_knowledge: int = 256
-    feature_votes: int = 1
-    rationales: int = 256
-    tree_labels: int = 256
-
-    def __post_init__(self) -> None:
-        for name, number in asdict(self).items():
-            if number < 0:
-                raise ValueError(f"PromptsConfig.{name} must not be negative, got {number}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
     input: str = "runs/dataset"
     """A dataset artifact, or a table with the task's columns: .parquet, .jsonl, or a folder."""
@@ -79,7 +61,10 @@ class GenerationConfig:
     model: tuple[str, ...] = (TINY,)
     """Folders or Hugging Face ids, each asked everything; `tiny` is trained beside the output."""
     tasks: tuple[str, ...] = ("hard_negatives", "user_summary")
-    num_prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    """Names of the questions to ask, from `winnow.llm.tasks.registry.TASKS`."""
+    num_prompts: Mapping[str, int] = field(default_factory=dict)
+    """Most prompts of each task, if it runs; 0 asks about everything there is. A task that is not
+    named here has its own `default_prompts`."""
     seed: int = 0
     """Decides which users and items are asked about."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -91,6 +76,12 @@ class GenerationConfig:
         name = type(self).__name__
         for task in self.tasks:
             task_named(task)
+        for task, number in self.num_prompts.items():
+            task_named(task)
+            if number < 0:
+                raise ValueError(f"{name}.num_prompts.{task} must not be negative, got {number}")
+        limits = {task: TASKS[task].default_prompts for task in TASKS} | dict(self.num_prompts)
+        object.__setattr__(self, "num_prompts", limits)
         if not self.tasks:
             raise ValueError(f"{name}.tasks must name at least one task, got none")
         if not self.model:
@@ -99,7 +90,7 @@ class GenerationConfig:
     def recorded(self, source: Source, models: Sequence[LanguageModel]) -> dict[str, Any]:
         """What decides the answers: all but where to read, write and run."""
         return {
-            "tasks": {name: getattr(self.num_prompts, name) for name in self.tasks},
+            "tasks": {name: self.num_prompts[name] for name in self.tasks},
             "templates": [TASKS[name].template.id for name in self.tasks],
             "seed": self.seed,
             "sampling": asdict(self.sampling),
@@ -196,8 +187,7 @@ def _ask(
         for vectors in (False, True):
             names = [n for n in config.tasks if isinstance(TASKS[n], TextTask) != vectors]
             requests = chain.from_iterable(
-                plan.unanswered(name, getattr(config.num_prompts, name), model.digest)
-                for name in names
+                plan.unanswered(name, config.num_prompts[name], model.digest) for name in names
             )
             items = list(plan.store.write_requests(requests, rows_per_batch=rows_per_batch))
             if not items:
@@ -224,7 +214,7 @@ def _check_complete(
     plan.refresh(asked=True)
     for name in (name for name in config.tasks if TASKS[name].chained):
         for model in models:
-            for _ in plan.unanswered(name, getattr(config.num_prompts, name), model.digest):
+            for _ in plan.unanswered(name, config.num_prompts[name], model.digest):
                 pass  # it is in plan.wanted now
     lost = len(plan.wanted - plan.answered)
     if lost:

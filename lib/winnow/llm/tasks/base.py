@@ -23,8 +23,11 @@ class Task(ABC):
     """
 
     template: ClassVar[Template]
+    """The fixed words of the prompt; its name is the task's."""
+    default_prompts: ClassVar[int] = 256
+    """Most prompts of a run that sets no `num_prompts.<task>`; 0 means no limit."""
     columns: ClassVar[Mapping[str, type]] = {}
-    """Fields of a row of one's own table, for tasks that can be asked about such rows."""
+    """Columns that a table must have for the task to be asked about its rows; empty if it can't."""
 
     @property
     def name(self) -> str:

@@ -87,6 +87,7 @@ class FeatureVotes(TextTask):
         system=SYSTEM,
         request="Name the next field.",
     )
+    default_prompts: ClassVar[int] = 1
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         """The first inputs of each chain; none if there are not two fields to choose from."""

@@ -1,4 +1,4 @@
-"""The generation tasks by name. A new task is a file and a line here."""
+"""The generation tasks by name. A new task is one file in this folder and one line in `TASKS`."""
 
 import difflib
 
@@ -18,9 +18,9 @@ TASKS: dict[str, Task] = {
         UserSummary(),
         ScenarioKnowledge(),
         UserKnowledge(),
-        TreeLabels(),
         FeatureVotes(),
         Rationales(),
+        TreeLabels(),
     )
 }
 

@@ -53,6 +53,7 @@ class ScenarioKnowledge(VectorTask):
         system=SYSTEM,
         request="Explain the scenario named under `about`.",
     )
+    default_prompts: ClassVar[int] = 0
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         scenarios = _statistics(dataset)

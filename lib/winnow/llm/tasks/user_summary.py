@@ -39,6 +39,7 @@ class UserSummary(TextTask):
         system=SYSTEM,
         request="Summarise the taste of this user.",
     )
+    default_prompts: ClassVar[int] = 64
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         likes = Likes.of(dataset)

@@ -17,7 +17,7 @@ from winnow.errors import GenerationError
 from winnow.llm.engines.base import Completion
 from winnow.llm.generation.answer import answer_all, next_requests
 from winnow.llm.generation.artifact import read_answers
-from winnow.llm.generation.generate import GenerationConfig, PromptsConfig, generate
+from winnow.llm.generation.generate import GenerationConfig, generate
 from winnow.llm.generation.work_store import AnswerStore
 from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.user_knowledge import UserKnowledge
@@ -104,7 +104,7 @@ def config(dataset, tmp_path):
         output=str(tmp_path / "generation"),
         model=("org/model",),
         tasks=("user_summary",),
-        num_prompts=PromptsConfig(user_summary=10),
+        num_prompts={"user_summary": 10},
     )
 
 
@@ -117,7 +117,7 @@ def read(config, name="answers"):
 
 
 def summaries(config, number):
-    return replace(config, num_prompts=PromptsConfig(user_summary=number))
+    return replace(config, num_prompts={"user_summary": number})
 
 
 def test_artifact_has_the_columns_and_figures(config):
@@ -239,7 +239,7 @@ def test_every_model_is_asked_everything(config):
 
 def test_text_and_vectors_are_asked_of_an_engine_each(config):
     tasks, engine = ("user_knowledge", "user_summary"), Batches()
-    both = replace(config, tasks=tasks, num_prompts=PromptsConfig(user_knowledge=5, user_summary=2))
+    both = replace(config, tasks=tasks, num_prompts={"user_knowledge": 5, "user_summary": 2})
     result = run(both, engine)
     assert engine.calls == [("org/model", False), ("org/model", True)]
     assert (result["tasks"]["user_knowledge"]["rows"], result["tokens_per_s"]) == (5, 3.0)
@@ -251,7 +251,7 @@ def test_text_and_vectors_are_asked_of_an_engine_each(config):
 @pytest.fixture
 def votes(config):
     """Two chains of at least three questions each."""
-    return replace(config, tasks=("feature_votes",), num_prompts=PromptsConfig(feature_votes=2))
+    return replace(config, tasks=("feature_votes",), num_prompts={"feature_votes": 2})
 
 
 def vote(request):
@@ -277,7 +277,7 @@ def test_a_chain_goes_on_where_it_was_killed(votes, text):
 
 def test_a_chain_follows_the_answer_that_stays(votes):
     """Of two to one prompt, the valid one, whichever comes first."""
-    votes = replace(votes, num_prompts=PromptsConfig(feature_votes=1))
+    votes = replace(votes, num_prompts={"feature_votes": 1})
     with pytest.raises(Killed):
         run(votes, Batches(vote, rounds=1))
     store = AnswerStore.beside(votes.output)
@@ -338,7 +338,7 @@ def good(number):
 
 def about(config, path):
     """The config for a table, for which every prompt is asked."""
-    num_prompts = PromptsConfig(hard_negatives=0)
+    num_prompts = {"hard_negatives": 0}
     return replace(config, input=str(path), tasks=("hard_negatives",), num_prompts=num_prompts)
 
 
@@ -471,8 +471,12 @@ def test_the_tiny_model_needs_texts_to_learn_from(config, tmp_path):
         (partial(GenerationConfig, tasks=()), "GenerationConfig.tasks must name at least one task"),
         (partial(GenerationConfig, model=()), "GenerationConfig.model must name at least one"),
         (
-            partial(PromptsConfig, user_summary=-1),
-            r"PromptsConfig.user_summary must not be negative, got -1",
+            partial(GenerationConfig, num_prompts={"user_summary": -1}),
+            r"GenerationConfig.num_prompts.user_summary must not be negative, got -1",
+        ),
+        (
+            partial(GenerationConfig, num_prompts={"user_sumary": 1}),
+            "no generation task 'user_sumary'; did you mean 'user_summary'",
         ),
     ],
 )
