@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import sys
-from jobs._ray import connect
+from winnow_ray.cluster.connect import connect
 connect(log_to_driver=False, measured=sys.argv[1] == "measured")
 import ray
 print(ray.nodes()[0]["MetricsExportPort"])

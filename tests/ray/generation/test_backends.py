@@ -10,6 +10,7 @@ import pytest
 from jobs import generate, prepare
 from tests.ray.serving.replica import Replica
 from winnow.data.dataset import Dataset
+from winnow.errors import GenerationError
 from winnow.llm.engines.http import HttpConfig
 from winnow.llm.engines.vllm_config import EngineConfig, ServeLlmConfig
 from winnow.llm.models.tiny_model import TinyConfig, train_tiny
@@ -100,7 +101,7 @@ def test_same_rows_same_keys_same_answers(config, own, application):
 def test_a_served_model_of_another_name_stops_the_run(config, application):
     url = f"http://127.0.0.1:{PORT}/v1"
     http = HttpConfig(url=url, served_model="unknown")
-    with pytest.raises(generate.GenerationError, match=r"check http.url and http.served_model"):
+    with pytest.raises(GenerationError, match=r"check http.url and http.served_model"):
         answers(config, "unknown", backend="http", http=http)
 
 

@@ -15,6 +15,7 @@ import pytest
 from jobs import generate, prepare
 from tests.paths import ROOT
 from winnow.artifact import open_artifact
+from winnow.llm.engines.vllm_config import EngineConfig
 from winnow.llm.tasks.registry import TASKS
 
 pytestmark = pytest.mark.slow
@@ -77,7 +78,7 @@ def test_killed_run_does_only_the_missing_rows(killed):
         input=settings["input"],
         output=settings["output"],
         num_prompts=settings["num_prompts"],
-        engine=generate.EngineConfig(**settings["engine"]),
+        engine=EngineConfig(**settings["engine"]),
     )
     result = generate.run(small)
     assert (result["skipped"], result["generated"]) == (len(kept), 120 - len(kept))

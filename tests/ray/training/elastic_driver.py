@@ -39,8 +39,8 @@ def stopping_loop(loop):
 
 
 def main(dataset, output, marks):
-    fit = train_ranker.fit
-    train_ranker.fit = lambda _, loop, *args, **more: fit(
+    fit = ranker.fit
+    ranker.fit = lambda _, loop, *args, **more: fit(
         stopping_loop, {**loop, "marks": marks}, *args, **more
     )
     config = replace(train_ranker.tiny(), dataset=dataset, output=output, num_workers=(1, 2))

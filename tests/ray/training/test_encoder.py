@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import encode_corpus, train_retriever
+from jobs import train_retriever
 from winnow.artifact import create_artifact, open_artifact
 from winnow.data.collection import Collection
 from winnow.errors import RegressionError
@@ -21,6 +21,7 @@ from winnow.retrieval.encoder_training.train import EncoderTrainConfig
 from winnow.retrieval.negatives.mix import MixConfig
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.toy import make_tiny_encoder
+from winnow_ray.indexing import corpus_vectors
 from winnow_ray.training.encoder import TrainEncoderConfig, judged
 from winnow_ray.training.ray_train import work_folder
 
@@ -112,13 +113,13 @@ def test_a_worse_encoder_is_a_regression(config):
 
 
 def test_a_corpus_is_encoded_in_shards_that_are_kept(ray_cluster, config, tmp_path, monkeypatch):
-    encoding = encode_corpus.EncodeCorpusConfig(
+    encoding = corpus_vectors.EncodeCorpusConfig(
         collection=config.collection, model=config.model, output=str(tmp_path / "vectors"),
         precision="float32", shard_documents=10, workers=(1, 2), cpus_per_worker=1,
     )  # fmt: skip
-    artifact = encode_corpus.corpus_vectors(encoding)
+    artifact = corpus_vectors.corpus_vectors(encoding)
     texts = Collection.open(config.collection).document_texts()
     wanted = TextEncoder.load(config.model).encode_documents(texts)
-    np.testing.assert_allclose(encode_corpus.read_vectors(artifact), wanted, atol=1e-5)
-    again = encode_corpus.corpus_vectors(encoding)
+    np.testing.assert_allclose(corpus_vectors.read_vectors(artifact), wanted, atol=1e-5)
+    again = corpus_vectors.corpus_vectors(encoding)
     assert again.digest == artifact.digest

@@ -52,7 +52,7 @@ def test_a_leaderboard_continues_where_it_was_killed(ray_cluster, dataset, tmp_p
     assert (artifact.path / "leaderboard.png").stat().st_size > 10_000
     assert not (tmp_path / ".board.work").exists()
 
-    monkeypatch.setattr(leaderboard, "finished_runs", None)
+    monkeypatch.setattr("winnow_ray.training.leaderboard.finished_runs", None)
     assert leaderboard.run(config) == result
 
 

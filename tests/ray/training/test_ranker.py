@@ -64,7 +64,7 @@ def test_a_ranker_keeps_what_was_chosen_after_training(tiny, dataset):
 
 def test_a_second_run_does_not_train_again(tiny, monkeypatch):
     first = train_ranker.run(tiny)
-    monkeypatch.setattr(train_ranker, "fit", None)
+    monkeypatch.setattr("winnow_ray.training.ranker.fit", None)
     assert train_ranker.run(replace(tiny, num_workers=2)) == first
     with pytest.raises(TypeError):
         train_ranker.run(replace(tiny, seed=1))

@@ -182,6 +182,7 @@ def to_bytes(index: Any) -> NDArray[np.uint8]:
 
 
 def from_bytes(array: NDArray[np.uint8]) -> Any:
+    """The FAISS index of bytes that `to_bytes` made."""
     return faiss.deserialize_index(array)
 
 
