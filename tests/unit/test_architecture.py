@@ -53,7 +53,7 @@ LAYERS = {
     ),
     "winnow.ranking": (
         {"batch_norm", "dropout", "embeddings", "routing"},
-        {"blocks"},
+        {"blocks", "data"},
         {"models"},
         {"registry", "train"},
         {"experiment", "ranker", "leaderboard", "plot", "search_space", "knowledge", "selection"},

@@ -1,46 +1,33 @@
-"""One training run from dataset to test figures, in one process or as one of several ranks."""
+"""One ranking experiment: from a config and rows to a trained model and its figures."""
 
 import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from winnow.data.batches import Batches, HistorySource
+from winnow.artifact.digests import run_key
 from winnow.data.dataset import Dataset
-from winnow.data.history import Histories
 from winnow.data.schema import DatasetSchema
-from winnow.data.streamed import StreamedRows
 from winnow.metrics.clicks import auc, by_scenario
-from winnow.ranking.embeddings import InputConfig, check_features
+from winnow.ranking.data import EvaluationRows, RankContext, Splits, splits_in_memory
+from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig
 from winnow.ranking.registry import ModelSpec, model_type
-from winnow.ranking.train import (
-    EpochReport,
-    EvaluationRows,
-    Trainer,
-    TrainerConfig,
-    TrainRows,
-    bare_model,
-    predict,
-)
+from winnow.ranking.train import EpochReport, Trainer, TrainerConfig, bare_model, predict
 
 logger = logging.getLogger(__name__)
 
-EVALUATION_ROWS = 32_768
-"""Rows of an evaluation batch: enough to keep the cores busy, a few MB of activations."""
+CHECKPOINT = "state.pt"
+"""File of a checkpoint folder that holds `Trainer.state_dict`."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RankContext:
-    """Where among the ranks of a run this process stands."""
-
-    rank: int = 0
-    world_size: int = 1
-    device: str | torch.device = "cpu"
+Save = Callable[[Path], None]
+Report = Callable[[dict[str, Any], Save | None], None]
+Wrap = Callable[[nn.Module], nn.Module]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +37,10 @@ class RankerConfig(TrainerConfig):
     model: str = "star"
     """A name in `winnow.ranking.registry`."""
     architecture: ModelConfig = field(default_factory=ModelConfig)
-    """The `Config` of that model. That of another model, if only dropout and compat are set in
-    it, becomes this model's with the same two: naming a model is enough."""
+    """Sizes of that model, an instance of its `Config`. The config of another model is replaced
+    by this model's if it sets only dropout and compat: naming a model is enough."""
     inputs: InputConfig = field(default_factory=InputConfig)
+    """Widths and initial scale of the embeddings."""
 
     def __post_init__(self) -> None:
         TrainerConfig.__post_init__(self)
@@ -69,129 +57,111 @@ class RankerConfig(TrainerConfig):
         object.__setattr__(self, "architecture", wanted(**common))
 
     def spec(self) -> ModelSpec:
-        """What a ranker's config.json says of the model."""
+        """The part that a ranker's config.json records: which model, how wide."""
         return ModelSpec(model=self.model, inputs=self.inputs, architecture=self.architecture)
 
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """The rows of an experiment, as this process sees them."""
-
-    train: TrainRows
-    valid: EvaluationRows
-    test: EvaluationRows
+    def run_key(self, dataset_digest: str, digits: int = 16) -> str:
+        """Name of the run on a dataset, equal for equal inputs."""
+        return run_key(asdict(self), dataset_digest, digits=digits)
 
 
-def splits_in_memory(dataset: Dataset, config: RankerConfig, context: RankContext) -> Splits:
-    """All rows as arrays; raises ValueError if one has an id that no table holds."""
-    histories = _histories(dataset, config.architecture.history)
+class Experiment:
+    """A config with its rows and its model; every rank of a run makes its own."""
 
-    def batches(name: str, size: int) -> Batches:
-        rows = dataset.split(name)
-        check_features(dataset.schema, rows.sparse_NF, rows.dense_NE, rows.scenario_N)
-        return Batches(
-            rows,
-            batch_size=size,
+    def __init__(
+        self,
+        config: RankerConfig,
+        schema: DatasetSchema,
+        splits: Splits,
+        wrap: Wrap | None = None,
+    ) -> None:
+        """`wrap` moves the new model to its device and, in a distributed run, into DDP."""
+        self.config, self.schema, self.splits = config, schema, splits
+        torch.manual_seed(config.seed)
+        model = config.spec().build(schema)
+        self.trainer = Trainer(wrap(model) if wrap else model, config)
+
+    @classmethod
+    def open(
+        cls,
+        config: RankerConfig,
+        dataset: Dataset,
+        context: RankContext | None = None,
+        wrap: Wrap | None = None,
+    ) -> "Experiment":
+        """Read all rows of a dataset into memory; the default context is one process on the CPU."""
+        context = context or RankContext()
+        splits = splits_in_memory(
+            dataset,
+            context,
+            batch_size=config.batch_size,
             seed=config.seed,
-            rank=context.rank,
-            world_size=context.world_size,
-            device=context.device,
-            histories=histories,
+            history=config.architecture.history,
         )
+        return cls(config, dataset.schema, splits, wrap or (lambda model: model.to(context.device)))
 
-    return Splits(
-        batches("train", config.batch_size),
-        batches("valid", EVALUATION_ROWS),
-        batches("test", EVALUATION_ROWS),
-    )
+    def train(self, report: Report | None = None, resume: Path | None = None) -> None:
+        """Train until the last epoch or until validation stops improving.
+
+        Args:
+            report: called on every rank after every epoch with an `EpochReport` as a dict and, on
+                rank 0, a function that writes a checkpoint into an existing folder.
+            resume: folder of the checkpoint to go on from.
+        """
+        first = self.splits.train.rank == 0
+        if resume:
+            self.trainer.load_state_dict(load_checkpoint(resume))
+            logger.info("continuing after epoch=%d", self.trainer.epoch)
+
+        def on_epoch(epoch: EpochReport) -> None:
+            if first:
+                logger.info("%s", epoch)
+            if report:
+                report(asdict(epoch), self._save if first else None)
+
+        self.trainer.fit(self.splits.train, self.splits.valid, on_epoch)
+
+    def measure(self) -> dict[str, Any]:
+        """Figures of the best epoch's weights on the test rows, equal on all ranks.
+
+        AUC is that of the score, by which the model ranks, and log loss that of its probability.
+        `best_auc` is the AUC of the true probabilities on the same rows, None for real logs.
+        `chosen` holds the fields of the model's config that were chosen on the validation rows.
+        """
+        trainer, (valid, test) = self.trainer, (self.splits.valid, self.splits.test)
+        trainer.restore_best()
+        model = bare_model(trainer.model)
+        chosen = model.settle(lambda: auc(valid.label_N, predict(model, valid)))
+        score_N = probability_N = predict(model, test)
+        if not model.ranks_by_probability:
+            probability_N = predict(model, test, probability=True)
+        names = self.schema.scenarios
+        measures = by_scenario(test.label_N, probability_N, test.scenario_N, names, score_N)
+        return measures | {
+            "model": self.config.model,
+            "chosen": chosen,
+            "best_auc": _best_auc(test),
+            "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+            "epochs": trainer.epoch,
+            "best_epoch": trainer.best_epoch,
+            "valid_auc": trainer.best_auc,
+            "curve": trainer.curve,
+            "rows_per_s": round(trainer.epoch * self.splits.train.num_rows / trainer.train_seconds),
+            "seconds": round(trainer.seconds, 2),
+        }
+
+    def _save(self, folder: Path) -> None:
+        torch.save(self.trainer.state_dict(), folder / CHECKPOINT)
 
 
-def _histories(dataset: Dataset, length: int) -> HistorySource | None:
-    """What training rows tell of the users' likes; None if the model does not ask."""
-    if not length:
-        return None
-    train = dataset.split("train")
-    liked = train.label_N > 0
-    likes = Histories.build(
-        train.user_N[liked], train.item_N[liked], train.time_N[liked], train.scenario_N[liked]
-    )
-    return HistorySource(likes, dataset.table_features("item")[0], length)
-
-
-def streamed_splits(dataset: Dataset, train: TrainRows, context: RankContext) -> Splits:
-    """`train` as it comes, the others read from their files for every pass."""
-
-    def rows(name: str) -> StreamedRows:
-        return StreamedRows(
-            dataset.artifact.path / name,
-            dataset.schema,
-            batch_size=EVALUATION_ROWS,
-            rank=context.rank,
-            world_size=context.world_size,
-            device=context.device,
-        )
-
-    return Splits(train, rows("valid"), rows("test"))
-
-
-def train_and_test(
-    schema: DatasetSchema,
-    splits: Splits,
-    config: RankerConfig,
-    *,
-    context: RankContext,
-    wrap: Callable[[nn.Module], nn.Module],
-    state: Mapping[str, Any] | None,
-    on_epoch: Callable[[Trainer, EpochReport], None],
-) -> dict[str, Any]:
-    """Train on `train`, stop by `valid`, report the best weights on `test`.
-
-    Args:
-        wrap: makes the model distributed; called once.
-        state: `Trainer.state_dict` of an earlier epoch to continue from.
-        on_epoch: called after every epoch, on every rank.
-
-    Returns:
-        The result, equal on all ranks. `best_auc` is the AUC of the true probabilities on the
-        same test rows, None for real logs; `chosen` are the fields of the model's config that
-        were chosen on `valid` after training. AUC is of what the model ranks by, log loss of its
-        probabilities.
-    """
-    torch.manual_seed(config.seed)
-    run = Trainer(wrap(config.spec().build(schema)), config)
-    if state is not None:
-        run.load_state_dict(state)
-        logger.info("continuing after epoch=%d", run.epoch)
-
-    def report_epoch(report: EpochReport) -> None:
-        if context.rank == 0:
-            logger.info("%s", report)
-        on_epoch(run, report)
-
-    run.fit(splits.train, splits.valid, report_epoch)
-    run.restore_best()
-    test, valid, model = splits.test, splits.valid, bare_model(run.model)
-    chosen = model.settle(lambda: auc(valid.label_N, predict(model, valid)))
-    score_N = probability_N = predict(model, test)
-    if not model.ranks_by_probability:
-        probability_N = predict(model, test, probability=True)
-    measures = by_scenario(test.label_N, probability_N, test.scenario_N, schema.scenarios, score_N)
-    return measures | {
-        "model": config.model,
-        "chosen": chosen,
-        "best_auc": _best_auc(test),
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "epochs": run.epoch,
-        "best_epoch": run.best_epoch,
-        "valid_auc": run.best_auc,
-        "curve": run.curve,
-        "rows_per_s": round(run.epoch * splits.train.num_rows / run.train_seconds),
-        "seconds": round(run.seconds, 2),
-    }
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read the `Trainer.state_dict` in a checkpoint folder, on the CPU."""
+    state: dict[str, Any] = torch.load(folder / CHECKPOINT, "cpu", weights_only=True)
+    return state
 
 
 def _best_auc(rows: EvaluationRows) -> float | None:
-    """What the true probabilities reach on the same labels."""
+    """AUC of the true probabilities of the rows, None if they are not known."""
     if rows.probability_N is None:
         return None
     reachable = auc(rows.label_N, rows.probability_N)

@@ -1,18 +1,18 @@
-"""Train a ranking model: a pure loop over batches that can stop and continue at any epoch.
+"""Train a ranking model: a plain loop over batches that can stop and continue at any epoch.
 
-Runs as it is in one process. Under `torch.distributed`, with the model wrapped in DDP and batches
-made for each rank, it computes the gradient of the whole global batch, and every rank sees the
+The loop runs in one process as it is. Under `torch.distributed`, with the model wrapped in DDP and
+batches made for each rank, it computes the gradient of the whole global batch. Every rank sees the
 predictions of all rows, so all ranks stop at the same epoch.
 
-Suffixes: B rows of a batch on this rank, N rows of a split.
+Suffixes: B rows of a batch on this rank, N rows of a split over all ranks.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch.nn import functional
 from winnow.data.batches import Batch
 from winnow.data.progress import Progress
 from winnow.metrics.clicks import auc
+from winnow.ranking.data import EvaluationRows, TrainRows
 from winnow.ranking.models.base import RankingModel
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,10 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerConfig:
+    """How a ranking model is trained, whatever its architecture."""
+
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Learning rate and weight decay."""
     epochs: int = 10
     """Most passes over the training rows."""
     patience: int = 2
@@ -57,12 +61,11 @@ class TrainerConfig:
     batch_size: int = 4096
     """Rows of an optimizer step over all ranks, whatever their number."""
     seed: int = 0
-    """Of the initial weights, the order of rows and dropout."""
+    """Decides the initial weights, the order of the rows and what dropout drops."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrix products in training; weights and evaluation stay float32."""
+    """Type of the matrix products in training; weights and evaluation stay float32."""
     compile: bool = False
-    """Compile the model with torch.compile before training; takes some tens of seconds and a C++
-    compiler once."""
+    """Whether torch.compile compiles the model first; takes tens of seconds and a C++ compiler."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
@@ -74,12 +77,14 @@ class TrainerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
+    """What is known after an epoch, equal on all ranks."""
+
     epoch: int
     """Counted from 1."""
     train_loss: float
     """Mean over the rows of the epoch, in nats, while the weights were moving."""
     valid_auc: float
-    """Pooled; NaN if the validation rows have one class."""
+    """AUC over all validation rows; NaN if they have one class."""
     best: bool
     """Whether no earlier epoch was better."""
     best_auc: float
@@ -94,49 +99,12 @@ class EpochReport:
         )
 
 
-class TrainRows(Protocol):
-    """Rows to train on, as one rank sees them. Every rank gets equally many batches."""
-
-    num_rows: int
-    """Of an epoch, over all ranks."""
-    rank: int
-    world_size: int
-
-    def __len__(self) -> int:
-        """Batches of an epoch."""
-
-    def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """All rows once, in an order of their own for every epoch."""
-
-
-class EvaluationRows(Protocol):
-    """Rows to predict: every one is seen, by exactly one rank.
-
-    The arrays hold the rows of all ranks, in order.
-    """
-
-    world_size: int
-
-    @property
-    def label_N(self) -> NDArray[np.float32]: ...
-
-    @property
-    def scenario_N(self) -> NDArray[np.int16]: ...
-
-    @property
-    def probability_N(self) -> NDArray[np.float32] | None:
-        """True chance of label 1; None for real logs."""
-
-    def in_order(self) -> Iterator[Batch]:
-        """Rows r, r + world_size, ... on rank r."""
-
-
 class Trainer:
     """The state of a training run; `state_dict` after an epoch is all that continuing needs.
 
-    Every epoch seeds the random numbers from the seed, the epoch and the rank, so an interrupted
-    run ends where an uninterrupted one does, if its rows come in the orders that they would have;
-    Ray Data begins with its first one again.
+    Every epoch seeds the random numbers from the seed, the epoch and the rank. So an interrupted
+    run ends where an uninterrupted one does, provided its rows come in the same orders. Rows in
+    memory do; Ray Data starts again with its first order.
     """
 
     _progress = (
@@ -148,11 +116,12 @@ class Trainer:
         "train_seconds",
         "seconds",
     )
+    """Attributes that a checkpoint holds beside model and optimizers."""
 
     def __init__(self, model: nn.Module, config: TrainerConfig) -> None:
         self.model = model
         self.config = config
-        if config.compile:  # in place, inside DDP: names of weights stay
+        if config.compile:  # in place and inside DDP, so that the weights keep their names
             bare_model(model).compile(dynamic=True)
         self.optimizers = _optimizers(model, config.optimizer)
         self.epoch = 0
@@ -171,7 +140,7 @@ class Trainer:
     def fit(
         self, train: TrainRows, valid: EvaluationRows, on_epoch: Callable[[EpochReport], None]
     ) -> None:
-        """Train to the last epoch or until validation stops improving.
+        """Train until the last epoch or until validation stops improving.
 
         `on_epoch` is called after every epoch, on every rank.
         """
@@ -200,7 +169,7 @@ class Trainer:
             on_epoch(report)
 
     def train_epoch(self, train: TrainRows) -> float:
-        """One pass; returns the mean loss over the rows of all ranks."""
+        """Train one pass; returns the mean loss over the rows of all ranks."""
         torch.manual_seed(_mix(self.config.seed, self.epoch, train.rank))
         self.model.train()
         total_steps = self.config.epochs * len(train)
@@ -212,7 +181,7 @@ class Trainer:
                 for group in optimizer.param_groups:
                     group["lr"] = self.config.optimizer.lr * (1 - step / total_steps)
             loss = self._step(batch, train.world_size)
-            sums = sums.to(loss.device)  # the loss is read once, at the end: a GPU need not wait
+            sums = sums.to(loss.device)  # read once an epoch, so that no step waits for the GPU
             sums += torch.stack([loss, loss.new_tensor(len(batch.label_B))])
             if train.rank == 0:
                 progress.add(batch.global_rows)
@@ -226,7 +195,10 @@ class Trainer:
         bare_model(self.model).load_state_dict(self.best_weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and numbers only; the optimizer's tensors move on with the next step."""
+        """All that continuing needs, as tensors and numbers.
+
+        The next step changes the optimizers' tensors in place: save or copy them before it.
+        """
         return {
             "model": self._weights(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -240,7 +212,7 @@ class Trainer:
             setattr(self, name, state[name])
 
     def _step(self, batch: Batch, world_size: int) -> Tensor:
-        """One optimizer step; returns the summed loss of this rank's rows, float64."""
+        """Take one optimizer step; returns the summed loss of this rank's rows, float64."""
         device, half = batch.label_B.device.type, self.config.precision == "bfloat16"
         with self._stance(batch), torch.autocast(device, torch.bfloat16, enabled=half):
             logit_B = self.model(*_inputs(batch)).float()
@@ -249,16 +221,18 @@ class Trainer:
         total = loss if extra is None else loss + extra
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        # DDP averages over ranks, whose shares may differ by a row: the sum over the global batch
-        # times world size / rows is exactly the mean gradient of the global batch.
+        # DDP averages over ranks, whose shares may differ by a row. Scaled by world size / rows,
+        # that average of sums is exactly the mean gradient of the global batch.
         torch.autograd.backward(total * (world_size / batch.global_rows))
         for optimizer in self.optimizers:
             optimizer.step()
         return loss.detach().double()
 
     def _stance(self, batch: Batch) -> AbstractContextManager[Any]:
-        """Not the compiled model where a scenario has no row or one: torch.compile makes a program
-        of its own for each such case, and for M2M one that fails."""
+        """Eager execution for a batch in which a scenario has no row or one.
+
+        torch.compile makes a separate program for each such case, and for M2M one that fails.
+        """
         if not self.config.compile:
             return nullcontext()
         count_S = torch.bincount(batch.scenario_B, minlength=bare_model(self.model).num_scenarios)
@@ -273,7 +247,7 @@ class Trainer:
 
 
 def _optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Adam, and SparseAdam for the tables whose gradients are sparse."""
+    """Adam, and SparseAdam for embedding tables with sparse gradients."""
     tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse]
     of_tables = {id(table) for table in tables}
     others = [parameter for parameter in model.parameters() if id(parameter) not in of_tables]
@@ -285,13 +259,13 @@ def _optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.O
 def predict(
     model: nn.Module, batches: EvaluationRows, *, probability: bool = False
 ) -> NDArray[np.float32]:
-    """Scores [N] of all rows in order, on every rank; the model stays in eval mode.
+    """Scores [N] of all rows in order, on every rank; leaves the model in eval mode.
 
-    They rank the rows and are click probabilities for models that rank by these; for the others
-    `probability` asks for those.
+    A score is what the model ranks by. For most models it is the click probability; where it is
+    not, `probability=True` returns the probabilities instead.
     """
     bare = bare_model(model).eval()
-    # `forward` is not compiled: evaluation would need a compilation of its own and saves little
+    # never compiled: evaluation would need a compilation of its own and gain little
     output = bare.forward if probability else bare.score
     parts = [output(*_inputs(batch)) for batch in batches.in_order()]
     local_B = torch.cat(parts).sigmoid() if parts else torch.empty(0)
@@ -299,7 +273,7 @@ def predict(
 
 
 def _gather(local_B: Tensor, total: int, world_size: int) -> Tensor:
-    """Rows r, r + world_size, ... of every rank r, back in order."""
+    """All rows in order, from rows r, r + world_size, ... of every rank r."""
     if world_size == 1:
         return local_B
     share = -(-total // world_size)
@@ -310,7 +284,7 @@ def _gather(local_B: Tensor, total: int, world_size: int) -> Tensor:
 
 
 def _share_buffers(model: nn.Module, world_size: int) -> None:
-    """Give every rank the running statistics of rank 0, so that all predict with one model."""
+    """Copy the running statistics of rank 0 to all ranks, so that all predict with one model."""
     if world_size > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, src=0)
@@ -331,5 +305,5 @@ def bare_model(model: nn.Module) -> RankingModel:
 
 
 def _mix(*numbers: int) -> int:
-    """One seed from several, without collisions that sums would have."""
+    """One seed from several numbers; sums of them would collide."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

@@ -1,6 +1,5 @@
 """Every ranking model with every seed on one dataset, as Ray tasks."""
 
-import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, field, replace
@@ -11,9 +10,9 @@ import torch
 
 from winnow.artifact import create_artifact, up_to_date
 from winnow.artifact.work_folder import WorkFolder
-from winnow.config import canonical_json, with_overrides
+from winnow.config import with_overrides
 from winnow.data.dataset import Dataset
-from winnow.ranking.experiment import RankContext, RankerConfig, splits_in_memory, train_and_test
+from winnow.ranking.experiment import Experiment, RankerConfig
 from winnow.ranking.leaderboard import leaderboard, markdown
 from winnow.ranking.plot import plot_leaderboard
 from winnow.ranking.registry import MODELS
@@ -56,17 +55,9 @@ class LeaderboardConfig:
 def train(config: RankerConfig, dataset: str, threads: int) -> dict[str, Any]:
     """One run, in the process of a Ray task."""
     torch.set_num_threads(threads)
-    opened, context = Dataset.open(dataset), RankContext()
-    result = train_and_test(
-        opened.schema,
-        splits_in_memory(opened, config, context),
-        config,
-        context=context,
-        wrap=lambda model: model,
-        state=None,
-        on_epoch=lambda run, report: None,
-    )
-    return result | {"seed": config.seed}
+    experiment = Experiment.open(config, Dataset.open(dataset))
+    experiment.train()
+    return experiment.measure() | {"seed": config.seed}
 
 
 def train_leaderboard(config: LeaderboardConfig) -> dict[str, Any]:
@@ -97,7 +88,7 @@ def finished_runs(
     wanted: list[RankerConfig], config: LeaderboardConfig, work: WorkFolder, digest: str
 ) -> list[dict[str, Any]]:
     """Results of all runs, those of an earlier, killed leaderboard among them."""
-    keys = [key_of(one, digest) for one in wanted]
+    keys = [one.run_key(digest, digits=32) for one in wanted]
     done = {key: json.loads(text) for key, text in work.read(keys).items()}
     logger.info("runs=%d finished_before=%d", len(keys), len(done))
     todo = {key: one for key, one in zip(keys, wanted, strict=True) if key not in done}
@@ -120,8 +111,3 @@ def finished_runs(
             done[key]["rows_per_s"], done[key]["seconds"],
         )  # fmt: skip
     return [done[key] for key in keys]
-
-
-def key_of(one: RankerConfig, digest: str) -> str:
-    """Names a run by all that decides its result."""
-    return hashlib.sha256(canonical_json([asdict(one), digest]).encode()).hexdigest()[:32]

@@ -1,8 +1,8 @@
 """Training of one ranker on Ray Train workers: what the jobs that train rankers share."""
 
-import hashlib
 import logging
 import resource
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,23 +10,14 @@ from typing import Any, Literal
 import ray.data
 import ray.train
 import torch
-from ray.train import Checkpoint
 from ray.train.torch import get_device, prepare_model
 
 from winnow.artifact import create_artifact, up_to_date
-from winnow.config import canonical_json
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
-from winnow.ranking.experiment import (
-    RankContext,
-    RankerConfig,
-    Splits,
-    splits_in_memory,
-    streamed_splits,
-    train_and_test,
-)
+from winnow.ranking.data import RankContext, streamed_splits
+from winnow.ranking.experiment import Experiment, RankerConfig, load_checkpoint
 from winnow.ranking.ranker import save_ranker
-from winnow.ranking.train import EpochReport, Trainer
 from winnow_ray.cluster.connect import cluster_nodes, connect
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.training.ranker_stream import StreamedTrainRows, training_rows
@@ -75,36 +66,25 @@ def train_loop(loop: dict[str, Any]) -> dict[str, Any]:
     config: TrainRankerConfig = loop["config"]
     logging.getLogger("winnow").setLevel(logging.INFO)
     torch.set_num_threads(config.cpus_per_worker)
-    context = ray.train.get_context()
+    here = ray.train.get_context()
     context = RankContext(
-        rank=context.get_world_rank(), world_size=context.get_world_size(), device=get_device()
+        rank=here.get_world_rank(), world_size=here.get_world_size(), device=get_device()
     )
-    dataset, reporter = Dataset.open(config.dataset), Reporter()
-
-    def on_epoch(run: Trainer, report: EpochReport) -> None:
-        def save(folder: Path) -> None:
-            torch.save(run.state_dict(), folder / "state.pt")
-
-        reporter(asdict(report), save if context.rank == 0 else None)
-
-    last = ray.train.get_checkpoint()
-    result = train_and_test(
-        dataset.schema,
-        splits(dataset, config, context),
-        config,
-        context=context,
-        wrap=prepare_model,
-        state=load_state(last) if last else None,
-        on_epoch=on_epoch,
-    )
+    dataset, last = Dataset.open(config.dataset), ray.train.get_checkpoint()
+    experiment = open_experiment(config, dataset, context)
+    with last.as_directory() if last else nullcontext() as resume:
+        experiment.train(Reporter(), Path(resume) if resume else None)
+    result = experiment.measure()
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return result | {"peak_rss_gb": round(kilobytes / 2**20, 2), "workers": context.world_size}
 
 
-def splits(dataset: Dataset, config: TrainRankerConfig, context: RankContext) -> Splits:
-    """This worker's rows, from memory or from Ray Data."""
+def open_experiment(
+    config: TrainRankerConfig, dataset: Dataset, context: RankContext
+) -> Experiment:
+    """This worker's experiment, with rows from memory or from Ray Data."""
     if config.data == "memory":
-        return splits_in_memory(dataset, config, context)
+        return Experiment.open(config, dataset, context, prepare_model)
     train = StreamedTrainRows(
         ray.train.get_dataset_shard("train"),
         dataset.schema,
@@ -115,14 +95,8 @@ def splits(dataset: Dataset, config: TrainRankerConfig, context: RankContext) ->
         world_size=context.world_size,
         device=context.device,
     )
-    return streamed_splits(dataset, train, context)
-
-
-def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The `Trainer.state_dict` in a checkpoint, on the CPU."""
-    with checkpoint.as_directory() as folder:
-        state: dict[str, Any] = torch.load(Path(folder) / "state.pt", "cpu", weights_only=True)
-    return state
+    splits = streamed_splits(dataset, train, context)
+    return Experiment(config, dataset.schema, splits, prepare_model)
 
 
 def streams(dataset: Dataset, config: TrainRankerConfig) -> dict[str, ray.data.Dataset]:
@@ -150,18 +124,19 @@ def train_ranker(config: TrainRankerConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "ranker", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    inputs = canonical_json([recorded, dataset.artifact.digest])
-    name = hashlib.sha256(inputs.encode()).hexdigest()[:16]
     done = fit(
         train_loop,
         {"config": config},
         config,
-        name=name,
+        name=config.ranker().run_key(dataset.artifact.digest),
         use_gpu=config.use_gpu,
         datasets=streams(dataset, config),
     )
-    with create_artifact(config.output, "ranker", config=recorded, parents=parents) as draft:
-        weights = load_state(done.checkpoint)["best_weights"]
+    with (
+        done.checkpoint.as_directory() as folder,
+        create_artifact(config.output, "ranker", config=recorded, parents=parents) as draft,
+    ):
+        weights = load_checkpoint(Path(folder))["best_weights"]
         draft.metrics |= done.return_value
         spec = config.spec().with_chosen(draft.metrics["chosen"])
         save_ranker(draft.path, spec, dataset.schema, weights)

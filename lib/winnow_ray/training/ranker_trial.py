@@ -4,8 +4,8 @@ Also what it needs of a cluster, so that no more are started than can end.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, replace
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,11 +18,11 @@ from ray.tune.search.optuna import OptunaSearch
 from winnow.config import with_overrides
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
-from winnow.ranking.experiment import RankContext, splits_in_memory, train_and_test
+from winnow.ranking.data import RankContext
+from winnow.ranking.experiment import Experiment, Save
 from winnow.ranking.search_space import Choice, search_space
-from winnow.ranking.train import EpochReport, Trainer
 from winnow_ray.cluster.connect import remove
-from winnow_ray.training.ranker import TrainRankerConfig, load_state, streams, train_loop
+from winnow_ray.training.ranker import TrainRankerConfig, streams, train_loop
 from winnow_ray.training.ray_train import fit, work_folder
 
 WAITING: Mapping[str, float] = {"memory": 1}
@@ -132,17 +132,12 @@ def in_this_process(chosen: TrainRankerConfig) -> None:
     context = RankContext(device="cuda" if chosen.use_gpu else "cpu")
     dataset, last = Dataset.open(chosen.dataset), tune.get_checkpoint()
 
-    def on_epoch(run: Trainer, report: EpochReport) -> None:
+    def report(metrics: dict[str, Any], save: Save | None) -> None:
+        assert save is not None
         with TemporaryDirectory() as folder:
-            torch.save(run.state_dict(), Path(folder) / "state.pt")
-            tune.report(asdict(report), checkpoint=tune.Checkpoint.from_directory(folder))
+            save(Path(folder))
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
-    train_and_test(
-        dataset.schema,
-        splits_in_memory(dataset, chosen, context),
-        chosen,
-        context=context,
-        wrap=lambda model: model.to(context.device),
-        state=load_state(last) if last else None,
-        on_epoch=on_epoch,
-    )
+    experiment = Experiment.open(chosen, dataset, context)
+    with last.as_directory() if last else nullcontext() as resume:
+        experiment.train(report, Path(resume) if resume else None)

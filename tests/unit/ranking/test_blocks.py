@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import distributed
 
-from winnow.ranking.blocks import MLP, BatchNorm
+from winnow.ranking.batch_norm import BatchNorm
+from winnow.ranking.blocks import MLP
 from winnow.ranking.routing import ScenarioRoute
 
 

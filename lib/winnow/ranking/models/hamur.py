@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.blocks import MLP, BatchNorm
+from winnow.ranking.batch_norm import BatchNorm
+from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 

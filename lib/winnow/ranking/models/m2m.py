@@ -38,7 +38,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.blocks import MLP, BatchNorm, Dropout, mix
+from winnow.ranking.batch_norm import BatchNorm
+from winnow.ranking.blocks import MLP, mix
+from winnow.ranking.dropout import Dropout
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.blocks import Dropout, Gate, mix
+from winnow.ranking.blocks import Gate, mix
+from winnow.ranking.dropout import Dropout
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import StarLinear

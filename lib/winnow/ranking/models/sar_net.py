@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.blocks import MLP, BatchNorm, Gate, mix
+from winnow.ranking.batch_norm import BatchNorm
+from winnow.ranking.blocks import MLP, Gate, mix
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 

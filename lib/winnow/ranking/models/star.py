@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from winnow.data.schema import DatasetSchema
-from winnow.ranking.blocks import MLP, BatchNorm, Dropout
+from winnow.ranking.batch_norm import BatchNorm
+from winnow.ranking.blocks import MLP
+from winnow.ranking.dropout import Dropout
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from winnow.data.schema import DatasetSchema, Field
-from winnow.ranking.blocks import MLP, BatchNorm, Experts, Gate, mix
+from winnow.ranking.batch_norm import BatchNorm
+from winnow.ranking.blocks import MLP, Experts, Gate, mix
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.mmoe import Mmoe, MmoeConfig
 

@@ -8,8 +8,9 @@ from winnow.data.batches import Batches, HistoryBatch
 from winnow.data.dataset import Interactions
 from winnow.data.schema import DatasetSchema, Field
 from winnow.metrics.clicks import auc, logloss
+from winnow.ranking.data import Splits
 from winnow.ranking.embeddings import InputConfig
-from winnow.ranking.experiment import RankContext, RankerConfig, Splits, train_and_test
+from winnow.ranking.experiment import Experiment, RankerConfig
 from winnow.ranking.models.mscan import (
     REFERENCES,
     CurrentSteps,
@@ -195,17 +196,10 @@ def test_a_run_ranks_by_the_score_and_has_the_log_loss_of_the_probability(elimin
         batch_size=64,
     )
     splits = Splits(*(Batches(log(900, seed), batch_size=64) for seed in range(3)))
-    runs = []
-    result = train_and_test(
-        SCHEMA,
-        splits,
-        config,
-        context=RankContext(),
-        wrap=lambda model: model,
-        state=None,
-        on_epoch=lambda run, report: runs.append(run),
-    )
-    model, test = runs[-1].model, splits.test
+    experiment = Experiment(config, SCHEMA, splits)
+    experiment.train()
+    result = experiment.measure()
+    model, test = experiment.trainer.model, splits.test
     score, p = predict(model, test), predict(model, test, probability=True)
     assert result["auc"] == auc(test.label_N, score)
     assert result["logloss"] == logloss(test.label_N, p)

@@ -119,19 +119,17 @@ def test_a_search_without_a_figure_names_the_first_error(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("use_gpu", "device"), [(True, "cuda"), (False, "cpu")])
 def test_a_trial_without_workers_trains_where_it_is_told(monkeypatch, use_gpu, device):
-    places = []
+    contexts = []
 
-    def trained(*args, place, **more):
-        places.append(place)
+    def opened(config, dataset, context):
+        contexts.append(context)
+        return SimpleNamespace(train=lambda report, resume: None)
 
     monkeypatch.setattr(ranker_trial.Dataset, "open", lambda path: SimpleNamespace(schema=None))
     monkeypatch.setattr(ranker_trial.tune, "get_checkpoint", lambda: None)
-    monkeypatch.setattr(ranker_trial, "splits_in_memory", lambda dataset, config, place: None)
-    monkeypatch.setattr(
-        ranker_trial, "train_and_test", lambda *args, place, **more: places.append(place)
-    )
+    monkeypatch.setattr(ranker_trial.Experiment, "open", opened)
     ranker_trial.in_this_process(replace(TINY, use_gpu=use_gpu))
-    assert [place.device for place in places] == [device]
+    assert [context.device for context in contexts] == [device]
 
 
 def test_a_trial_that_the_proposals_do_not_know_is_not_an_error():
