@@ -39,7 +39,7 @@ demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, KEEP=
 	@$(RUN) jobs.demo --config $(PRESET) $(if $(strip $(DEMO_SET)),--set $(DEMO_SET))
 
 # Tests of clusters mostly wait for processes to start: two files at a time, each with its own cluster.
-CLUSTERS := --durations=12 -n 2 --dist loadfile
+CLUSTERS := --durations=10 -n 2 --dist loadfile
 
 test: test-unit  ## all tests, the fast ones first
 	@$(RUN) pytest tests --ignore=tests/unit -m "not long" $(CLUSTERS)
@@ -48,7 +48,7 @@ test-long: install  ## clusters that lose nodes, every task and backend with rea
 	@$(RUN) pytest tests -m long $(CLUSTERS)
 
 test-unit: install  ## the tests that need no Ray
-	@$(RUN) pytest tests/unit lib
+	@$(RUN) pytest tests/unit lib --durations=10 -n 2
 
 lint: install  ## style, types, spelling
 	@$(RUN) ruff check .

@@ -1,24 +1,34 @@
-"""The same prompts through an engine of the run's own, Ray Serve LLM, and HTTP."""
+"""The same prompts through an engine of the run's own, Ray Serve LLM, and HTTP.
+
+Then goals and the item tree against that served model, which is tiny and understands nothing: what
+counts is that lists stay whole, budgets hold, and the engine takes prompts and schemas as they are.
+"""
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import generate, prepare
+from jobs import evaluate_reranker, generate, prepare
 from tests.ray.serving.replica import Replica
+from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
 from winnow.llm.engines.http import HttpConfig
 from winnow.llm.engines.vllm_config import EngineConfig, ServeLlmConfig
 from winnow.llm.models.tiny_model import TinyConfig, train_tiny
+from winnow.llm.online.chat import Chat, online
 from winnow.llm.prompting.request import SamplingConfig
 from winnow.llm.tasks.registry import text_task
 from winnow.llm.tasks.sources import DatasetSource
+from winnow.reranking.goal.aspects import CandidateList, spread_by, standard_aspects
+from winnow.reranking.goal.rerank import GoalGraph, GoalGraphConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]
 
 PORT = 8347
 ENGINE = EngineConfig(max_model_len=4096, max_num_seqs=16, batch_size=4, concurrent_batches=4)
@@ -126,3 +136,87 @@ def test_the_endpoint_asks_it_for_a_goal_and_for_the_tree(application, tiny_run,
         assert len({item["item_id"] for item in answer["items"]}) == 10
         assert set(answer["proposed"]) == {"recall", "rank", "rerank"}
     assert {item["channel"] for item in answer["items"]} >= {"tree"}
+
+
+@pytest.fixture(scope="module")
+def llm(application):
+    """The served model as a request asks it."""
+    return replace(online(f"http://127.0.0.1:{PORT}/v1", "small"), timeout_s=120.0)
+
+
+@pytest.fixture
+def comparison(tiny_run, llm, tmp_path):
+    return replace(
+        evaluate_reranker.tiny(),
+        dataset=str(tiny_run / "dataset"),
+        ranker=str(tiny_run / "ranker"),
+        output=str(tmp_path / "out"),
+        num_users=6,
+        llm=llm,
+    )
+
+
+def traces(config):
+    lines = (open_artifact(config.output).path / "traces.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_goals_are_walked_within_their_budgets(comparison):
+    result = evaluate_reranker.run(replace(comparison, goals=("diversity", "accuracy")))
+    for goal in ("diversity", "accuracy"):
+        row = result["rows"][f"goal: {goal}"]
+        print(goal, row)
+        assert row["with_positive"] == result["rows"]["base"]["with_positive"]
+        assert row["hr@10"] <= row["with_positive"]
+        assert 1 <= row["calls"] <= comparison.graph.max_calls
+        assert 0 < row["tokens"] <= comparison.graph.max_tokens
+        assert not {"unavailable", "refused", "too_long"} & row["stops"].keys()
+    assert len(traces(comparison)) == 12
+
+
+def test_the_tree_is_searched_within_its_budget(comparison):
+    result = evaluate_reranker.run(replace(comparison, mode="tree", k=7))
+    row = result["rows"]["tree"]
+    print(row)
+    assert 1 <= row["calls"] <= comparison.tree.max_calls
+    assert not {"unavailable", "refused"} & row["stops"].keys()
+    asked = [
+        node for trace in traces(comparison) for node in trace["nodes"] if node["how"] == "asked"
+    ]
+    assert asked
+
+
+def walked(llm, aspects, seconds):
+    """A walk over twenty candidates."""
+    vectors = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = [{"title": f"t{i}"} for i in range(20)]
+    found = CandidateList(list(range(20)), rows, vector_CD=vectors)
+
+    async def walk():
+        chat = Chat(llm)
+        graph = GoalGraph(chat, aspects, GoalGraphConfig(max_visits=3))
+        try:
+            return await graph.rerank("u", ["a"], found, "variety", time.monotonic() + seconds)
+        finally:
+            await chat.close()
+
+    return asyncio.run(walk())
+
+
+def test_the_model_routes_and_algorithms_order(llm):
+    result = walked(llm, (spread_by("mmr"), spread_by("dpp")), seconds=100)
+    print(result.trace)
+    assert sorted(result.order) == list(range(20))
+    assert result.order != list(range(20))
+    assert result.trace.stop in ("chosen", "visits", "no_progress")
+    assert result.trace.calls >= 1
+    assert not any(node.repairs for node in result.trace.nodes)  # the grammar allows nodes only
+
+
+def test_a_deadline_is_kept(llm):
+    began = time.monotonic()
+    result = walked(llm, standard_aspects(None, None), seconds=0.05)
+    assert time.monotonic() - began < 10
+    assert result.order == list(range(20))
+    assert result.trace.stop == "deadline"

