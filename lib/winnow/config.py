@@ -11,7 +11,6 @@ In place of a preset's name stands the path of a preset file, such as a search w
 """
 
 import argparse
-import difflib
 import json
 import logging
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from winnow.config_help import presets_and_fields, wrapped
-from winnow.errors import WinnowError
+from winnow.errors import WinnowError, suggestion
 
 C = TypeVar("C")
 
@@ -123,9 +122,7 @@ def _new_entries(entries: Mapping[str, Any], changes: Mapping[str, Any], at: str
 def _check_known(names: Iterable[str], known: Sequence[str], problem: str) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-            raise ValueError(f"{problem} {name!r}; {hint}")
+            raise ValueError(f"{problem} {name!r}; {suggestion(name, known, otherwise='it has')}")
 
 
 def _nested(config: Any, name: str, new: Mapping[str, Any]) -> Any:
@@ -200,9 +197,7 @@ def preset_of(name: str, presets: Mapping[str, Callable[[], C]]) -> C:
             raise ValueError(f"--config {name} is no preset file: {error!r}") from error
         return with_overrides(preset_of(name, presets), assignments)
     if name not in presets:
-        near = difflib.get_close_matches(name, presets, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(presets))}"
-        raise ValueError(f"--config: no preset {name!r}; {hint}")
+        raise ValueError(f"--config: no preset {name!r}; {suggestion(name, sorted(presets))}")
     return presets[name]()
 
 

@@ -90,13 +90,19 @@ def _fields(config: Any, at: str) -> Iterator[str]:
     hints = get_type_hints(type(config))
     for field in fields(config):
         value, path = getattr(config, field.name), f"{at}{field.name}"
-        nested = is_dataclass(value)
-        kind = type(value).__name__ if nested else _kind(hints[field.name])
-        head = f"{path}: {kind}" if nested else f"{path} = {_shown(value)}  ({kind})"
-        yield from _filled(head, "  ", " " * 6)
+        nested = is_dataclass(value) or isinstance(value, Mapping)
+        about = type(value).__name__ if nested else _kind(hints[field.name])
+        yield from _head(f"{path}: {about}" if nested else f"{path} = {_shown(value)}  ({about})")
         yield from _filled(_docstring(type(config), field.name), " " * 6, " " * 6)
-        if nested:
+        if is_dataclass(value):
             yield from _fields(value, f"{path}.")
+        elif isinstance(value, Mapping):
+            for name, entry in value.items():
+                yield from _head(f"{path}.{name} = {_shown(entry)}  ({_kind(type(entry))})")
+
+
+def _head(text: str) -> list[str]:
+    return _filled(text, "  ", " " * 6)
 
 
 def _filled(text: str, first: str, others: str, width: int = WIDTH) -> list[str]:

@@ -12,6 +12,9 @@ A value that a caller passed wrongly is a plain `ValueError`. Each type takes on
 it survives pickling between Ray processes.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class WinnowError(Exception):
     """Root of the errors above; its text is one sentence that a user can act on."""
@@ -39,3 +42,17 @@ class RegressionError(WinnowError):
 
 class StoreError(WinnowError):
     """The store of live events cannot be reached or refuses; trying again later may work."""
+
+
+def suggestion(name: str, known: Iterable[str], *, otherwise: str = "there are") -> str:
+    """End of a message about an unknown name: the most similar known one, else all of them.
+
+    Example:
+        >>> suggestion("sart", ["star", "mmoe"])
+        "did you mean 'star'?"
+        >>> suggestion("x", ["star", "mmoe"])
+        'there are star, mmoe'
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"{otherwise} {', '.join(known)}"

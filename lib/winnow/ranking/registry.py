@@ -1,11 +1,11 @@
 """The ranking models by name. A new one is a file in `models` and a line in `MODELS`."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from winnow.data.schema import DatasetSchema
+from winnow.errors import suggestion
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.ada_sparse import AdaSparse
 from winnow.ranking.models.adapt_dhm import AdaptDhm
@@ -74,7 +74,5 @@ class ModelSpec:
 def model_type(name: str) -> type[RankingModel]:
     """The class of a name; ValueError with the nearest name if there is none."""
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MODELS)}"
-        raise ValueError(f"no ranking model {name!r}; {hint}")
+        raise ValueError(f"no ranking model {name!r}; {suggestion(name, MODELS)}")
     return MODELS[name]

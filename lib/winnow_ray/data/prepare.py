@@ -1,38 +1,25 @@
 """Raw logs to a dataset: read, split, encoded; what was rejected is kept."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from winnow.artifact import create_artifact, up_to_date
 from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset
 from winnow.data.raw import RawLog, RawStream
-from winnow.data.readers.aliccp import read_aliccp
-from winnow.data.readers.amazon import read_amazon
-from winnow.data.readers.douban import read_douban
-from winnow.data.readers.kuairand import read_kuairand
-from winnow.data.readers.mind import read_mind
-from winnow.data.readers.movielens import read_movielens
+from winnow.data.readers.registry import READERS
 from winnow.data.readers.simulate import SimulateConfig, simulate
+from winnow.errors import suggestion
 
 logger = logging.getLogger("winnow.prepare")
-READERS: dict[str, Callable[[str], RawLog | RawStream]] = {
-    "movielens": read_movielens,
-    "kuairand": read_kuairand,
-    "aliccp": read_aliccp,
-    "amazon": read_amazon,
-    "douban": read_douban,
-    "mind": read_mind,
-}
-"""Functions from a folder of raw files to a log."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareConfig:
-    reader: Literal["simulate", "movielens", "kuairand", "aliccp", "amazon", "douban", "mind"]
+    reader: str
+    """A name in `winnow.data.readers.registry`, or `simulate`."""
     data: str = ""
     """Folder of raw files; unused by the simulator."""
     output: str = "runs/dataset"
@@ -41,6 +28,9 @@ class PrepareConfig:
     simulate: SimulateConfig = field(default_factory=SimulateConfig)
 
     def __post_init__(self) -> None:
+        if self.reader not in (known := ("simulate", *READERS)):
+            hint = suggestion(self.reader, known)
+            raise ValueError(f"PrepareConfig.reader: no reader {self.reader!r}; {hint}")
         if self.reader != "simulate" and not self.data:
             raise ValueError(f"PrepareConfig.data must be the folder that {self.reader} reads")
 

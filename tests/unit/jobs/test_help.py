@@ -22,7 +22,10 @@ def paths(config, at="") -> set[str]:
     for each in fields(config):
         value = getattr(config, each.name)
         found |= {f"{at}{each.name}"}
-        found |= paths(value, f"{at}{each.name}.") if is_dataclass(value) else set()
+        if is_dataclass(value):
+            found |= paths(value, f"{at}{each.name}.")
+        if isinstance(value, dict):
+            found |= {f"{at}{each.name}.{name}" for name in value}
     return found
 
 

@@ -1,7 +1,6 @@
 """The generation tasks by name. A new task is one file in this folder and one line in `TASKS`."""
 
-import difflib
-
+from winnow.errors import suggestion
 from winnow.llm.tasks.base import Task, TextTask
 from winnow.llm.tasks.feature_votes import FeatureVotes
 from winnow.llm.tasks.hard_negatives import HardNegatives
@@ -29,9 +28,7 @@ def task_named(name: str) -> Task:
     """The task, or a ValueError that suggests the nearest name."""
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TASKS)}"
-    raise ValueError(f"there is no generation task {name!r}; {hint}")
+    raise ValueError(f"there is no generation task {name!r}; {suggestion(name, TASKS)}")
 
 
 def text_task(name: str) -> TextTask:

@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import get_args, get_type_hints
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,13 +8,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jobs import prepare
+from winnow.config import with_overrides
 from winnow.data.dataset import Dataset
 from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset
 from winnow.data.raw import RawLog, RawTable, Rejected
+from winnow.data.readers.registry import READERS
 from winnow.data.readers.simulate import SimulateConfig, simulate
 from winnow.errors import DataError
-from winnow_ray.data.prepare import READERS, PrepareConfig, fingerprint
+from winnow_ray.data.prepare import PrepareConfig, fingerprint, read
 
 
 @pytest.fixture
@@ -126,9 +127,21 @@ def test_so_does_one_in_a_folder_below(tmp_path):
 
 
 def test_every_reader_can_be_named():
-    named = get_args(get_type_hints(PrepareConfig)["reader"])
-    assert set(named) == {"simulate", *READERS}
-    assert {make().reader for make in prepare.PRESETS.values()} == set(named)
+    assert {make().reader for make in prepare.PRESETS.values()} == {"simulate", *READERS}
+
+
+def test_a_reader_that_does_not_exist_is_named_with_the_nearest():
+    near = r"PrepareConfig\.reader: no reader 'movilens'; did you mean 'movielens'\?"
+    with pytest.raises(ValueError, match=near):
+        PrepareConfig(reader="movilens", data="ml-1m")
+    with pytest.raises(ValueError, match=r"no reader 'x'; there are simulate, movielens, kuairand"):
+        PrepareConfig(reader="x")
+
+
+def test_a_preset_reads_with_another_reader(monkeypatch):
+    monkeypatch.setitem(READERS, "mine", lambda folder: folder)
+    config = with_overrides(prepare.PRESETS["simulate"](), ["reader=mine", "data=here"])
+    assert read(config) == "here"
 
 
 def test_movielens_needs_a_folder():
