@@ -20,7 +20,7 @@ FORBIDDEN = {
 }
 LAYERS = {
     "winnow": (
-        {"errors", "precision", "config_help"},
+        {"errors", "precision", "config_help", "circuit_breaker"},
         {"config"},
         {"artifact", "metrics"},
         {"data"},

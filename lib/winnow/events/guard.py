@@ -1,16 +1,13 @@
 """Serving goes on without its store: what a replica still knows of its users, and a breaker."""
 
-import logging
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from winnow.circuit_breaker import CircuitBreaker
 from winnow.errors import StoreError
 from winnow.events.store import KEEP, Event, EventStore
-
-logger = logging.getLogger(__name__)
 
 FAILURES = 3
 """In a row, until the store is left alone: one slow answer is no dead store."""
@@ -43,7 +40,8 @@ class GuardedEvents:
     def __init__(self, store: EventStore) -> None:
         self._store = store
         # apart, because a full disk refuses what is written and can still be read
-        self._reading, self._writing = Breaker("read"), Breaker("written to")
+        self._reading = _breaker("reading the event store")
+        self._writing = _breaker("writing to the event store")
         self._known: OrderedDict[str, tuple[Event, ...]] = OrderedDict()
         self._lock = threading.Lock()
         self.errors = 0
@@ -82,8 +80,8 @@ class GuardedEvents:
     def close(self) -> None:
         self._store.close()
 
-    def _ask(self, breaker: "Breaker", call: Callable[[], Answer]) -> Answer:
-        if not breaker.lets_through():
+    def _ask(self, breaker: CircuitBreaker, call: Callable[[], Answer]) -> Answer:
+        if not breaker.admits():
             raise StoreError("the event store does not work now; try again in a second or two")
         try:
             answer = call()
@@ -93,7 +91,7 @@ class GuardedEvents:
                 self.errors += 1
             raise
         except BaseException:  # the caller's fault says nothing of the store
-            breaker.give_up()
+            breaker.released()
             raise
         breaker.succeeded()
         return answer
@@ -109,47 +107,5 @@ class GuardedEvents:
             self._known.popitem(last=False)
 
 
-class Breaker:
-    """Open after FAILURES in a row; then one call each PAUSE_S tries, and a success closes it."""
-
-    def __init__(self, use: str) -> None:
-        self._use = use
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._probe_at = 0.0
-        self._probing = False
-
-    @property
-    def is_closed(self) -> bool:
-        return self._failures < FAILURES
-
-    def lets_through(self) -> bool:
-        """Who gets True must report how it went: it may be the only one to try."""
-        if self.is_closed:
-            return True
-        with self._lock:
-            if self._probing or time.monotonic() < self._probe_at:
-                return False
-            self._probing = True
-            return True
-
-    def succeeded(self) -> None:
-        if not self._failures:
-            return
-        with self._lock:
-            if self._failures >= FAILURES:
-                logger.info("the event store can be %s again", self._use)
-            self._failures, self._probing = 0, False
-
-    def failed(self, error: StoreError) -> None:
-        with self._lock:
-            self._failures += 1
-            self._probing = False
-            self._probe_at = time.monotonic() + PAUSE_S
-            if self._failures == FAILURES:
-                logger.warning("the event store cannot be %s: %s", self._use, error)
-
-    def give_up(self) -> None:
-        """Leave the next call to try."""
-        with self._lock:
-            self._probing = False
+def _breaker(service: str) -> CircuitBreaker:
+    return CircuitBreaker(service, failures=FAILURES, pause_s=PAUSE_S)

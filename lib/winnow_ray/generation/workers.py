@@ -20,6 +20,7 @@ from ray.util import metrics
 from winnow.errors import GenerationError, WinnowError
 from winnow.llm.engines.base import Engine
 from winnow.llm.engines.restarting import SupervisedEngine
+from winnow.llm.engines.retries import WORKER_ATTEMPTS
 from winnow.llm.generation.answer import answer_all, next_requests
 from winnow.llm.generation.rows import copied, unusable_row
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
@@ -27,8 +28,6 @@ from winnow_ray.cluster.connect import connect
 
 logger = logging.getLogger("winnow.generate")
 
-ATTEMPTS = 8
-"""Workers that may die over one batch before its rows are given up."""
 SPARE_TASKS = 2
 """Batches that wait at a worker, so that it never waits for Ray."""
 LOG_EVERY_S = 5.0
@@ -91,13 +90,13 @@ class AnswerWorker:
 
     async def _answer(self, item: WorkItem, counts: Counter[str]) -> None:
         """Answer a batch and whatever its tasks ask next, committing after each round."""
-        given_up = self._store.begin(item) >= ATTEMPTS
+        given_up = self._store.begin(item) >= WORKER_ATTEMPTS
         requests, round_number = self._store.requests(item), 0
         while requests:
             name = f"{item.name}-{round_number}"
             rows = self._store.committed(name)
             if rows is None and given_up:
-                reason = f"{ATTEMPTS} workers died with its batch"
+                reason = f"{WORKER_ATTEMPTS} workers died with its batch"
                 rows = [unusable_row(**copied(request), reason=reason) for request in requests]
                 self._store.commit(name, rows)
             elif rows is None:

@@ -90,8 +90,9 @@ def test_what_another_replica_wrote_replaces_what_was_known(store, switch):
     assert items_of(store, "u") == ["i1", "i2"]
 
 
-def test_a_dead_store_is_left_alone(store, switch, monkeypatch):
+def test_a_dead_store_is_left_alone(switch, monkeypatch):
     monkeypatch.setattr(guard, "PAUSE_S", 60.0)
+    store = GuardedEvents(switch)
     turn_off(store, switch)
     assert switch.asked == 2 * guard.FAILURES
     for _ in range(100):

@@ -1,16 +1,14 @@
 """An engine behind any OpenAI-compatible endpoint: vLLM's server, Ray Serve LLM, hosted ones."""
 
 import asyncio
-import email.utils
 import json
-import logging
 import os
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from winnow.circuit_breaker import CircuitBreaker
 from winnow.llm.engines.base import Completion, EngineUnavailable
 from winnow.llm.engines.openai_json import (
     ERROR_CHARACTERS,
@@ -19,13 +17,13 @@ from winnow.llm.engines.openai_json import (
     payload,
     read_completion,
 )
+from winnow.llm.engines.retries import ENDPOINT_ATTEMPTS, is_final, pause_s
 from winnow.llm.prompting.request import Request
 
-logger = logging.getLogger(__name__)
-
-TRANSIENT = frozenset({408, 409, 425, 429})
-"""Besides every 5xx."""
-LONGEST_PAUSE_S = 60.0
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
+"""Bounds of one sleep before an open breaker: no busy loop, and the news of a probe is heard."""
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading a body raises that is not the documented JSON."""
 REDIRECTS = range(300, 400)
 WRONG_SETTINGS = {
     **dict.fromkeys(REDIRECTS, "check http.url: it leads elsewhere, and prompts do not follow"),
@@ -34,6 +32,7 @@ WRONG_SETTINGS = {
     403: "set the environment variable {config.api_key_env} to a key with the right to do this",
     404: "check http.url and http.served_model",
 }
+"""What to check, by status: a retry cures none of these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,24 +40,25 @@ class HttpConfig:
     """Where the endpoint is and how hard it may be driven."""
 
     url: str = ""
-    """Its base, such as `http://host:8000/v1`."""
+    """Base URL of the endpoint, such as `http://host:8000/v1`."""
     served_model: str = ""
-    """The name by which it knows the model; empty: the folder or id that the job names."""
+    """Name of the model at the endpoint; empty means the folder or id that the job names."""
     api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable with the key, if it needs one. The key itself is never recorded."""
+    """Environment variable that holds the endpoint's key, if any. The key is never recorded."""
     requests_per_s: float = 0.0
-    """Most requests that one worker starts in a second, retries included; 0: no limit."""
+    """Most requests that one worker starts per second, retries included; 0 means no limit."""
     max_in_flight: int = 64
-    """Most requests of one worker under way at once."""
+    """Most requests of one worker in flight."""
     max_tokens: int = 4096
-    """Most tokens of an answer; halved for a prompt that leaves the server less room."""
+    """Most tokens per answer; halved for a prompt that leaves the server less room."""
     timeout_s: float = 120.0
-    """For one attempt."""
-    tries: int = 6
-    """Attempts of a request, and probes of a server that only fails, before the run stops."""
+    """Timeout of one attempt."""
+    tries: int = ENDPOINT_ATTEMPTS
+    """Attempts per request, and probes of a server that only fails, before the run stops."""
     breaker_failures: int = 20
     """Failures in a row after which nothing is sent but one probe every `breaker_pause_s`."""
     breaker_pause_s: float = 30.0
+    """Time between two probes; the longest until a server that is back gets requests again."""
 
     def __post_init__(self) -> None:
         positive = ("max_in_flight", "max_tokens", "timeout_s", "tries", "breaker_failures")
@@ -74,9 +74,15 @@ class HttpConfig:
                 f"HttpConfig.url must start with http:// or https://, got {self.url!r}"
             )
 
+    def breaker(self) -> CircuitBreaker:
+        """A closed circuit breaker with these settings."""
+        return CircuitBreaker(
+            f"the endpoint {self.url}", failures=self.breaker_failures, pause_s=self.breaker_pause_s
+        )
+
 
 class CallRate:
-    """Spaces starts evenly, at most `per_s` a second."""
+    """Spaces starts evenly, at most `per_s` per second; 0 means no limit."""
 
     def __init__(self, per_s: float) -> None:
         self._gap = 1 / per_s if per_s else 0.0
@@ -92,84 +98,35 @@ class CallRate:
             await asyncio.sleep(start - now)
 
 
-class CircuitBreaker:
-    """Stops sending to a server that only fails; one probe at a time finds out when it is back."""
+async def wait_for_turn(breaker: CircuitBreaker, most_probes: int) -> None:
+    """Return when a request may be sent.
 
-    def __init__(self, failures: int, pause_s: float, probes: int) -> None:
-        """Opens after so many failures in a row; gives up after so many probes in a row."""
-        self._most, self._pause_s, self._probes_left = failures, pause_s, probes
-        self._probes = probes
-        self._failures = 0
-        self._probe_at = 0.0
-        self._probing = False
-
-    async def wait(self) -> None:
-        """Return when a request may be sent.
-
-        Raises:
-            EngineUnavailable: no probe succeeded; for everyone who waits.
-        """
-        while self._failures >= self._most:
-            if not self._probes_left:
-                raise EngineUnavailable(
-                    f"the endpoint failed {self._failures} times in a row and {self._probes} "
-                    "probes after that; run the job again when it works, answered rows are kept"
-                )
-            now = time.monotonic()
-            if now >= self._probe_at and not self._probing:
-                self._probing = True  # this caller probes, the others wait on
-                return
-            await asyncio.sleep(min(max(self._probe_at - now, 0.05), 1.0))
-
-    def ready(self) -> bool:
-        """Whether a request may be sent now, for callers that cannot wait; never gives up.
-
-        Of a caller that gets True, `succeeded`, `failed` or `released` must follow.
-        """
-        if self._failures < self._most:
-            return True
-        if self._probing or time.monotonic() < self._probe_at:
-            return False
-        self._probing = True
-        return True
-
-    def released(self) -> None:
-        """A request ended without saying anything about the server."""
-        self._probing = False
-
-    def succeeded(self) -> None:
-        if self._failures >= self._most:
-            logger.info("the endpoint answers again")
-        self._failures, self._probing, self._probes_left = 0, False, self._probes
-
-    def failed(self) -> None:
-        if self._probing:
-            self._probing = False
-            self._probes_left -= 1
-            self._probe_at = time.monotonic() + self._pause_s
-            return
-        self._failures += 1
-        if self._failures == self._most:
-            self._probe_at = time.monotonic() + self._pause_s
-            logger.warning(
-                "%d failures in a row; one probe every %.0f s", self._failures, self._pause_s
+    Raises:
+        EngineUnavailable: `most_probes` probes in a row failed; every waiting caller gets it.
+    """
+    while not breaker.is_closed:
+        if breaker.failed_probes >= most_probes:
+            raise EngineUnavailable(
+                f"the endpoint only fails, and so did {most_probes} probes of it; "
+                "run the job again when it works, answered rows are kept"
             )
+        if breaker.admits():
+            return
+        await asyncio.sleep(min(max(breaker.wait_s, SHORTEST_WAIT_S), LONGEST_WAIT_S))
 
 
 class HttpEngine:
-    """An `Engine`; use it from one event loop."""
+    """An `Engine` behind an endpoint; use it from one event loop."""
 
     def __init__(self, config: HttpConfig, source: str) -> None:
-        """`source` is the folder or id that the job names."""
+        """`source` is the folder or id of the model, as the job names it."""
         self._config = config
         self._model = config.served_model or source
         self._key = os.environ.get(config.api_key_env, "")
         self._session: Any = None
         self._slots = asyncio.Semaphore(config.max_in_flight)
         self._limit = CallRate(config.requests_per_s)
-        self._breaker = CircuitBreaker(
-            config.breaker_failures, config.breaker_pause_s, config.tries
-        )
+        self._breaker = config.breaker()
 
     async def complete(self, request: Request) -> Completion:
         async with self._slots:
@@ -187,10 +144,10 @@ class HttpEngine:
             await self._session.close()
 
     async def _post(self, request: Request) -> tuple[Completion | None, str]:
-        """The completion, or None and what the server finds wrong with the request."""
+        """The completion; or None, and what the server finds wrong with the request."""
         reason = ""
         for attempt in range(self._config.tries):
-            await self._breaker.wait()
+            await wait_for_turn(self._breaker, self._config.tries)
             await self._limit.wait()
             status, headers, body, reason = await self.attempt(request)
             if status == 200:
@@ -201,12 +158,12 @@ class HttpEngine:
                 raise EngineUnavailable(
                     f"{self._config.url} answered {status} ({reason}); {advice}"
                 )
-            if 0 < status < 500 and status not in TRANSIENT:
+            if is_final(status):
                 self._breaker.succeeded()  # it works, and says what is wrong with the request
                 return None, reason
-            self._breaker.failed()
+            self._breaker.failed(reason)
             if attempt + 1 < self._config.tries:
-                await asyncio.sleep(pause(attempt, headers))
+                await asyncio.sleep(pause_s(attempt, headers))
         raise EngineUnavailable(
             f"{self._config.url} failed {self._config.tries} times, at last with: {reason}; "
             "run the job again when it works, answered rows are kept"
@@ -215,10 +172,10 @@ class HttpEngine:
     async def attempt(
         self, request: Request
     ) -> tuple[int, Mapping[str, str], Completion | None, str]:
-        """Send once, whatever limits and breaker say.
+        """Send the request once, whatever rate limit and circuit breaker say.
 
         Returns:
-            status (0 if there was no proper answer), headers, completion, what went wrong.
+            status (0 without a proper answer), headers, completion or None, what went wrong.
         """
         import aiohttp
 
@@ -236,14 +193,7 @@ class HttpEngine:
                         reason = reason.replace(self._key, "***")
                     return response.status, response.headers, None, reason
                 return 200, response.headers, read_completion(json.loads(text)), ""
-        except (
-            KeyError,
-            TypeError,
-            IndexError,
-            ValueError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except MALFORMED as error:
             return 0, {}, None, f"not an OpenAI-compatible answer ({error!r})"
         except TimeoutError:
             return 0, {}, None, f"no answer within {self._config.timeout_s:g} s"
@@ -260,18 +210,8 @@ class HttpEngine:
         )
 
 
-def pause(attempt: int, headers: Mapping[str, str]) -> float:
-    """Seconds before the next attempt: what the server asks for, else random up to 2^attempt."""
-    asked = headers.get("Retry-After", "")
-    if asked.isdigit():
-        return min(float(asked), LONGEST_PAUSE_S)
-    if date := email.utils.parsedate_tz(asked):
-        return min(max(email.utils.mktime_tz(date) - time.time(), 0.0), LONGEST_PAUSE_S)
-    return random.uniform(0, min(2.0**attempt, LONGEST_PAUSE_S))
-
-
 def _message(text: str) -> str:
-    """The server's own words about an error, on one line."""
+    """The server's own words about an error, on one line and cut to `ERROR_CHARACTERS`."""
     try:
         body = json.loads(text)
         error = body.get("error", body)

@@ -14,13 +14,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from winnow.llm.engines.base import Completion, Engine, EngineDied, EngineUnavailable
+from winnow.llm.engines.retries import ENGINE_ATTEMPTS
 from winnow.llm.prompting.json_schema import boolean, object_of
 from winnow.llm.prompting.request import Request
 
 logger = logging.getLogger(__name__)
 
-TRIES = 3
-"""Of a request in engines that die; the last one alone."""
 PROBE = json.dumps([{"role": "user", "content": 'Answer with {"yes": true}.'}])
 PROBE_SCHEMA = json.dumps(object_of(yes=boolean()))
 
@@ -46,14 +45,14 @@ class SupervisedEngine:
         Raises:
             EngineUnavailable: the engine dies whatever it is asked, now or at an earlier call.
         """
-        for tries_left in reversed(range(TRIES)):
+        for tries_left in reversed(range(ENGINE_ATTEMPTS)):
             async with self._turns.alone() if tries_left == 0 else self._turns.together():
                 completion = await self._tried(request)
                 if completion is not None:
                     return completion
                 if tries_left == 0:
                     await self._probe(request)
-        return Completion(finish_reason="error", error=f"killed its engine {TRIES} times")
+        return Completion(finish_reason="error", error=f"killed its engine {ENGINE_ATTEMPTS} times")
 
     async def running(self) -> Engine:
         """The engine, started if there is none."""

@@ -12,14 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from winnow.llm.engines.base import Completion, Engine
+from winnow.llm.engines.retries import ANSWER_ATTEMPTS
 from winnow.llm.generation.rows import copied, storable, unusable_row
+from winnow.llm.prompting.correction import corrected
 from winnow.llm.prompting.parse_answer import Response
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.registry import task_named
-
-ECHO_CHARACTERS = 2_000
-"""Of a useless answer that are shown to the model again."""
 
 
 async def answer_all(
@@ -45,8 +44,9 @@ async def answer(request: Request, engine: Engine, counts: Counter[str]) -> dict
         return _row(request, completion, Response({}, True, "ok"))
     inputs = json.loads(request.inputs)
     response = task.read(inputs, completion.text)
-    if not response.valid:
-        completion, response = await _asked_again(task, inputs, request, engine, completion)
+    for _ in range(1, ANSWER_ATTEMPTS):
+        if not response.valid:
+            completion, response = await _asked_again(task, inputs, request, engine, completion)
     refused = response.parsed is None and completion.finish_reason == "stop"
     _count(counts, completion, response.valid, response.repair, refused=refused)
     return _row(request, completion, response)
@@ -75,15 +75,7 @@ async def _asked_again(
 ) -> tuple[Completion, Response]:
     """The second and last attempt; the first one's response if this is no better."""
     problem = task.read(inputs, first.text).repair.removeprefix("failed: ")
-    messages = [
-        *json.loads(request.messages),
-        {"role": "assistant", "content": first.text[:ECHO_CHARACTERS]},
-        {
-            "role": "user",
-            "content": f"This cannot be used: {problem}. Answer again, with the JSON object alone.",
-        },
-    ]
-    second = await engine.complete(replace(request, messages=json.dumps(messages)))
+    second = await engine.complete(corrected(request, first.text, problem))
     response = task.read(inputs, second.text)
     if not response.valid:
         text, reason = first.text, first.finish_reason

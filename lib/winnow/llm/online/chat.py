@@ -1,11 +1,11 @@
-"""A language model asked while somebody waits: every request within calls, tokens and a deadline.
+"""A language model asked while a user waits, within calls, tokens and a deadline per request.
 
-`winnow.llm.engines.http` answers a batch and waits as long as it takes. Here a caller that
-cannot wait is told at once why there is no answer (`ChatStopped`) and goes on without one.
+`winnow.llm.engines.http` answers a batch and waits as long as it takes. Here a caller cannot wait:
+it learns at once why there is no answer (`ChatStopped`) and goes on without one.
 
-What is shared by all requests are the connections, the circuit breaker and the remembered answers.
-An answer is remembered under the digest of its whole prompt, so one user's cannot reach another.
-Everything that belongs to one request is in its `winnow.llm.online.budget.Ledger`.
+All requests share the connections, the circuit breaker and the remembered answers. An answer is
+remembered under the digest of its whole prompt, so one user's answer cannot reach another user.
+Everything else belongs to one request and is in its `winnow.llm.online.budget.Ledger`.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from dataclasses import replace
 from typing import TypeVar
 
 from winnow.llm.engines.base import Completion
-from winnow.llm.engines.http import (
-    TRANSIENT,
-    WRONG_SETTINGS,
-    CallRate,
-    CircuitBreaker,
-    HttpConfig,
-    HttpEngine,
-    pause,
-)
+from winnow.llm.engines.http import WRONG_SETTINGS, CallRate, HttpConfig, HttpEngine
 from winnow.llm.engines.openai_json import is_over_context
+from winnow.llm.engines.retries import (
+    ANSWER_ATTEMPTS,
+    ONLINE_ENDPOINT_ATTEMPTS,
+    ONLINE_SOONER,
+    is_final,
+    pause_s,
+)
 from winnow.llm.online.budget import Call, ChatStopped, Ledger
+from winnow.llm.prompting.correction import corrected
 from winnow.llm.prompting.json_schema import Schema, longest_answer
 from winnow.llm.prompting.request import Request, content_key
 from winnow.llm.prompting.template import Messages
@@ -40,33 +40,29 @@ T = TypeVar("T")
 REMEMBERED = 2048
 """Answers that are kept, some hundred bytes each."""
 PATIENCE_S = 1.0
-"""A call that had less time than this and ran out of it says nothing about the endpoint."""
-BYTES_A_TOKEN = 3
-"""Of a prompt that nobody has counted; common tokenizers make fewer tokens of English."""
+"""A timeout below this is the caller's haste and says nothing about the endpoint."""
+BYTES_PER_TOKEN = 3
+"""Assumed in a prompt that is not tokenized here: English has four, so the estimate is high."""
 SLACK = 64
 """Tokens beyond the longest answer, for models that wrap it in a code fence or a sentence."""
 RAISED = 4
-"""Times as many tokens for an answer that was cut off: models that think aloud need them."""
-ECHO_CHARACTERS = 2_000
-"""Of a useless answer that are shown to the model again."""
-SOONER = 3
-"""Powers of two by which a retry comes sooner than in a batch job: within an eighth of a second."""
+"""Factor of the token limit after an answer was cut off: models that think aloud need more."""
 
 
 def online(url: str = "", served_model: str = "") -> HttpConfig:
-    """Settings for an endpoint that people wait for: few retries, a breaker that opens soon."""
+    """Settings for an endpoint that users wait for: few retries, a breaker that opens soon."""
     return HttpConfig(
         url=url,
         served_model=served_model,
         timeout_s=30.0,
-        tries=2,
+        tries=ONLINE_ENDPOINT_ATTEMPTS,
         breaker_failures=5,
         breaker_pause_s=5.0,
     )
 
 
 def chat_request(*, task: str, template: str, messages: Messages, schema: Schema) -> Request:
-    """A question whose likeliest answer is wanted; `template` is its id and version."""
+    """A request for the likeliest answer; `template` is the id and version of its words."""
     sampling = {"temperature": 0.0, "max_tokens": longest_answer(schema) + SLACK}
     return Request(
         key=content_key(
@@ -83,12 +79,12 @@ def chat_request(*, task: str, template: str, messages: Messages, schema: Schema
 
 
 def tokens_in(messages: Messages) -> int:
-    """About how many tokens the messages make, rather too many than too few."""
-    return sum(len(message["content"].encode()) for message in messages) // BYTES_A_TOKEN
+    """An estimate of the messages' tokens, rather too high than too low."""
+    return sum(len(message["content"].encode()) for message in messages) // BYTES_PER_TOKEN
 
 
 class Chat:
-    """One endpoint and one model; use it from one event loop."""
+    """A client of one model at one endpoint; use it from one event loop."""
 
     def __init__(self, config: HttpConfig) -> None:
         for name in ("url", "served_model"):
@@ -98,10 +94,10 @@ class Chat:
         self._engine = HttpEngine(config, config.served_model)
         self._slots = asyncio.Semaphore(config.max_in_flight)
         self._limit = CallRate(config.requests_per_s)
-        self._breaker = CircuitBreaker(config.breaker_failures, config.breaker_pause_s, probes=1)
+        self._breaker = config.breaker()
         self._answers: OrderedDict[str, str] = OrderedDict()
         self.remembered = 0
-        """Questions that a remembered answer spared."""
+        """Calls that a remembered answer saved."""
 
     async def ask(
         self,
@@ -110,18 +106,18 @@ class Chat:
         request: Request,
         read: Callable[[str], tuple[T | None, str]],
     ) -> T:
-        """The first answer that can be read; a useless one is asked for once more.
+        """The first usable answer; the model is asked once more if its first one is not.
 
-        An answer that was cut off gets more room, one of no use the reason why it is.
+        A cut-off answer gets more tokens; an unusable one is shown to the model with the reason.
 
         Args:
-            ledger: of the user's request; gets an entry for every call.
-            step: what the call is for, in the ledger.
-            request: from `chat_request`.
-            read: what the text says, or None and what is wrong with it. Must not raise.
+            ledger: the ledger of the user's request; it gets an entry per call.
+            step: the name of the call in the ledger.
+            request: a request made by `chat_request`.
+            read: returns what the text says, or None and what is wrong with it. Must not raise.
 
         Raises:
-            ChatStopped: there is none, for one of its reasons.
+            ChatStopped: no usable answer; it names the reason.
         """
         remembered = self._remembered(request.key)
         value, problem = (None, "") if remembered is None else read(remembered)
@@ -136,11 +132,11 @@ class Chat:
             if roomier is not None:
                 completion = await self._complete(ledger, step, roomier)
                 value, problem = read(completion.text)
-        if value is None:
-            completion = await self._complete(
-                ledger, step, corrected(request, completion.text, problem)
-            )
-            value, problem = read(completion.text)
+        for _ in range(1, ANSWER_ATTEMPTS):
+            if value is None:
+                again = corrected(request, completion.text, problem)
+                completion = await self._complete(ledger, step, again)
+                value, problem = read(completion.text)
         if value is None:
             raise ChatStopped("unreadable", problem)
         self._remember(request.key, completion.text)
@@ -162,10 +158,10 @@ class Chat:
             if status in WRONG_SETTINGS:
                 logger.warning("%s answered %d (%s)", self._config.url, status, reason)
                 raise ChatStopped("unavailable", reason)
-            if 0 < status < 500 and status not in TRANSIENT:
+            if is_final(status):
                 raise ChatStopped("too_long" if is_over_context(reason) else "refused", reason)
             if attempt + 1 < self._config.tries:
-                wait_s = pause(attempt - SOONER, headers)
+                wait_s = pause_s(attempt - ONLINE_SOONER, headers)
                 if wait_s >= ledger.left_s():
                     break
                 await asyncio.sleep(wait_s)
@@ -174,29 +170,31 @@ class Chat:
     async def _send(
         self, ledger: Ledger, step: str, request: Request
     ) -> tuple[int, dict[str, str], Completion | None, str]:
-        """One attempt within the deadline, entered in the ledger and told to the breaker."""
+        """One attempt within the deadline, recorded in the ledger and in the breaker."""
         sent_s = None
         try:
             async with asyncio.timeout(ledger.left_s()), self._slots:
                 await self._limit.wait()
-                if not self._breaker.ready():
+                if not self._breaker.admits():
                     raise ChatStopped("unavailable", "the endpoint failed too often just now")
                 sent_s = time.monotonic()
                 status, headers, completion, reason = await self._engine.attempt(request)
         except TimeoutError:
             if sent_s is not None:
-                had_s = time.monotonic() - sent_s
-                self._breaker.failed() if had_s >= PATIENCE_S else self._breaker.released()
+                if time.monotonic() - sent_s >= PATIENCE_S:
+                    self._breaker.failed("no answer before the deadline")
+                else:
+                    self._breaker.released()
                 ledger.entries.append(Call(step, "late", ms=milliseconds(sent_s)))
             raise ChatStopped("deadline", "no answer in time") from None
         except asyncio.CancelledError:
             if sent_s is not None:
                 self._breaker.released()
             raise
-        works = completion is not None or (
-            0 < status < 500 and status not in TRANSIENT and status not in WRONG_SETTINGS
-        )
-        self._breaker.succeeded() if works else self._breaker.failed()
+        if completion is not None or (is_final(status) and status not in WRONG_SETTINGS):
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed(reason)
         made = completion or Completion()
         ledger.entries.append(
             Call(
@@ -211,7 +209,7 @@ class Chat:
         return status, dict(headers), completion, reason
 
     def _with_more_room(self, request: Request) -> Request | None:
-        """The request with a larger limit on its answer; None if it had the largest."""
+        """The request with a higher token limit; None if it had the highest."""
         sampling = json.loads(request.sampling)
         room = min(RAISED * sampling["max_tokens"], self._config.max_tokens)
         if room <= sampling["max_tokens"]:
@@ -228,19 +226,6 @@ class Chat:
         self._answers[key] = text
         if len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)
-
-
-def corrected(request: Request, text: str, problem: str) -> Request:
-    """The request with the useless answer and what is wrong with it as two more turns."""
-    messages = [
-        *json.loads(request.messages),
-        {"role": "assistant", "content": text[:ECHO_CHARACTERS]},
-        {
-            "role": "user",
-            "content": f"This cannot be used: {problem}. Answer again, with the JSON object alone.",
-        },
-    ]
-    return replace(request, messages=json.dumps(messages))
 
 
 def milliseconds(since_s: float) -> float:

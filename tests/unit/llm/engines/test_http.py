@@ -6,9 +6,11 @@ import json
 import pytest
 from aiohttp import web
 
+from winnow.circuit_breaker import CircuitBreaker
 from winnow.llm.engines import http
 from winnow.llm.engines.base import EngineUnavailable
-from winnow.llm.engines.http import CallRate, CircuitBreaker, HttpConfig, HttpEngine, pause
+from winnow.llm.engines.http import CallRate, HttpConfig, HttpEngine, wait_for_turn
+from winnow.llm.engines.retries import pause_s
 from winnow.llm.prompting.request import Request
 
 KEY = "sk-secret"
@@ -74,10 +76,10 @@ def pauses(monkeypatch):
     taken = []
 
     def no_pause(attempt, headers):
-        taken.append(pause(attempt, headers))
+        taken.append(pause_s(attempt, headers))
         return 0.0
 
-    monkeypatch.setattr(http, "pause", no_pause)
+    monkeypatch.setattr(http, "pause_s", no_pause)
     return taken
 
 
@@ -153,11 +155,11 @@ def test_answers_that_are_final(response, finish_reason, error):
 
 
 def test_the_pause_is_what_the_server_asks_for():
-    assert pause(0, {"Retry-After": "7"}) == 7
-    assert pause(0, {"Retry-After": "900"}) == 60
-    assert pause(0, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-    assert 0 <= pause(2, {"Retry-After": "soon"}) <= 4
-    assert 0 <= pause(30, {}) <= 60
+    assert pause_s(0, {"Retry-After": "7"}) == 7
+    assert pause_s(0, {"Retry-After": "900"}) == 60
+    assert pause_s(0, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert 0 <= pause_s(2, {"Retry-After": "soon"}) <= 4
+    assert 0 <= pause_s(30, {}) <= 60
 
 
 @pytest.mark.parametrize(
@@ -270,16 +272,16 @@ def test_starts_are_spaced(monkeypatch):
     assert starts == [100.0, 100.25, 100.5, 100.75]
 
 
-def test_the_breaker_opens_probes_and_closes(monkeypatch):
+def test_callers_wait_while_the_breaker_is_open(monkeypatch):
     clock = Clock(monkeypatch)
 
     async def waited(breaker):
         before = clock.now
-        await breaker.wait()
+        await wait_for_turn(breaker, most_probes=2)
         return clock.now - before
 
     async def run():
-        breaker = CircuitBreaker(failures=2, pause_s=10.0, probes=2)
+        breaker = CircuitBreaker("it", failures=2, pause_s=10.0)
         breaker.failed()
         assert await waited(breaker) == 0
         breaker.failed()
@@ -291,10 +293,10 @@ def test_the_breaker_opens_probes_and_closes(monkeypatch):
         for _ in range(2):
             breaker.failed()
         for _ in range(2):
-            await breaker.wait()
+            await waited(breaker)
             breaker.failed()
-        with pytest.raises(EngineUnavailable, match="2 times in a row and 2 probes after that"):
-            await breaker.wait()
+        with pytest.raises(EngineUnavailable, match="only fails, and so did 2 probes of it"):
+            await waited(breaker)
 
     asyncio.run(run())
 

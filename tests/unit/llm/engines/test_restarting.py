@@ -6,7 +6,8 @@ import itertools
 import pytest
 
 from winnow.llm.engines.base import Completion, EngineDied, EngineUnavailable
-from winnow.llm.engines.restarting import TRIES, SupervisedEngine, _Turns
+from winnow.llm.engines.restarting import SupervisedEngine, _Turns
+from winnow.llm.engines.retries import ENGINE_ATTEMPTS
 from winnow.llm.prompting.request import Request
 
 
@@ -159,10 +160,10 @@ def test_what_kills_alone_is_given_up_and_nothing_else(poison):
     fleet = Fleet(poison=poison)
     engine, found = complete_all(fleet)
     assert given_up(found) == poison
-    assert {found[key].error for key in poison} == {f"killed its engine {TRIES} times"}
+    assert {found[key].error for key in poison} == {f"killed its engine {ENGINE_ATTEMPTS} times"}
     assert engine.deaths == len(fleet.engines) - 1 == 2 + len(poison)
     for key in poison:
-        assert len(fleet.tries_of(key)) == TRIES
+        assert len(fleet.tries_of(key)) == ENGINE_ATTEMPTS
         assert fleet.tries_of(key)[-1] == set()
         assert fleet.tries_of(key)[0]  # the first one in company
 
@@ -171,7 +172,7 @@ def test_the_only_request_there_is_can_be_poison():
     fleet = Fleet(poison={"a"})
     _, found = complete_all(fleet, ["a"])
     assert given_up(found) == {"a"}
-    assert len(fleet.tries_of("a")) == TRIES
+    assert len(fleet.tries_of("a")) == ENGINE_ATTEMPTS
 
 
 def test_a_kind_of_engine_is_probed_with_its_kind_of_request():
@@ -198,7 +199,7 @@ def test_an_engine_that_dies_of_everything_is_at_fault_and_no_request(keys):
     assert {str(error)[:37] for error in found.values()} == {
         "the engine dies whatever it is asked;"
     }
-    assert len(fleet.engines) == TRIES + 1
+    assert len(fleet.engines) == ENGINE_ATTEMPTS + 1
 
 
 def test_after_the_trouble_requests_run_together_again():

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from winnow.llm.engines.base import Completion, EngineUnavailable
-from winnow.llm.generation.answer import ECHO_CHARACTERS, answer, answer_all, next_requests
+from winnow.llm.generation.answer import answer, answer_all, next_requests
 from winnow.llm.generation.rows import ANSWER_SCHEMA
+from winnow.llm.prompting.correction import ECHO_CHARACTERS
 from winnow.llm.prompting.json_schema import object_of, string
 from winnow.llm.prompting.request import SamplingConfig
 from winnow.llm.prompting.template import Template
