@@ -19,7 +19,7 @@ from typing import Any
 from winnow.data.likes import clip
 from winnow.llm.online.chat import chat_request, tokens_in
 from winnow.llm.prompting.json_schema import Schema, array, object_of, string
-from winnow.llm.prompting.parse_answer import THINKING, read_response
+from winnow.llm.prompting.parse_answer import read_numbers, read_object
 from winnow.llm.prompting.request import Request
 from winnow.llm.prompting.template import Messages, fenced
 
@@ -100,7 +100,7 @@ def _opening(history: Sequence[str]) -> Messages:
 
 def read_interests(text: str) -> tuple[list[str] | None, str]:
     """The interests in an answer, or what is wrong with it."""
-    found = _object(text).get("interests")
+    found = read_object(text).get("interests")
     texts = found if isinstance(found, list) else []
     interests = [shown(t)[:INTEREST_CHARACTERS] for t in texts if isinstance(t, str) and t.strip()]
     if not interests:
@@ -112,8 +112,8 @@ def reader_of_picks(question: Question) -> Callable[[str], tuple[list[int] | Non
     """Reads indices of chosen options: distinct, at most `count`, at least one."""
 
     def read(text: str) -> tuple[list[int] | None, str]:
-        found = _object(text).get("pick")
-        values = found if isinstance(found, list) else _bracketed(text)
+        found = read_object(text).get("pick")
+        values = found if isinstance(found, list) else read_numbers(text)[0]
         indices = (_index(value, question.options) for value in values)
         chosen = list(dict.fromkeys(index for index in indices if index is not None))
         fewest = 1
@@ -152,17 +152,6 @@ def _titled(title: str, options: Sequence[str]) -> int | None:
             if match.quick_ratio() >= SIMILAR and match.ratio() >= SIMILAR:
                 same.append(at)
     return same[0] if len(same) == 1 else None
-
-
-def _bracketed(text: str) -> list[str]:
-    """The numbers of the first bracketed list, for answers that are no JSON object."""
-    found = re.search(r"\[([\d\s,;]+)\]?", THINKING.sub("", text, count=1))
-    return re.findall(r"\d+", found.group(1)) if found else []
-
-
-def _object(text: str) -> dict[str, Any]:
-    """The JSON object in the text, however it is wrapped; empty if there is none."""
-    return read_response(text, object_of(), lambda _: None).parsed or {}
 
 
 def _folded(text: str) -> str:

@@ -20,8 +20,10 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 STRAY = re.compile("\ufffd+")
 DANGLING = re.compile(r'(?:,|[{,]\s*"(?:\\.|[^"\\])*"\s*:?)\s*\Z', re.DOTALL)
 
+NUMBERS = re.compile(r"\[([\s,;\"']*\d[\d\s,;\"']*)\]?")
+"""A list of whole numbers, quoted or not, whose end may be cut off."""
 DEEPEST = 32
-"""Levels of an object that is read: more than any schema has, less than any later step can take."""
+"""Levels of nesting that are read: more than any schema has, and no later step recurses too far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,25 @@ def read_response(
     if problem is not None:
         return Response(parsed, False, f"failed: {problem}")
     return Response(parsed, True, f"repaired: {', '.join(repairs)}" if repairs else "ok")
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """The first JSON object in the text, however it is wrapped; empty if there is none."""
+    return read_response(text, {"type": "object", "properties": {}}, lambda _: None).parsed or {}
+
+
+def read_numbers(text: str) -> tuple[list[str], str]:
+    """The numbers of the first bracketed list, for answers without an object; and what follows it.
+
+    Example:
+        >>> read_numbers("<think>[1]</think>I would say [3, 1]; stop")
+        (['3', '1'], 'stop')
+    """
+    text = THINKING.sub("", text, count=1)
+    found = NUMBERS.search(text)
+    if found is None:
+        return [], ""
+    return re.findall(r"\d+", found.group(1)), text[found.end() :].strip(" ;\n")
 
 
 def _parse(text: str) -> tuple[dict[str, Any] | None, list[str]]:

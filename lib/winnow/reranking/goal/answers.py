@@ -5,19 +5,16 @@ run in any other way.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from winnow.llm.prompting.json_schema import object_of
-from winnow.llm.prompting.parse_answer import THINKING, read_response
+from winnow.llm.prompting.parse_answer import read_numbers, read_object
 from winnow.reranking.goal.prompts import STOP
 from winnow.reranking.permutation import Permutation, as_permutation
 
 MOST_MISSING = 0.3
 """Share of the candidates that an answer may leave out; with more it is no order of them."""
-NUMBERS = re.compile(r"\[([\d\s,;\"']+)\]?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +39,15 @@ def read_ranking(
         shown: how many candidates the prompt listed.
         allowed: names of the nodes that may follow.
     """
-    answer = _object(text)
+    answer = read_object(text)
     found, named = answer.get("ranking"), answer.get("next")
     if isinstance(found, list):
         numbers = [_number(value) for value in found]
     else:
-        listing, named = _bracketed(text, named)
+        listing, behind = read_numbers(text)
         numbers = [_number(value) for value in listing]
+        if named is None and listing:
+            named = behind
     listed = [number for number in latest if number <= shown]
     permutation = as_permutation(numbers, listed)
     if permutation.missing > MOST_MISSING * shown:
@@ -77,7 +76,7 @@ def read_ranking(
 
 def read_next(text: str, allowed: Sequence[str]) -> tuple[tuple[str, bool] | None, str]:
     """The node in an answer and whether it is named exactly; for prose, none."""
-    named = _object(text).get("next", text if len(text.split()) == 1 else None)
+    named = read_object(text).get("next", text if len(text.split()) == 1 else None)
     if named is None:
         return None, f'"next" must be one of {", ".join(allowed)}'
     return read_node(named, allowed), ""
@@ -92,21 +91,6 @@ def read_node(named: Any, allowed: Sequence[str]) -> tuple[str, bool]:
         return name, name == named
     near = [node for node in allowed if name and node.startswith(name)]
     return (near[0] if len(near) == 1 else STOP), False
-
-
-def _object(text: str) -> dict[str, Any]:
-    """The JSON object in the text, however it is wrapped; empty if there is none."""
-    return read_response(text, object_of(), lambda _: None).parsed or {}
-
-
-def _bracketed(text: str, named: Any) -> tuple[list[str], Any]:
-    """The numbers of the first bracketed list, and `named` or else the words behind the list."""
-    text = THINKING.sub("", text, count=1)
-    found = NUMBERS.search(text)
-    if found is None:
-        return [], named
-    behind = text[found.end() :].strip(" ;\n")
-    return re.findall(r"\d+", found.group(1)), named if named is not None else behind
 
 
 def _number(value: Any) -> int | None:

@@ -12,7 +12,7 @@ from winnow.llm.prompting.json_schema import (
     schema_problem,
     string,
 )
-from winnow.llm.prompting.parse_answer import read_response
+from winnow.llm.prompting.parse_answer import read_numbers, read_object, read_response
 
 SCHEMA = object_of(summary=string(2, 20), interests=array(string(1, 8), 1, 3))
 GOOD = {"summary": "likes, [braces}", "interests": ["a", "b"]}
@@ -82,6 +82,38 @@ def test_the_task_has_the_last_word():
     response = read_response(json.dumps(GOOD), SCHEMA, lambda answer: "copies the query")
     assert (response.parsed, response.valid) == (GOOD, False)
     assert response.repair == "failed: copies the query"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers", "behind"),
+    [
+        ("[4, 3; 2]; stop", ["4", "3", "2"], "stop"),
+        ("""Mine: ["4", '3'] and so on""", ["4", "3"], "and so on"),
+        ("[4, 3, 2", ["4", "3", "2"], ""),
+        ("<think>[9]</think>[1]", ["1"], ""),
+        ("[see below] [' '] [2] [3]", ["2"], "[3]"),
+        ("[4, three]", ["4"], "three]"),
+        ("4, 3, 2", [], ""),
+        ("[" * 50_000, [], ""),
+        ("[" + "," * 50_000, [], ""),
+    ],
+    ids=range(9),
+)
+def test_numbers_of_the_first_bracketed_list(text, numbers, behind):
+    assert read_numbers(text) == (numbers, behind)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"```json\n{json.dumps(GOOD)}", GOOD),
+        ('{"a": {"b": [1.5, null]}, "c"', {"a": {"b": [1.5, None]}}),
+        ("[1, 2]", {}),
+        ("no", {}),
+    ],
+)
+def test_an_object_is_read_whatever_it_holds(text, found):
+    assert read_object(text) == found
 
 
 @given(st.text(alphabet='{}[]",:\\ \nab<think>/`u0', max_size=60))
