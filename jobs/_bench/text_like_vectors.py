@@ -23,7 +23,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.retrieval.index import exact_search
+from winnow.retrieval.evaluation.exact_search import exact_search
 
 DIRECTIONS = 16
 """Main directions kept of each cluster, fewer if it is small."""
@@ -54,7 +54,7 @@ class Likeness:
 def likeness(vectors_ND: Floats, *, sample: int = 1000) -> Likeness:
     """Measured on at most `sample` of the vectors, each compared with all."""
     rows = np.linspace(0, len(vectors_ND) - 1, min(sample, len(vectors_ND))).astype(np.int64)
-    scores, _ = exact_search(vectors_ND, vectors_ND[rows], min(101, len(vectors_ND)))
+    scores, _ = exact_search(vectors_ND[rows], vectors_ND, 101)
     near = scores[:, 1:]  # the first is the vector itself
     variances = np.linalg.eigvalsh(np.cov(vectors_ND[rows].astype(np.float64), rowvar=False))
     low, median, high = np.quantile(near[:, 0].astype(float), [0.1, 0.5, 0.9]).round(3).tolist()
@@ -161,7 +161,7 @@ def _fitted(vectors_ND: Floats, clusters: int, seed: int) -> TextLike:
     )
     kmeans.train(vectors_ND)
     centroids_CD = np.asarray(kmeans.centroids, np.float32)
-    nearest_N = exact_search(centroids_CD, vectors_ND, 1)[1][:, 0]
+    nearest_N = exact_search(vectors_ND, centroids_CD, 1)[1][:, 0]
     found = np.unique(nearest_N)  # k-means may leave a cluster empty
     directions = min(DIRECTIONS, dim - 1)
     centre_CD = np.empty((len(found), dim), np.float32)

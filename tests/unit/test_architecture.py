@@ -45,8 +45,8 @@ LAYERS = {
         {"generation"},
     ),
     "winnow.retrieval": (
-        {"distributed", "evaluation", "index", "text_encoder"},
-        {"bm25", "rank_fusion", "dataset_as_collection", "two_tower"},
+        {"distributed", "evaluation", "text_encoder"},
+        {"index", "bm25", "rank_fusion", "dataset_as_collection", "two_tower"},
         {"negatives"},
         {"encoder_training", "toy"},
         {"negatives_study"},

@@ -1,4 +1,4 @@
-"""Exact search and the measures of a ranking, as the literature computes them.
+"""The measures of a ranking, as the literature computes them.
 
 Measures come from ir-measures: nDCG, Recall and MAP are trec_eval's. Trec_eval orders by score and
 equal scores by document id, descending, whatever order it is given; it gets scores that fall with
@@ -10,10 +10,8 @@ queries are documents themselves, each would find itself.
 Suffixes: Q queries, I documents, D vector width, K results, N relevant documents.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ir_measures
 import numpy as np
@@ -21,95 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ir_measures import AP, RR, R, nDCG
-from numpy.typing import NDArray
 
 from winnow.data.collection import Collection, Judgements
-from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
+from winnow.retrieval.evaluation.exact_search import Vectors, exact_search
+from winnow.retrieval.evaluation.order import Rows
 
 MEASURES = {"ndcg@10": nDCG @ 10, "recall@100": R @ 100, "mrr@10": RR @ 10, "map": AP}
 DEPTH = 100
 """Results that a ranking needs: recall@100 looks that far. MAP sees what it is given, so figures
 of MAP compare only between rankings of one depth."""
-QUERY_BATCH = 256
-DOCUMENT_CHUNK = 8192
-"""A batch with a chunk takes 256 * 8192 * (4 + 2 * 8) bytes at its height: 42 MB."""
-
-
-def exact_search(
-    query_QD: NDArray[np.floating[Any]],
-    document_ID: NDArray[np.floating[Any]],
-    k: int,
-    exclude: Sequence[NDArray[np.integer[Any]]] | None = None,
-) -> tuple[Floats, Rows]:
-    """The k documents of largest inner product with each query, best first: 2 * Q * I * D flops.
-
-    Equal float32 scores: the smaller row first. Documents may be a memory map, which is read in
-    chunks.
-
-    Args:
-        exclude: for each query, document rows that must not be returned (entries below 0 are
-            padding).
-
-    Returns:
-        Scores and document rows, both [Q, K], all of them real documents. K is k, or what the
-        query with the most exclusions leaves of the documents if that is less.
-
-    Example:
-        >>> exact_search(np.eye(2), np.array([[0.1, 1], [0.9, 1], [0.9, 2]]), 2)[1]
-        array([[1, 2],
-               [2, 0]])
-    """
-    _check_vectors(query_QD, document_ID, k)
-    if exclude is not None and len(exclude) != len(query_QD):
-        raise ValueError(f"{len(exclude)} exclusions for {len(query_QD)} queries")
-    unwanted = [np.unique(rows[rows >= 0]) for rows in exclude or []]
-    k = min(k, len(document_ID) - max(map(len, unwanted), default=0))
-    keys_QK = np.full((len(query_QD), k), PADDING)
-    for start in range(0, len(query_QD), QUERY_BATCH):
-        batch = slice(start, start + QUERY_BATCH)
-        query = np.asarray(query_QD[batch], np.float32)
-        keys_QK[batch] = _search_batch(query, document_ID, k, unwanted[batch])
-    return unpack(keys_QK)
-
-
-def _check_vectors(
-    query_QD: NDArray[np.floating[Any]], document_ID: NDArray[np.floating[Any]], k: int
-) -> None:
-    if k < 1:
-        raise ValueError(f"k must be positive, got {k}")
-    if query_QD.ndim != 2 or document_ID.ndim != 2 or query_QD.shape[1] != document_ID.shape[1]:
-        raise ValueError(
-            "queries and documents must be two-dimensional and of one width, "
-            f"got {query_QD.shape} and {document_ID.shape}"
-        )
-    if not len(document_ID):
-        raise ValueError("there must be a document to search, got none")
-
-
-def _search_batch(
-    query_QD: Floats,
-    document_ID: NDArray[np.floating[Any]],
-    k: int,
-    unwanted: list[NDArray[np.integer[Any]]],
-) -> NDArray[np.int64]:
-    """Keys [Q, K] of the best documents, best first."""
-    best_QK = np.full((len(query_QD), k), PADDING)
-    which_query = np.repeat(np.arange(len(unwanted)), list(map(len, unwanted)))
-    which_row = np.concatenate([*unwanted, np.empty(0, np.int64)]).astype(np.int64)
-    for start in range(0, len(document_ID), DOCUMENT_CHUNK):
-        chunk_CD = np.asarray(document_ID[start : start + DOCUMENT_CHUNK], np.float32)
-        score_QC = query_QD @ chunk_CD.T
-        if not np.isfinite(score_QC).all():
-            last = start + len(chunk_CD) - 1
-            raise ValueError(
-                f"scores of document rows {start} to {last} are not all finite; "
-                "a query or a document vector has a NaN or an infinite number"
-            )
-        keys_QC = rank_keys(score_QC, np.arange(start, start + len(chunk_CD)))
-        here = (which_row >= start) & (which_row < start + len(chunk_CD))
-        keys_QC[which_query[here], which_row[here] - start] = PADDING
-        best_QK = best_keys(np.concatenate([best_QK, keys_QC], axis=1), k, ordered=False)
-    return best_keys(best_QK, k)
 
 
 def own_documents(judged: Judgements, collection: Collection) -> Rows:
@@ -123,8 +41,8 @@ def own_documents(judged: Judgements, collection: Collection) -> Rows:
 
 
 def exact_ranking(
-    query_QD: NDArray[np.floating[Any]],
-    document_ID: NDArray[np.floating[Any]],
+    query_QD: Vectors,
+    document_ID: Vectors,
     judged: Judgements,
     collection: Collection,
     row_I: Rows | None = None,

@@ -1,7 +1,7 @@
 """Vector search through FAISS: the k rows of largest inner product, by id.
 
     checks.py      what is refused, and in which words
-    exact.py       what is truly nearest, and the share of it that a search found
+    exact.py       exact scores of candidates, and the recall of a search
     ids.py         which id stands at which position, and which are deleted
     excluding.py   searches in which each query has rows it must not get
     files.py       reading and writing, memory-mapped
@@ -13,7 +13,7 @@ Unit vectors, where cosine is meant, are the caller's affair.
 """
 
 from winnow.retrieval.index.checks import checked_vectors
-from winnow.retrieval.index.exact import exact_search, shares_found
+from winnow.retrieval.index.exact import shares_found
 from winnow.retrieval.index.item_index import ItemIndex
 from winnow.retrieval.index.kinds import (
     KINDS,
@@ -39,7 +39,6 @@ __all__ = [
     "build_shard",
     "checked_vectors",
     "choose_kind",
-    "exact_search",
     "from_bytes",
     "merge",
     "shares_found",

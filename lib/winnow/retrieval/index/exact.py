@@ -1,6 +1,6 @@
-"""Exact search: the truth that approximate indexes are measured by, and their help in need.
+"""Exact scores of the candidates of an approximate search, and the recall of its results.
 
-Suffixes: I vectors, R chosen rows, Q queries, K results, D vector width.
+Suffixes: I vectors, Q queries, C candidates, K results, D vector width.
 """
 
 from typing import Any
@@ -9,37 +9,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 65_536
-"""Rows gathered at a time; 100 MB at a width of 384."""
-
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
-
-
-def exact_search(
-    vectors_ID: Floats, queries_QD: Floats, k: int, rows_R: Rows | None = None
-) -> tuple[Floats, Rows]:
-    """The k rows of largest inner product, best first, of all rows or of the chosen ones.
-
-    `2 * I * D` flops a query. The vectors may be memory-mapped. Returns scores and rows, [Q, K]
-    with K = k, or all there are if that is less.
-    """
-    if rows_R is None:
-        return _nearest(queries_QD, vectors_ID, min(k, len(vectors_ID)))
-    scores_QK = np.empty((len(queries_QD), 0), np.float32)
-    found_QK = np.empty((len(queries_QD), 0), np.int64)
-    for start in range(0, len(rows_R), CHUNK):
-        chunk_R = rows_R[start : start + CHUNK]
-        scores, at = _nearest(queries_QD, vectors_ID[chunk_R], min(k, len(chunk_R)))
-        scores_QK = np.concatenate([scores_QK, scores], axis=1)
-        found_QK = np.concatenate([found_QK, chunk_R[at]], axis=1)
-        scores_QK, found_QK = best_first(scores_QK, found_QK, k)
-    return scores_QK, found_QK
-
-
-def _nearest(queries_QD: Floats, vectors_ID: Floats, k: int) -> tuple[Floats, Rows]:
-    scores, at = faiss.knn(queries_QD, vectors_ID, k, metric=faiss.METRIC_INNER_PRODUCT)
-    return scores, at
 
 
 def best_first(scores_QC: Floats, rows_QC: Rows, k: int) -> tuple[Floats, Rows]:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.errors import ArtifactError
+from winnow.retrieval.evaluation.exact_search import exact_search
 from winnow.retrieval.index.checks import checked_ids, checked_queries, checked_vectors
-from winnow.retrieval.index.exact import exact_search
 from winnow.retrieval.index.excluding import search_excluding
 from winnow.retrieval.index.files import read_faiss, write_array, write_faiss
 from winnow.retrieval.index.ids import IdTable
@@ -163,7 +163,9 @@ class ItemIndex:
     def exact(self, queries_QD: Floats, k: int) -> Rows:
         """The ids that a perfect search returns, [Q, K], best first."""
         rows = np.flatnonzero(self._ids.alive_I) if self._ids.any_dead else None
-        _, at_QK = exact_search(self.vectors, checked_queries(queries_QD, self.dim), k, rows)
+        _, at_QK = exact_search(
+            checked_queries(queries_QD, self.dim), self.vectors, k, within_R=rows
+        )
         return self._ids.ids_I[at_QK]
 
     def _nearest(
@@ -171,11 +173,13 @@ class ItemIndex:
     ) -> tuple[Floats, Rows]:
         rows = None if allowed_I is None else np.flatnonzero(allowed_I)
         if rows is not None and len(rows) <= EXACT_WITHIN and self.kind != "flat":
-            return exact_search(self.vectors, queries_QD, k, rows)
+            return exact_search(queries_QD, self.vectors, k, within_R=rows)
         scores_QK, at_QK = self._approximate(queries_QD, k, allowed_I)
         short = np.flatnonzero((at_QK < 0).any(axis=1))
         if len(short):
-            scores_QK[short], at_QK[short] = exact_search(self.vectors, queries_QD[short], k, rows)
+            scores_QK[short], at_QK[short] = exact_search(
+                queries_QD[short], self.vectors, k, within_R=rows
+            )
         return scores_QK, at_QK
 
     def _approximate(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from winnow.data.collection import Collection
 from winnow.retrieval.bm25 import Bm25, Bm25Config
-from winnow.retrieval.index.exact import exact_search
+from winnow.retrieval.evaluation.exact_search import exact_search
 from winnow.retrieval.negatives.known_positives import KnownPositives
 from winnow.retrieval.negatives.pools import Source
 from winnow.retrieval.negatives.score_filter import Anchor, below_positive, pair_scores
@@ -103,7 +103,7 @@ def ranked_lists(
             found["bm25"] = by_words.search(texts, config.last_rank)[1]
         if asked & {"dense", "fused"}:
             vectors = positives.query_QV[first : first + len(query_Q)]
-            found["dense"] = exact_search(positives.document_DV, vectors, config.last_rank)[1]
+            found["dense"] = exact_search(vectors, positives.document_DV, config.last_rank)[1]
         if "fused" in asked:
             both = [found["bm25"], found["dense"]]
             found["fused"] = reciprocal_rank_fusion(both, config.last_rank)[1]
@@ -121,7 +121,7 @@ class Miner:
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         """`provenance` is what the rows shall say of where they come from, such as the encoder."""
-        self._ground = positives
+        self._positives = positives
         self._config = config
         self._provenance = dict(provenance or {})
 
@@ -144,19 +144,19 @@ class Miner:
 
     def _random(self, first: int, number: int) -> tuple[Rows, Rows, Rows]:
         """Distinct random documents of each query, drawn for it alone: chunks do not matter."""
-        documents = len(self._ground.digests)
+        documents = len(self._positives.digests)
         drawn = min(self._config.num_random, documents)
         rows = [
             np.random.default_rng([self._config.seed, int(query)]).choice(
                 documents, drawn, replace=False
             )
-            for query in self._ground.judged.query_Q[first : first + number]
+            for query in self._positives.judged.query_Q[first : first + number]
         ]
         query_N = np.repeat(np.arange(first, first + number), drawn)
         return query_N, np.full(len(query_N), -1), np.concatenate(rows).astype(np.int64)
 
     def _table(self, source: Source, query_N: Rows, rank_N: Rows, document_N: Rows) -> pa.Table:
-        positives = self._ground
+        positives = self._positives
         score_N = pair_scores(positives.query_QV, positives.document_DV, query_N, document_N)
         verdict_N = self._verdicts(query_N, document_N, score_N)
         provenance = json.dumps({"by": source, **self._provenance}, sort_keys=True)
@@ -176,7 +176,7 @@ class Miner:
 
     def _verdicts(self, query_N: Rows, document_N: Rows, score_N: Floats) -> NDArray[np.str_]:
         """The first that applies of what excludes a candidate."""
-        positives = self._ground
+        positives = self._positives
         duplicate_N = np.ones(len(query_N), bool)
         text_N = positives.pair(query_N, positives.text_D[document_N])
         duplicate_N[np.unique(text_N, return_index=True)[1]] = False

@@ -17,7 +17,6 @@ from winnow.retrieval.index import (
     ItemIndex,
     build_shard,
     choose_kind,
-    exact_search,
     from_bytes,
     merge,
     shares_found,
@@ -276,15 +275,6 @@ def test_a_recall_out_of_reach_is_told(caplog):
 
 def test_a_search_that_misses_is_seen():
     assert shares_found(np.array([[1, 2], [5, 6]]), np.array([[2, 1], [5, 9]])).tolist() == [1, 0.5]
-
-
-def test_exact_search_among_chosen_rows_in_chunks(monkeypatch):
-    monkeypatch.setattr("winnow.retrieval.index.exact.CHUNK", 7)
-    vectors, queries, rows = unit_vectors(50), unit_vectors(3, seed=1), np.arange(0, 50, 2)
-    scores, found = exact_search(vectors, queries, 6, rows)
-    order = rows[np.argsort(-queries @ vectors[rows].T, axis=1)[:, :6]]
-    np.testing.assert_array_equal(found, order)
-    np.testing.assert_allclose(scores, np.take_along_axis(queries @ vectors.T, order, 1), rtol=1e-5)
 
 
 def test_no_queries_give_no_answers():

@@ -50,7 +50,7 @@ def texts(number):
     return [f"text of document {n}" for n in range(number)]
 
 
-def ground_of(collection, query_QV, document_DV, anchor="lowest", split="train"):
+def positives_of(collection, query_QV, document_DV, anchor="lowest", split="train"):
     judged, _ = mineable(collection, split)
     vectors = np.array(query_QV, np.float32), np.array(document_DV, np.float32)
     return KnownPositives(collection, judged, *vectors, anchor=anchor)
@@ -91,7 +91,7 @@ def test_a_negative_is_below_its_positive_by_the_margin_whatever_the_signs(one, 
 
 def test_a_margin_of_a_negative_score_does_not_let_false_negatives_pass():
     found = mined(
-        ground_of(collection_of(texts(4), [("q", 0)]), *scored([-2.0, -1.95, -2.05, -2.2])),
+        positives_of(collection_of(texts(4), [("q", 0)]), *scored([-2.0, -1.95, -2.05, -2.2])),
         [[0, 1, 2, 3]],
     )
     assert verdicts(found) == {
@@ -108,11 +108,11 @@ def test_every_query_is_compared_with_its_own_positives():
         texts(7), [("a", 0), ("a", 1), ("a", 2), ("b", 3), ("c", 4), ("c", 5)]
     )
     vectors = [[1.0]] * 3, [[0.9], [0.8], [0.7], [0.5], [0.3], [0.2], [0.6]]
-    lowest = ground_of(collection, *vectors).anchor_Q
+    lowest = positives_of(collection, *vectors).anchor_Q
     assert lowest.tolist() == pytest.approx([0.7, 0.5, 0.2])
-    highest = ground_of(collection, *vectors, anchor="highest").anchor_Q
+    highest = positives_of(collection, *vectors, anchor="highest").anchor_Q
     assert highest.tolist() == pytest.approx([0.9, 0.5, 0.3])
-    found = mined(ground_of(collection, *vectors), [[6], [6], [6]])
+    found = mined(positives_of(collection, *vectors), [[6], [6], [6]])
     assert found["query"].to_pylist() == ["a", "b", "c"]
     assert found["verdict"].to_pylist() == ["kept", *["too_close_to_positive"] * 2]
     assert found["positive_score"].to_pylist() == pytest.approx([0.7, 0.5, 0.2])
@@ -130,10 +130,10 @@ def test_no_positive_and_no_copy_of_one_is_ever_kept(data):
     pairs = [(f"q{q}", n) for q, of in enumerate(positives) for n in of]
     draw = np.random.default_rng(data.draw(st.integers(0, 1000)))
     vectors = draw.normal(size=(queries, 3)), draw.normal(size=(number, 3))
-    positives = ground_of(collection_of(words, pairs), *vectors)
+    known = positives_of(collection_of(words, pairs), *vectors)
     scores = np.float32(vectors[0]) @ np.float32(vectors[1]).T
     lists = np.array([draw.permutation(number) for _ in range(queries)])
-    found = mined(positives, lists, sources=("bm25", "random"), num_random=number)
+    found = mined(known, lists, sources=("bm25", "random"), num_random=number)
     for row in found.to_pylist():
         q, n = int(row["query"][1:]), int(row["document"][1:])
         anchor = min(scores[q, m] for m in positives[q])
@@ -150,7 +150,9 @@ def test_no_positive_and_no_copy_of_one_is_ever_kept(data):
 
 def test_copies_by_text_are_found_across_ids():
     words = ["The Moon", "the  moon ", "rain", "RAIN", "", "hill"]
-    positives = ground_of(collection_of(words, [("q", 0)]), *scored([1, 0.1, 0.1, 0.1, 0.1, 0.1]))
+    positives = positives_of(
+        collection_of(words, [("q", 0)]), *scored([1, 0.1, 0.1, 0.1, 0.1, 0.1])
+    )
     assert verdicts(mined(positives, [[0, 1, 2, 3, 4, 5]])) == {
         "d0": "positive",
         "d1": "text_of_positive",
@@ -165,7 +167,7 @@ def test_what_answers_a_copy_of_the_query_is_no_negative():
     collection = collection_of(texts(4), [("a", 0), ("b", 1), ("c", 2)])
     same = pa.array(["why  tides", "Why tides", "query c"])
     collection = replace(collection, queries=collection.queries.set_column(1, "text", same))
-    positives = ground_of(collection, [[1.0]] * 3, [[1.0], [0.9], [0.1], [0.1]])
+    positives = positives_of(collection, [[1.0]] * 3, [[1.0], [0.9], [0.1], [0.1]])
     found = mined(positives, [[1, 2], [0, 2], [0, 1]]).to_pylist()
     kinds = {(row["query"], row["document"]): row["verdict"] for row in found}
     assert kinds["a", "d1"] == kinds["b", "d0"] == "positive"
@@ -174,7 +176,7 @@ def test_what_answers_a_copy_of_the_query_is_no_negative():
 
 
 def test_only_the_rank_window_is_looked_at_and_padding_is_passed_over():
-    positives = ground_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
+    positives = positives_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
     found = mined(positives, [[1, 2, 3, 4, 5, -1, -1]], first_rank=2, last_rank=6)
     assert found["document"].to_pylist() == ["d3", "d4", "d5"]
     assert found["rank"].to_pylist() == [2, 3, 4]
@@ -182,13 +184,13 @@ def test_only_the_rank_window_is_looked_at_and_padding_is_passed_over():
 
 
 def test_nothing_pads_a_short_query():
-    positives = ground_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
+    positives = positives_of(collection_of(texts(6), [("q", 0)]), *scored([1, 0, 0, 0, 0, 0]))
     assert len(mined(positives, [[1, -1]])) == 1
 
 
 def test_random_documents_depend_on_the_query_and_not_on_the_chunks():
     collection = collection_of(texts(30), [("a", 0), ("b", 1), ("c", 2)])
-    positives = ground_of(collection, [[1.0]] * 3, [[0.0]] * 30)
+    positives = positives_of(collection, [[1.0]] * 3, [[0.0]] * 30)
     config = MiningConfig(sources=("random",), num_random=5)
     miner = Miner(positives, config)
     whole = pa.concat_tables(miner.tables([RankedLists(0, 3, {})]))
@@ -204,7 +206,7 @@ def test_lists_of_words_vectors_and_both():
     words = [f"{WORDS[n]} {WORDS[(n + 1) % 12]}" for n in range(12)]
     collection = collection_of(words, [("tide", 0), ("lamp", 8)])
     draw = np.random.default_rng(0)
-    positives = ground_of(collection, draw.normal(size=(2, 4)), draw.normal(size=(12, 4)))
+    positives = positives_of(collection, draw.normal(size=(2, 4)), draw.normal(size=(12, 4)))
     config = MiningConfig(first_rank=0, last_rank=5, chunk_queries=1)
     chunks = list(ranked_lists(collection, positives, config, Bm25Config()))
     assert [(chunk.first, chunk.queries) for chunk in chunks] == [(0, 1), (1, 1)]
@@ -254,7 +256,7 @@ def test_a_split_that_has_nothing_to_mine_is_refused():
 def test_vectors_of_something_else_are_refused(query_QV, document_DV):
     message = "vectors must be those of 1 queries and 3 documents, of one width, got"
     with pytest.raises(ValueError, match=message):
-        ground_of(collection_of(texts(3), [("q", 0)]), query_QV, document_DV)
+        positives_of(collection_of(texts(3), [("q", 0)]), query_QV, document_DV)
 
 
 def test_scores_that_are_not_finite_are_refused():
