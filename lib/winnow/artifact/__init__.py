@@ -1,9 +1,9 @@
-"""Directories with a `manifest.json` that are either whole or absent, and what is kept until then.
+"""Folders with a `manifest.json` that are either whole or absent, and the unfinished work before.
 
-artifact.py       an artifact: created, opened, found up to date
-atomic_folder.py  a folder that appears at once or not at all
-work_folder.py    finished pieces of a run that is not finished
-digests.py        names by content: of a model, of a run
+artifact.py       artifacts: created, opened, found up to date
+atomic_folder.py  folders that appear at once or not at all
+work_folder.py    finished pieces of an unfinished run, in a hidden folder beside its output
+digests.py        names by content: of a file, a model, a run
 """
 
 from winnow.artifact.artifact import (

@@ -1,14 +1,15 @@
-"""Artifacts: directories with a `manifest.json` that are either whole or absent.
+"""Artifacts: folders with a `manifest.json` that are either whole or absent.
 
-A job writes into a hidden sibling of the target, syncs it to disk and renames it into place, so
-a process killed at any moment leaves no half-written artifact; a replaced one is exchanged in one
-step, so readers find the old or the new. The manifest records the kind, the config, the digests
-of the artifacts it was made from, metrics, and size and SHA-256 of every file. On an object store
-(`s3://`, `gs://`: any `pyarrow.fs` URI), which has no rename, the files are uploaded first and
-the manifest last; without its manifest an artifact does not exist.
+A job writes into a hidden sibling of the target, syncs it to disk and renames it into place. A
+process that is killed at any moment leaves no half-written artifact. An older artifact is exchanged
+in one step, so readers find the old or the new one.
+
+The manifest records the kind, the config, the digests of the artifacts it was made from, metrics,
+and size and SHA-256 of every file. An object store (`s3://`, `gs://`: any `pyarrow.fs` URI) has no
+rename, so the files are uploaded first and the manifest last. An artifact without its manifest
+does not exist.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,21 +24,26 @@ from typing import Any
 from pyarrow import fs
 
 from winnow import __version__
-from winnow.artifact.atomic_folder import draft_directory, publish
+from winnow.artifact.atomic_folder import create_draft, put_in_place
+from winnow.artifact.digests import file_digest, json_digest
+from winnow.artifact.work_folder import file_system_of
 from winnow.config import canonical_json
 from winnow.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-"""Raised when a reader of today could no longer understand the manifest."""
+"""Format of the manifest; to be raised when older code could not read it."""
+
+DIGESTED = ("kind", "config", "parents", "files")
+"""Parts of the manifest that an artifact's digest covers: not version, time and metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A finished artifact: local files and what its manifest says of them."""
+    """A finished artifact: local files and what its manifest says about them."""
 
     path: Path
-    """Local directory of the files (a verified local copy if the artifact is remote)."""
+    """Local folder of the files; a verified copy if the artifact is remote."""
     uri: str
     """Where the artifact lives, as the caller named it."""
     manifest: Mapping[str, Any]
@@ -48,23 +54,21 @@ class Artifact:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        config: Mapping[str, Any] = self.manifest["config"]
-        return config
+        return self.manifest["config"]  # type: ignore[no-any-return]
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        metrics: Mapping[str, Any] = self.manifest["metrics"]
-        return metrics
+        return self.manifest["metrics"]  # type: ignore[no-any-return]
 
     @property
     def digest(self) -> str:
         """64 hex digits that name the content: kind, config, parents and every file."""
-        return _digest_of(self.manifest)
+        return json_digest({key: self.manifest[key] for key in DIGESTED})
 
 
 @dataclass(slots=True)
 class ArtifactDraft:
-    """An artifact being written: put files under `path`, numbers into `metrics`."""
+    """An artifact that is being written: put files under `path`, numbers into `metrics`."""
 
     path: Path
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -80,10 +84,10 @@ def create_artifact(
 ) -> Iterator[ArtifactDraft]:
     """Write an artifact to `uri`; it appears, whole, when the `with` block ends without error.
 
-    What was at `uri` before is replaced. An exception in the block leaves it untouched.
+    An artifact that was at `uri` is replaced. An exception in the block leaves it untouched.
 
     Raises:
-        ArtifactError: `uri` holds files that are no artifact, so they may be the user's own.
+        ArtifactError: `uri` holds files that are no artifact and may be the user's own.
 
     Example:
         >>> import tempfile
@@ -96,8 +100,7 @@ def create_artifact(
     local = _local_path(uri)
     if local:
         _check_replaceable(local)  # now, not after hours of work
-    remote_name = hashlib.sha256(str(uri).encode()).hexdigest()[:16]
-    tmp = draft_directory(local or Path(tempfile.gettempdir()) / remote_name)
+    tmp = create_draft(local or Path(tempfile.gettempdir()) / json_digest(str(uri))[:16])
     try:
         draft = ArtifactDraft(tmp)
         yield draft
@@ -110,7 +113,7 @@ def create_artifact(
             "parents": {key: value.digest for key, value in (parents or {}).items()},
             "metrics": draft.metrics,
             "files": {
-                str(p.relative_to(tmp)): {"bytes": p.stat().st_size, "sha256": _sha256(p)}
+                str(p.relative_to(tmp)): {"bytes": p.stat().st_size, "sha256": file_digest(p)}
                 for p in sorted(tmp.rglob("*"))
                 if p.is_file()
             },
@@ -118,7 +121,7 @@ def create_artifact(
         (tmp / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         if local:
             _check_replaceable(local)
-            publish(tmp, local)
+            put_in_place(tmp, local)
         else:
             _upload(tmp, *_store(str(uri)))
     finally:
@@ -126,11 +129,11 @@ def create_artifact(
 
 
 def open_artifact(uri: str | Path, *, kind: str | None = None) -> Artifact:
-    """The artifact at `uri`, every file checked against the manifest.
+    """The artifact at `uri`; every file is checked against the manifest.
 
     Raises:
-        ArtifactError: nothing there, another kind than asked for, or a file that is missing,
-            left over or changed; the message names the file.
+        ArtifactError: no artifact is there, it has another kind, or a file is missing, left over
+            or changed; the message names the file.
     """
     local = _local_path(uri)
     store, root = (fs.LocalFileSystem(), str(local)) if local else _store(str(uri))
@@ -145,7 +148,7 @@ def open_artifact(uri: str | Path, *, kind: str | None = None) -> Artifact:
 def up_to_date(
     uri: str | Path, kind: str, *, config: Mapping[str, Any], parents: Mapping[str, Artifact]
 ) -> Artifact | None:
-    """The artifact at `uri` if it was made by this version from these very inputs, else None."""
+    """The artifact at `uri` if this version made it from these very inputs, else None."""
     try:
         artifact = open_artifact(uri, kind=kind)
     except ArtifactError:
@@ -159,11 +162,6 @@ def up_to_date(
     return artifact if same else None
 
 
-def _digest_of(manifest: Mapping[str, Any]) -> str:
-    content = {key: manifest[key] for key in ("kind", "config", "parents", "files")}
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
-
-
 def _local_path(uri: str | Path) -> Path | None:
     """The absolute local path that `uri` names, or None if it names another file system."""
     text = str(uri)
@@ -172,18 +170,12 @@ def _local_path(uri: str | Path) -> Path | None:
     return None if "://" in text else Path(text).resolve()
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _store(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system that holds `uri`, and the path inside it."""
     try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
+        return file_system_of(uri)
     except ValueError as error:
         raise ArtifactError(f"{uri} is neither a path nor a URI that pyarrow knows") from error
-    return filesystem, path
 
 
 def _read_manifest(store: fs.FileSystem, root: str, uri: str | Path) -> dict[str, Any]:
@@ -208,7 +200,7 @@ def _verify(path: Path, manifest: Mapping[str, Any], uri: str | Path) -> None:
         file = path / name
         if not file.is_file():
             raise ArtifactError(f"{uri}: {name} is missing; make the artifact again")
-        if file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+        if file.stat().st_size != expected["bytes"] or file_digest(file) != expected["sha256"]:
             raise ArtifactError(f"{uri}: {name} does not match its manifest; it was changed")
     found = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
     extra = sorted(found - set(files) - {MANIFEST})
@@ -217,7 +209,7 @@ def _verify(path: Path, manifest: Mapping[str, Any], uri: str | Path) -> None:
 
 
 def _check_replaceable(target: Path) -> None:
-    """Only an artifact or an empty directory may be replaced: never a user's own files."""
+    """Raise unless `target` is absent, empty or an artifact: a user's own files stay."""
     if not target.exists():
         return
     if target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir())):
@@ -226,7 +218,7 @@ def _check_replaceable(target: Path) -> None:
 
 
 def _upload(tmp: Path, filesystem: fs.FileSystem, path: str) -> None:
-    """Copy all files, the manifest last: until it is there, readers see no artifact."""
+    """Copy all files and then the manifest: until it is there, readers see no artifact."""
     manifest = (tmp / MANIFEST).read_bytes()
     (tmp / MANIFEST).unlink()
     target = f"{path}/{MANIFEST}"
@@ -241,13 +233,12 @@ def _upload(tmp: Path, filesystem: fs.FileSystem, path: str) -> None:
 def _cached_copy(
     store: fs.FileSystem, root: str, manifest: Mapping[str, Any], uri: str | Path
 ) -> Path:
-    """A local copy of the remote files, kept in the temporary folder, one for each manifest."""
-    name = hashlib.sha256(canonical_json(manifest).encode()).hexdigest()
-    cached = Path(tempfile.gettempdir()) / "winnow-artifacts" / name
+    """A local copy of the remote files; the temporary folder keeps one per manifest."""
+    cached = Path(tempfile.gettempdir()) / "winnow-artifacts" / json_digest(manifest)
     if cached.exists() and all((cached / file).is_file() for file in manifest["files"]):
         return cached
-    shutil.rmtree(cached, ignore_errors=True)  # what a cleaner of temporary files left of it
-    tmp = draft_directory(cached)
+    shutil.rmtree(cached, ignore_errors=True)  # a cleaner of temporary files left part of it
+    tmp = create_draft(cached)
     try:
         for file in manifest["files"]:
             _fetch(store, root, file, tmp, uri)

@@ -1,10 +1,11 @@
-"""Directories that appear whole: write a draft beside the target, sync it, rename it into place.
+"""Folders that appear whole: write a draft beside the target, sync it, rename it into place.
 
-    draft = draft_directory(target)   # hidden sibling of the target
+    draft = create_draft(target)      # a hidden sibling of the target
     ...                               # write files into it
-    publish(draft, target)            # the target is the draft now, or is what it was
+    put_in_place(draft, target)       # the target now is the draft, or still what it was
 
-A process killed on the way leaves only a hidden draft; the next writer on that host removes it.
+A process that is killed on the way leaves only a hidden draft. The next writer on the same host
+removes it.
 """
 
 import ctypes
@@ -15,16 +16,16 @@ import tempfile
 from pathlib import Path
 
 
-def draft_directory(target: Path) -> Path:
-    """A new empty directory beside `target`, on the same file system; old leftovers are removed."""
+def create_draft(target: Path) -> Path:
+    """A new empty folder beside `target`, on the same file system; removes abandoned drafts."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target)
+    _remove_abandoned_drafts(target)
     return Path(tempfile.mkdtemp(prefix=_prefix(target, os.getpid()), dir=target.parent))
 
 
-def publish(draft: Path, target: Path) -> None:
-    """Sync `draft` to disk and rename it to `target`; a directory that was there is removed."""
-    os.chmod(draft, 0o755)  # mkdtemp makes it private; an artifact is for other readers too
+def put_in_place(draft: Path, target: Path) -> None:
+    """Sync `draft` to disk and rename it to `target`; a folder that was there is removed."""
+    os.chmod(draft, 0o755)  # mkdtemp makes it private, but other users read artifacts too
     for path in (*draft.rglob("*"), draft):
         _sync(path)
     replaced = Path(f"{draft}-replaced")
@@ -38,9 +39,9 @@ def publish(draft: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two directories in one step; False, with nothing done, where that is not possible.
+    """Swap two folders in one step; False, with nothing done, where the system cannot.
 
-    Linux can on its usual local file systems; a plain rename never replaces a full directory.
+    Linux can, on its usual local file systems. A plain rename never replaces a folder with files.
     """
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of <linux/fs.h>
@@ -57,24 +58,24 @@ def _sync(path: Path) -> None:
 
 
 def _prefix(target: Path, pid: int | str) -> str:
-    """How drafts of `target` are called; "@" stands in no host name."""
+    """First part of a draft's name: target, process and host; no host name contains "@"."""
     return f".{target.name}.tmp-{pid}@{socket.gethostname()}@"
 
 
-def _sweep(target: Path) -> None:
-    """Remove what killed writers of this host left of `target`; other hosts' drafts stay."""
-    for leftover in target.parent.iterdir():
-        pid = leftover.name.removeprefix(f".{target.name}.tmp-").partition("@")[0]
-        ours = pid.isdecimal() and leftover.name.startswith(_prefix(target, pid))
-        if ours and not _alive(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)
+def _remove_abandoned_drafts(target: Path) -> None:
+    """Remove drafts of `target` whose process on this host is dead; other hosts' drafts stay."""
+    for draft in target.parent.iterdir():
+        pid = draft.name.removeprefix(f".{target.name}.tmp-").partition("@")[0]
+        ours = pid.isdecimal() and draft.name.startswith(_prefix(target, pid))
+        if ours and not _is_alive(int(pid)):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it belongs to another user
+        pass
     return True

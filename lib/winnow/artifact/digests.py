@@ -1,4 +1,4 @@
-"""Names by content: digests of folders, and keys of runs."""
+"""Names by content: digests of files, values and model folders, and keys of runs."""
 
 import hashlib
 from pathlib import Path
@@ -7,16 +7,28 @@ from typing import Any
 from winnow.config import canonical_json
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def json_digest(value: Any) -> str:
+    """SHA-256 in hex of anything that JSON can hold; equal values give equal digests."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
 def model_digest(source: str | Path) -> str:
-    """Digest of every file of a local model folder but its manifest; any other source as it is."""
+    """Digest of a local model folder: of all its files except `manifest.json`.
+
+    A source that is no local folder, such as a Hugging Face id, is returned as it is.
+    """
     folder = Path(source)
     if not folder.is_dir():
         return str(source)
     total = hashlib.sha256()
     for file in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"):
-        with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        total.update(f"{file.relative_to(folder)}\0{content}\n".encode())
+        total.update(f"{file.relative_to(folder)}\0{file_digest(file)}\n".encode())
     return total.hexdigest()
 
 
@@ -33,4 +45,4 @@ def run_key(*parts: Any, digits: int = 16) -> str:
         >>> run_key({"seed": 7}, "digest of a dataset")
         'a5a6f43f64f61372'
     """
-    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:digits]
+    return json_digest(parts)[:digits]

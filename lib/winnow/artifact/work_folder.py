@@ -1,4 +1,4 @@
-"""A hidden folder beside an output that keeps the finished parts of an unfinished job."""
+"""A hidden folder beside an output that keeps the finished pieces of an unfinished run."""
 
 import uuid
 from collections.abc import Iterable
@@ -7,8 +7,26 @@ from pathlib import Path
 from pyarrow import fs
 
 
+def hidden_sibling(output: str, ending: str) -> str:
+    """Path or URI of the hidden folder `.<name>.<ending>` beside an output `<name>`.
+
+    Example:
+        >>> hidden_sibling("s3://bucket/runs/board", "work")
+        's3://bucket/runs/.board.work'
+    """
+    parent, slash, name = output.rpartition("/")
+    return f"{parent}{slash}.{name}.{ending}"
+
+
+def file_system_of(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a path or `pyarrow.fs` URI, and the absolute path inside it."""
+    if "://" in uri:
+        return fs.FileSystem.from_uri(uri)  # type: ignore[no-any-return]
+    return fs.LocalFileSystem(), str(Path(uri).absolute())
+
+
 class WorkFolder:
-    """Texts and bytes by key. Each is whole or absent, whenever its writer is killed.
+    """Texts and bytes by key; a writer that is killed leaves each whole or absent.
 
     Example:
         >>> import tempfile
@@ -20,36 +38,32 @@ class WorkFolder:
     """
 
     def __init__(self, uri: str) -> None:
-        """`uri` is an absolute path or a `pyarrow.fs` URI; nothing is made before a write."""
-        if "://" in uri:
-            self._fs, self._root = fs.FileSystem.from_uri(uri)
-        else:
-            self._fs, self._root = fs.LocalFileSystem(), str(Path(uri).absolute())
+        """`uri` is a path or a `pyarrow.fs` URI; the first write creates the folder."""
+        self._fs, self._root = file_system_of(uri)
 
     @classmethod
     def beside(cls, output: str) -> "WorkFolder":
-        """The folder `.<name>.work` next to the output `<name>`."""
-        parent, _, name = output.rpartition("/")
-        return cls(f"{parent}/.{name}.work")
+        """The folder `.<name>.work` beside the output `<name>`."""
+        return cls(hidden_sibling(output, "work"))
 
     def write(self, key: str, content: str | bytes) -> None:
         self._fs.create_dir(self._root, recursive=True)
-        hidden = f"{self._root}/.{uuid.uuid4().hex}"
-        with self._fs.open_output_stream(hidden) as out:
+        draft = f"{self._root}/.{uuid.uuid4().hex}"
+        with self._fs.open_output_stream(draft) as out:
             out.write(content.encode() if isinstance(content, str) else content)
-        self._fs.move(hidden, self._path(key))
+        self._fs.move(draft, self._path(key))
 
     def read(self, keys: Iterable[str]) -> dict[str, str]:
-        """The texts of those keys that have one."""
+        """The texts by key; keys that were never written are left out."""
         return {key: self.read_bytes(key).decode() for key in self.finished(keys)}
 
     def read_bytes(self, key: str) -> bytes:
-        """What was written under a key that is there."""
+        """The content of a key that was written."""
         with self._fs.open_input_stream(self._path(key)) as file:
             return bytes(file.read())
 
     def finished(self, keys: Iterable[str]) -> set[str]:
-        """Which of the keys something was written under."""
+        """The given keys that were written."""
         paths = {self._path(key): key for key in keys}
         infos = self._fs.get_file_info(list(paths))
         return {paths[info.path] for info in infos if info.type == fs.FileType.File}

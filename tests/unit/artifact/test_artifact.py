@@ -13,7 +13,7 @@ import pytest
 from pyarrow import fs
 
 from winnow.artifact import (
-    atomic_folder as publish_module,
+    atomic_folder,
     create_artifact,
     open_artifact,
     up_to_date,
@@ -72,7 +72,7 @@ def test_replaced_as_a_whole(tmp_path):
 
 
 def test_replaced_without_an_atomic_exchange(tmp_path, monkeypatch):
-    monkeypatch.setattr(publish_module, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic_folder, "_exchange", lambda one, other: False)
     write(tmp_path / "ranker", "one")
     assert contents(write(tmp_path / "ranker", "two")) == "two"
     assert os.listdir(tmp_path) == ["ranker"]
@@ -80,7 +80,7 @@ def test_replaced_without_an_atomic_exchange(tmp_path, monkeypatch):
 
 def test_exchange_says_when_it_did_nothing(tmp_path):
     (tmp_path / "one").mkdir()
-    assert not publish_module._exchange(tmp_path / "one", tmp_path / "absent")
+    assert not atomic_folder._exchange(tmp_path / "one", tmp_path / "absent")
     assert os.listdir(tmp_path) == ["one"]
 
 

@@ -1,7 +1,7 @@
 import pytest
 from pyarrow import fs
 
-from winnow.artifact.work_folder import WorkFolder
+from winnow.artifact.work_folder import WorkFolder, hidden_sibling
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -29,3 +29,8 @@ def test_a_killed_write_leaves_no_text(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         work.write("a", "new")
     assert WorkFolder(str(tmp_path / "w")).read(["a"]) == {"a": "old"}
+
+
+def test_the_hidden_folder_of_a_bare_name_is_beside_it():
+    assert hidden_sibling("board", "work") == ".board.work"
+    assert hidden_sibling("/board", "train") == "/.board.train"
