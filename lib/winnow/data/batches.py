@@ -1,11 +1,11 @@
 """Interactions in memory, served as batches of tensors.
 
 Columns stay contiguous arrays and a batch is one gather by row number, so the data path costs
-microseconds per thousand rows. Suffixes: N interactions, B rows of a batch on this rank,
-F sparse fields, E dense fields.
+microseconds per thousand rows. Ranks share every global batch: batch k of an epoch holds the same
+rows for any world size, and rank r takes rows r, r + world_size, ... of it.
 
-Ranks share every global batch: batch k of an epoch holds the same rows for any number of ranks,
-and rank r takes rows r, r + world_size, ... of it.
+Suffixes: N interactions, B rows of a batch on this rank, F sparse fields, E dense fields, T steps
+of a history, I items; of a history, F counts item fields.
 """
 
 from collections.abc import Iterator
@@ -23,31 +23,29 @@ from winnow.data.history import Histories
 
 @dataclass(frozen=True, slots=True)
 class HistoryBatch:
-    """What the users of a batch liked before each row, oldest first, padded at the start.
-
-    Suffixes: T steps, F sparse item fields.
-    """
+    """What each row's user liked before, oldest first, padded at the start."""
 
     sparse_BTF: Tensor
-    """int32 ids of the items; 0 where there is no step."""
+    """int32 ids of the liked items; 0 where padded."""
     scenario_BT: Tensor
-    """int64; -1 where there is no step."""
+    """int64 scenario of each like; -1 where padded."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistorySource:
-    """Looks up the history of rows."""
+    """Looks up the histories of rows."""
 
     likes: Histories
-    """Positives of the training rows alone: others would carry labels that are to be predicted."""
+    """Positives of the training rows only; others would reveal labels that are to be predicted."""
     item_sparse_IF: NDArray[np.int32]
     """Encoded fields of every item row."""
     length: int
+    """Steps T of a history."""
 
     def before(
         self, user_N: NDArray[np.integer], time_N: NDArray[np.integer] | None
     ) -> HistoryBatch:
-        """Histories strictly before the given times, or whole ones."""
+        """Histories strictly before the given times; the latest steps where `time_N` is None."""
         item_NT, scenario_NT = self.likes.steps_before(user_N, time_N, length=self.length)
         return encode_history(item_NT, scenario_NT, self.item_sparse_IF)
 
@@ -67,7 +65,7 @@ class Batch:
     global_rows: int
     """Rows of the global batch, over all ranks."""
     history: HistoryBatch | None = None
-    """None unless the batches were given histories."""
+    """None unless the batches were made with `histories`."""
 
 
 def encode_history(
@@ -75,7 +73,7 @@ def encode_history(
     scenario_NT: NDArray[np.int32],
     item_sparse_IF: NDArray[np.int32],
 ) -> HistoryBatch:
-    """From item rows and scenarios, -1 where there is no step, to ids."""
+    """Encoded ids of item rows and their scenarios; both hold -1 where padded."""
     sparse_NTF = np.where(item_NT[..., None] >= 0, item_sparse_IF[item_NT], 0)
     return HistoryBatch(
         torch.from_numpy(sparse_NTF.astype(np.int32)),
@@ -84,10 +82,10 @@ def encode_history(
 
 
 def by_scenario(scenario_B: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """The order in which rows of one scenario stand side by side.
+    """The order that puts rows of one scenario side by side.
 
-    Models want them so. It is cheaper to have here, where a row is a number, than there, where it
-    is all that was made of it, with a gradient to bring back.
+    Models process each scenario's rows together. Sorting row numbers here is one argsort; sorting
+    inside a model would also permute activations and their gradients.
     """
     return np.argsort(scenario_B, kind="stable")
 
@@ -130,7 +128,7 @@ class Batches:
         self.world_size = world_size
         self.device = torch.device(device)
         self._histories = histories
-        # On the device for good: to it goes then a number a row of each batch, and no features.
+        # The columns stay on the device, so a batch transfers only row numbers.
         self._sparse_NF = _tensor(rows.sparse_NF, self.device)
         self._dense_NE = _tensor(rows.dense_NE, self.device)
         self._scenario_N = _tensor(rows.scenario_N.astype(np.int64), self.device)
@@ -146,7 +144,7 @@ class Batches:
         return self._batches(order_N, self.batch_size, grouped=True)
 
     def in_order(self) -> Iterator[Batch]:
-        """All rows once as they stand: rank r sees rows r, r + world_size, ..."""
+        """All rows once, in their order: rank r sees rows r, r + world_size, ..."""
         # a batch of a whole number of turns, so that rank 0 is next at the start of every batch
         whole = self.batch_size - self.batch_size % self.world_size
         return self._batches(np.arange(len(self.rows)), whole, grouped=False)
@@ -175,5 +173,5 @@ class Batches:
 
 
 def _tensor(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Shares the memory of a CPU if it may be written to; arrays read from Parquet may not."""
+    """A tensor of `values`; on a CPU it shares their memory unless that is read-only (Parquet)."""
     return torch.from_numpy(np.require(values, requirements=["C", "W"])).to(device)

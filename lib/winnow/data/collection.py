@@ -1,14 +1,14 @@
-"""The collection artifact: documents, queries and who judged what relevant; retrieval reads it.
+"""The collection artifact of retrieval: documents, queries and relevance judgements.
 
     documents.parquet       id, title, text; row = document row
     queries.parquet         id, text; row = query row
-    qrels.parquet           split, query, document, relevance; ids, not rows
+    qrels.parquet           split, query, document, relevance; by id, not by row
     skipped.jsonl           lines that could not be used: file, line, reason, text
 
-Both uses of a retriever arrive here: search sets in the layout of BEIR (`data/beir.py`), and
-recommendation, where a history in words asks for items (`retrieval/from_dataset.py`).
+Collections have two sources: search sets in BEIR's layout (`data/readers/beir.py`), and datasets,
+where a history in words asks for items (`retrieval/dataset_as_collection.py`).
 
-Suffixes: Q judged queries of a split, N their relevant documents, all queries one after another.
+Suffixes: Q judged queries of a split, N their relevant documents, one query after another.
 """
 
 import hashlib
@@ -38,10 +38,10 @@ QRELS = pa.schema(
 
 
 def text_digest(text: str) -> str:
-    """16 hex digits that are equal for texts which differ only in case and white space.
+    """16 hex digits, equal for texts that differ only in case and white space.
 
-    Two documents with one text are one answer, whatever their ids say: whoever looks for negatives
-    or for leaks compares these.
+    Two documents with the same text are one answer, whatever their ids are. The searches for
+    negatives and for leaks compare these digests.
 
     Example:
         >>> text_digest("A  quiet\\nHarbour") == text_digest(" a quiet harbour ")
@@ -52,7 +52,7 @@ def text_digest(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Judgements:
-    """The relevant documents of each query of a split; judgements of relevance 0 are left out.
+    """The relevant documents of each query of a split, without judgements of relevance 0.
 
     Example:
         >>> judged = Judgements(
@@ -63,36 +63,39 @@ class Judgements:
     """
 
     query_Q: Rows
-    """Query rows, ascending; only queries with a relevant document."""
+    """Rows of the queries with a relevant document, ascending."""
     start_Q: Rows
-    """Q + 1 bounds: those of query q are `start_Q[q]` to `start_Q[q + 1]` of the next two."""
+    """Q + 1 bounds: query q owns `start_Q[q]` to `start_Q[q + 1]` of the next two arrays."""
     document_N: Rows
     """Rows of the relevant documents, ascending within a query."""
     relevance_N: NDArray[np.int32]
-    """How relevant each is; 1 or more."""
+    """Relevance of each document; 1 or more."""
 
     def __len__(self) -> int:
         """Number of queries."""
         return len(self.query_Q)
 
     def positives(self, q: int) -> Rows:
-        """Document rows that are relevant to query number `q` of the split, not query row `q`."""
+        """Document rows relevant to query number `q` of the split, which is not query row `q`."""
         return self.document_N[self.start_Q[q] : self.start_Q[q + 1]]
 
     def relevances(self, q: int) -> NDArray[np.int32]:
-        """Relevance of each of `positives(q)`."""
+        """Relevance of each document in `positives(q)`."""
         return self.relevance_N[self.start_Q[q] : self.start_Q[q + 1]]
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Tables with the columns that the head of this file names; ids are unique in each."""
+    """Documents, queries and judgements as tables; ids are unique in the first two.
+
+    The columns are those of `DOCUMENTS`, `QUERIES` and `QRELS`.
+    """
 
     documents: pa.Table
     queries: pa.Table
     qrels: pa.Table
     artifact: Artifact | None = None
-    """Where the tables were read from; None if they were made in this process."""
+    """The artifact that the tables were read from; None if this process made them."""
 
     @classmethod
     def of(
@@ -101,7 +104,7 @@ class Collection:
         queries: Mapping[str, Sequence[str]],
         qrels: Mapping[str, Sequence[str] | Sequence[int]],
     ) -> "Collection":
-        """From columns in memory.
+        """A collection from columns in memory.
 
         Example:
             >>> two = Collection.of(
@@ -128,7 +131,7 @@ class Collection:
         return cls(documents, queries, qrels, artifact)
 
     def save(self, folder: Path, skipped: Iterable[Rejected] = ()) -> None:
-        """Write the files of the artifact into `folder`, which is there."""
+        """Write the files of the artifact into `folder`, which must exist."""
         for name in ("documents", "queries", "qrels"):
             pq.write_table(getattr(self, name), folder / f"{name}.parquet")
         with (folder / "skipped.jsonl").open("w") as file:
@@ -136,10 +139,10 @@ class Collection:
                 file.write(json.dumps(asdict(line)) + "\n")
 
     def document_texts(self, rows: Sequence[int] | Rows | None = None) -> list[str]:
-        """What stands for each document in a search, of all or of the given rows.
+        """The searched text of all documents, or of the given rows.
 
-        It is title, one space and text, stripped: BEIR and MTEB join them so, and published
-        figures can only be compared with figures of the same texts.
+        It is title, one space and text, stripped, as in BEIR and MTEB: published figures are
+        comparable only with figures of the same texts.
         """
         table = self.documents if rows is None else self.documents.take(pa.array(rows, pa.int64()))
         pairs = zip(table["title"].to_pylist(), table["text"].to_pylist(), strict=True)
@@ -180,7 +183,7 @@ class Collection:
 
 
 def _rows_of(wanted: pa.ChunkedArray, ids: pa.ChunkedArray, what: str) -> Rows:
-    """Where each of `wanted` stands in `ids`."""
+    """Position of each `wanted` id in `ids`."""
     row_N = pc.index_in(wanted, value_set=ids)
     if row_N.null_count:
         missing = wanted.filter(pc.is_null(row_N))[0].as_py()

@@ -1,16 +1,16 @@
 """The dataset artifact: splits, item and user tables, read as contiguous arrays.
 
     schema.json             fields and scenarios
-    vocab/<field>.json      raw values of ids 1, 2, ...
-    train|valid|test/       part files, one row an interaction (columns below)
+    vocab/<field>.json      raw values of ids 1, 2, ... of a sparse field, or range of a dense one
+    train|valid|test/       part files, one row per interaction (columns below)
     holdout/                each user's last positive, for the recall stage
     items.parquet           raw_id, title, text and the encoded item fields; row = item row
     users.parquet           raw_id, text and the encoded user fields; row = user row
     rejected.jsonl          raw lines that could not be used: file, line, reason, text
 
-An interaction has `user_row` and `item_row` (rows of the tables, which also hold users and items
-unseen in training, whose encoded id is 0), every schema field, `label`, `scenario`, `timestamp`
-and, for simulated logs, `probability`, the true chance of a click.
+An interaction has `user_row` and `item_row` (rows of the tables), every schema field, `label`,
+`scenario`, `timestamp` (seconds) and, in simulated logs, `probability`, the true chance of a click.
+The tables also hold users and items that training never saw; their encoded id is 0.
 """
 
 from dataclasses import dataclass
@@ -33,10 +33,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """Rows of one split as arrays of equal length N.
-
-    Suffixes: N interactions, F sparse fields, E dense fields, both in schema order.
-    """
+    """Rows of one split, as arrays of equal length N with F sparse and E dense fields in schema
+    order."""
 
     sparse_NF: Ints
     dense_NE: Floats
@@ -57,7 +55,7 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset artifact, opened; every table is read when first asked for."""
+    """An opened dataset artifact; each table is read on first use."""
 
     artifact: Artifact
     schema: DatasetSchema
@@ -69,7 +67,7 @@ class Dataset:
         return cls(artifact, DatasetSchema.load(artifact.path / "schema.json"))
 
     def split(self, name: str) -> Interactions:
-        """`train`, `valid`, `test`, or `holdout` (each user's last positive, one row a user)."""
+        """Rows of `train`, `valid`, `test` or `holdout` (each user's last positive)."""
         folder = self.artifact.path / name
         if not folder.is_dir():
             raise ValueError(f"no split {name!r}; there are train, valid, test and holdout")
@@ -91,16 +89,16 @@ class Dataset:
 
     @cached_property
     def items(self) -> pa.Table:
-        """raw_id, title, text, and the encoded item fields."""
+        """The item table: raw_id, title, text, and the encoded item fields."""
         return pq.read_table(self.artifact.path / "items.parquet")
 
     @cached_property
     def users(self) -> pa.Table:
-        """raw_id, text, and the encoded user fields."""
+        """The user table: raw_id, text, and the encoded user fields."""
         return pq.read_table(self.artifact.path / "users.parquet")
 
     def table_features(self, role: Role) -> tuple[Ints, Floats]:
-        """Encoded fields of every item or user: int32 [rows, fields], float32 [rows, fields]."""
+        """Encoded sparse (int32) and dense (float32) fields of every user or item, [row, field]."""
         table = {"item": self.items, "user": self.users}[role]
         return (
             stack_columns(table, self.schema.select("sparse", [role]), np.int32),
@@ -109,7 +107,7 @@ class Dataset:
 
 
 def stack_columns(table: pa.Table, names: list[str], dtype: type[T]) -> NDArray[T]:
-    """Columns as one C-contiguous [rows, columns] array, so that gathering a row is one read."""
+    """Columns as one C-contiguous [row, column] array, so that gathering a row is one read."""
     out: NDArray[T] = np.empty((table.num_rows, len(names)), dtype=dtype)
     for i, name in enumerate(names):
         out[:, i] = table[name].to_numpy()

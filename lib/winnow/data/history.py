@@ -1,6 +1,6 @@
 """What each user liked before a given moment.
 
-Suffixes: N interactions of a log, Q questions (user, time), H history length.
+Suffixes: N interactions of a log, Q queries (user, time), H history length.
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ class Histories:
     item_N: Ints
     """Item rows, grouped by user, oldest first."""
     scenario_N: Ints
-    """Scenario of each."""
+    """Scenario of each interaction."""
     key_N: NDArray[np.int64]
-    """user * span + time, ascending: one search finds a user's past."""
+    """Ascending keys `user * span + time - origin`: one binary search finds a user's past."""
     origin: int
-    """Time that counts as 0 in `key_N`."""
+    """Earliest time of the log."""
     span: int
-    """More than the largest time difference of the log."""
+    """A number above the largest time difference of the log."""
 
     @classmethod
     def build(
@@ -43,7 +43,7 @@ class Histories:
         time_N: NDArray[np.integer],
         scenario_N: NDArray[np.integer] | None = None,
     ) -> "Histories":
-        """Group the given positives; equal times keep the order of the log."""
+        """Histories of the given positives; equal times keep the order of the log."""
         origin = int(time_N.min()) if len(time_N) else 0
         span = int(time_N.max()) - origin + 2 if len(time_N) else 2
         key_N = user_N.astype(np.int64) * span + (time_N.astype(np.int64) - origin)
@@ -60,7 +60,7 @@ class Histories:
     def bounds(
         self, user_Q: NDArray[np.integer], time_Q: NDArray[np.integer] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Slice of `item_N` with the past of each user: strictly before `time_Q`, or all of it."""
+        """Start and end in `item_N` of each user's past: strictly before `time_Q`, or all of it."""
         start_key_Q = user_Q.astype(np.int64) * self.span
         end_key_Q = start_key_Q + self.span
         if time_Q is not None:
@@ -90,7 +90,7 @@ class Histories:
         *,
         length: int,
     ) -> tuple[Ints, Ints]:
-        """Item rows as `before` gives them, and the scenario of each, padded alike."""
+        """Item rows as `before` returns them, and their scenarios, padded with -1 too."""
         start_Q, end_Q = self.bounds(user_Q, time_Q)
         at_QH = end_Q[:, None] - length + np.arange(length)
         known_QH = at_QH >= start_Q[:, None]

@@ -1,7 +1,4 @@
-"""What every item is, in words and plain values: for prompts, and for measures of lists.
-
-Nothing here is trained or encoded.
-"""
+"""Items in words and plain values, neither trained nor encoded: for prompts and list measures."""
 
 import json
 import re
@@ -15,13 +12,13 @@ from winnow.data.dataset import Dataset
 from winnow.data.schema import DatasetSchema
 
 FEWEST_VALUES, MOST_VALUES = 2, 500
-"""Distinct values of a facet: more are names of single items, or nearly."""
+"""Distinct values of a facet; a field with more almost names single items."""
 YEAR = re.compile(r"\((\d{4})\)\s*$")
-"""At the end of a title, as film catalogues have it."""
+"""A year at the end of a title, as in film catalogues."""
 
 
 class ItemWords:
-    """Titles, texts, and two plain values: a facet such as the genre, and the year."""
+    """Titles and texts of items, and two plain values: a facet such as the genre, and the year."""
 
     def __init__(
         self,
@@ -29,11 +26,11 @@ class ItemWords:
         schema: DatasetSchema,
         names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """`names`: of each item field, the values that the ids 1, 2, ... stand for."""
+        """`names` maps an item field to the values of its ids 1, 2, ..."""
         self.titles: list[str] = [title or "" for title in items["title"].to_pylist()]
         self._texts = [text or "" for text in items["text"].to_pylist()]
         self.facet = _facet(schema)
-        """The first item field with few values besides the id; None without one."""
+        """The first item field with few values, the id aside; None if no field has few."""
         self._values: list[Any] = [None] * len(self.titles)
         if self.facet is not None:
             known = (names or {}).get(self.facet)
@@ -42,18 +39,18 @@ class ItemWords:
         found = [YEAR.search(title) for title in self.titles]
         years = [int(match.group(1)) if match else None for match in found]
         self.has_years = 2 * sum(year is not None for year in years) > len(years)
-        """Whether most titles end with one."""
+        """Whether most titles end with a year."""
         self._years = years if self.has_years else [None] * len(years)
         self.middle_year = median_high([y for y in years if y]) if self.has_years else None
-        """Half of the items that have a year are of this one or later; None if most have none."""
+        """High median of the known years; None if most titles have none."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "ItemWords":
-        """With the names of the values."""
+        """The items of a dataset, with the names of their facet's values."""
         return cls(dataset.items, dataset.schema, value_names(dataset))
 
     def fields(self, row: int) -> dict[str, Any]:
-        """Title, facet, year and text of an item; without those that are not known."""
+        """Title, facet, year and text of an item, without the unknown ones."""
         title, text = self.titles[row], self._texts[row]
         about = text.removeprefix(title).lstrip(" .")
         known = {"title": title, self.facet: self._values[row], "year": self._years[row]}
@@ -61,7 +58,7 @@ class ItemWords:
         return {**shown, "about": about} if about else shown
 
     def path(self, row: int) -> list[str]:
-        """A place in a tree for want of a better one: the facet, then the decade."""
+        """The item's default path in the item tree: facet, then decade; empty without a facet."""
         value, year = self._values[row], self._years[row]
         if value is None or not str(value).strip():
             return []
@@ -70,7 +67,7 @@ class ItemWords:
 
 
 def value_names(dataset: Dataset) -> dict[str, list[str]]:
-    """Of the facet, what its ids 1, 2, ... stand for; empty without one."""
+    """The facet's name with the values of its ids 1, 2, ...; empty without a facet."""
     facet = _facet(dataset.schema)
     path = dataset.artifact.path / "vocab" / f"{facet}.json"
     return {facet: json.loads(path.read_text())} if facet and path.is_file() else {}

@@ -1,4 +1,4 @@
-"""What users liked in training, in words: the raw material of every prompt.
+"""What users liked in training, with titles and texts: the raw material of every prompt.
 
 Suffixes: N likes, H history length.
 """
@@ -14,6 +14,7 @@ from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
 
 TITLE_CHARACTERS = 80
+"""Longest title in a prompt; a few catalogue titles are whole sentences and would crowd others."""
 
 
 def clip(text: str, longest: int) -> str:
@@ -32,7 +33,7 @@ def clip(text: str, longest: int) -> str:
 
 @dataclass(frozen=True)
 class Likes:
-    """Liked (user, item) pairs of the train split, without any pair that is held out."""
+    """Liked (user, item) pairs of the train split, without the pairs in `holdout`."""
 
     user_N: NDArray[np.int32]
     item_N: NDArray[np.int32]
@@ -42,10 +43,11 @@ class Likes:
     texts: list[str]
     """Text of every item row."""
     scenario_N: NDArray[np.int16] | None = None
-    """Scenario of each like; None: all of them in scenario 0."""
+    """Scenario of each like; None puts all of them in scenario 0."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Likes":
+        """The likes of a dataset."""
         train, holdout = dataset.split("train"), dataset.split("holdout")
         items = dataset.items.num_rows
         pair_N = train.user_N.astype(np.int64) * items + train.item_N
@@ -68,10 +70,10 @@ class Likes:
         return Histories.build(self.user_N, self.item_N, self.time_N, self.scenario_N)
 
     def drawn(self, seed: int, *, length: int, fewest: int) -> Iterator[tuple[int, int, list[int]]]:
-        """User row, liked item row and what the user liked before, in an order of the seed.
+        """User row, liked item row and the last `length` earlier likes, in an order by seed.
 
-        Only likes with at least `fewest` earlier ones, of which the last `length` are given, oldest
-        first; items without a title do not count.
+        Earlier likes are item rows, oldest first. Items without a title do not count, and likes
+        with fewer than `fewest` earlier ones are left out.
         """
         for at in np.random.default_rng(seed).permutation(len(self)):
             user_row, item_row = int(self.user_N[at]), int(self.item_N[at])
@@ -82,9 +84,9 @@ class Likes:
     def moments(
         self, seed: int, *, length: int, fewest: int
     ) -> Iterator[tuple[int, int, list[int], list[int]]]:
-        """User row, time, all item rows that were liked then and what the user liked before.
+        """User row, time, item rows liked at that time, and earlier likes, in an order by seed.
 
-        As `drawn`, but items liked at one time come together: their past is the same.
+        Unlike in `drawn`, items liked at the same time come together, as their past is the same.
         """
         seen: set[tuple[int, int]] = set()
         for at in np.random.default_rng(seed).permutation(len(self)):
@@ -106,18 +108,18 @@ class Likes:
     def past(self, user_row: int, item_rows: Sequence[int], time: int, *, length: int) -> list[int]:
         """The last `length` items with a title that a user liked before `time`, oldest first.
 
-        `item_rows`, what the user liked then, are not among them, even if liked before.
+        `item_rows`, the likes at `time`, are left out even if the user liked them before, too.
         """
         past = self.before(user_row, time, length=length + len(item_rows))
         return [row for row in past if row not in item_rows and self.titles[row]][-length:]
 
     def in_words(self, rows: Sequence[int]) -> str:
-        """What a person with these likes looks for, as a query."""
+        """A query in words for a person who liked these items."""
         return f"Something for a person who liked {'; '.join(self.titles[row] for row in rows)}"
 
     def before(self, user_row: int, time: int | None, *, length: int) -> list[int]:
         """The last `length` distinct item rows that a user liked before `time`, oldest first."""
-        # Repeated likes count once; four times the length is enough to find that many in practice.
+        # Repeated likes count once; four times the length almost always has `length` distinct ones.
         row_H = self.histories.before(
             np.array([user_row]), None if time is None else np.array([time]), length=4 * length
         )[0]
@@ -125,10 +127,10 @@ class Likes:
         return list(newest_first)[:length][::-1]
 
     def by_scenario(self, user_row: int, *, length: int) -> dict[int, list[int]]:
-        """The last `length` distinct item rows that a user liked in each scenario, newest first.
+        """By scenario, the last `length` distinct item rows that a user liked, newest first.
 
-        Scenarios in ascending order; those where the user liked nothing are left out. An item
-        that was liked in two scenarios is in both.
+        Scenarios ascend and are left out where the user liked nothing. An item that was liked in
+        two scenarios is in both.
         """
         start, end = (int(at_Q[0]) for at_Q in self.histories.bounds(np.array([user_row])))
         item_H = self.histories.item_N[start:end][::-1].tolist()

@@ -1,4 +1,4 @@
-"""How far a long pass over rows is, in the log every few seconds."""
+"""A log line every few seconds that says how far a long pass over rows has come."""
 
 import logging
 import time
@@ -6,14 +6,14 @@ import time
 logger = logging.getLogger(__name__)
 
 EVERY_S = 5.0
-"""Seconds between two lines."""
+"""Seconds between two lines: often enough to see progress, rare enough to read the rest."""
 
 
 class Progress:
-    """Counts the rows of one pass; a pass of less than EVERY_S logs nothing."""
+    """Counts the rows of one pass; a pass shorter than EVERY_S logs nothing."""
 
     def __init__(self, doing: str, total: int = 0) -> None:
-        """`total` is 0 where nobody knows yet."""
+        """`total` is the number of rows; 0 if it is unknown."""
         self._doing = doing
         self._of = f" of {total}" if total else ""
         self._rows = 0

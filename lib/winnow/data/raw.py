@@ -1,8 +1,10 @@
-"""What a reader of raw data returns, and how it deals with lines it cannot use.
+"""What a reader of raw data returns, and what happens to lines that cannot be used.
 
-A log is two tables, users and items, and its interactions in chunks, so that a log of any length
-is prepared in bounded memory. A reader of a small log returns arrays (`RawLog`), one of a large
-log a generator (`RawStream`). Suffix: N interactions.
+A log is a table of users, a table of items, and interactions in chunks, so that a log of any length
+is prepared in bounded memory. A reader of a small log returns arrays (`RawLog`), a reader of a
+large one a generator (`RawStream`).
+
+Suffix: N interactions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,14 +21,14 @@ from winnow.errors import DataError
 R = TypeVar("R")
 T = TypeVar("T")
 Words = NDArray[np.str_] | Any  # pyarrow has no types
-"""Text by row: a NumPy array or, smaller and faster for millions of rows, an Arrow array."""
+"""Text by row: a NumPy array, or an Arrow array, which is smaller and faster for millions."""
 
 CHUNK_ROWS = 500_000
-"""Interactions of a log in memory that are handled together."""
+"""Interactions per chunk of a log that is in memory: some 11 MB without context fields."""
 MAX_REJECTED_SHARE = 0.01
-"""More bad lines than this in a file mean a wrong file or a wrong reader, not noise."""
+"""A larger share of bad lines means a wrong file or a wrong reader, not noise."""
 MAX_KEPT_LINES = 100_000
-"""Bad lines of all files that are kept with their text; more are counted."""
+"""Bad lines of all files that are kept with their text; further ones are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,11 @@ class Rejected:
 
 @dataclass(slots=True)
 class RejectedLines:
-    """Collects bad lines of all files; a file with too many of them stops the reading."""
+    """Collects the bad lines of all files; a file with too many of them stops the reading."""
 
     lines: list[Rejected] = field(default_factory=list)
     total: int = 0
-    """Bad lines, with those beyond MAX_KEPT_LINES."""
+    """Number of bad lines, including those beyond MAX_KEPT_LINES."""
 
     def add(self, rejected: Rejected) -> None:
         self.total += 1
@@ -61,9 +63,9 @@ class RejectedLines:
         *,
         name: str = "",
     ) -> Iterator[T]:
-        """`parse(record)` of every (line number, record); a ValueError becomes a rejected line.
+        """`parse(record)` of every (line number, record); a ValueError rejects the line.
 
-        `name` is how rejected lines call the file, the last part of its path by default.
+        `name` is the file's name in rejected lines, by default the last part of its path.
 
         Raises:
             DataError: at the end, if more than MAX_REJECTED_SHARE of the file was rejected or
@@ -82,7 +84,7 @@ class RejectedLines:
 class FileLines:
     """Counts the lines of one file and the bad ones among them.
 
-    `tolerated` bad lines are never too many: in a short file one alone is more than the share.
+    `tolerated` bad lines never stop the reading: in a short file, one already exceeds the share.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class FileLines:
         self._rejected.add(Rejected(self._name, line, reason, text))
 
     def finish(self) -> None:
-        """Raises DataError if the file was empty or too many of its lines were bad."""
+        """Raise DataError if the file was empty or too many of its lines were bad."""
         if not self._seen:
             raise DataError(f"{self._path} is empty")
         allowed = max(MAX_REJECTED_SHARE * self._seen, min(self._tolerated, self._seen - 1))
@@ -119,26 +121,28 @@ class FileLines:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawTable:
-    """Users or items with raw field values; everything has one entry a row."""
+    """Users or items with raw field values; every column has one entry per row."""
 
     raw_id: Words
+    """The publisher's id, as text."""
     text: Words
-    """What is known of the row in words: prompts and text towers read it."""
+    """A description in words, for prompts and text encoders."""
     sparse: dict[str, Words]
-    """An empty value is an unknown one."""
+    """Categorical fields by name, the id first; an empty value is unknown."""
     dense: dict[str, NDArray[np.float64]]
+    """Numeric fields by name; NaN is unknown."""
     title: Words | None = None
-    """Display name; items have one."""
+    """Display names of items; None shows their ids, and users have none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunk:
-    """Interactions that follow each other in a log."""
+    """Consecutive interactions of a log."""
 
     user_N: NDArray[np.int32]
-    """Row of the users."""
+    """Rows of the user table."""
     item_N: NDArray[np.int32]
-    """Row of the items."""
+    """Rows of the item table."""
     label_N: NDArray[np.float32]
     """1 for a click or a like, else 0."""
     scenario_N: NDArray[np.int16]
@@ -147,10 +151,11 @@ class Chunk:
     probability_N: NDArray[np.float32] | None = None
     """True chance of label 1 where it is known (simulation)."""
     sparse: Mapping[str, pa.Array] = field(default_factory=dict)
-    """Context fields: properties of the interaction itself. Null or empty is unknown."""
+    """Categorical context fields, properties of the interaction; null or empty is unknown."""
     dense: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Numeric context fields; NaN is unknown."""
     is_test_N: NDArray[np.bool_] | None = None
-    """Where the publisher split the log: the rows that must not train."""
+    """Rows that the publisher of the log keeps out of training; None if it fixed no split."""
 
     def __len__(self) -> int:
         return len(self.label_N)
@@ -163,32 +168,33 @@ class RawStream:
     name: str
     scenarios: tuple[str, ...]
     chunks: Iterator[Chunk]
-    """The interactions, once; all chunks have the same columns."""
+    """The interactions, to be read once; all chunks have the same columns."""
     tables: Callable[[], tuple[RawTable, RawTable]]
-    """Users and items, asked for when all chunks are read: some logs name them nowhere else."""
+    """Returns users and items once all chunks are read; some logs name them nowhere else."""
     rejected: RejectedLines = field(default_factory=RejectedLines)
     dropped: dict[str, int] = field(default_factory=dict)
     """Good lines that the dataset leaves out, by reason; complete when all chunks are read."""
     min_count: int = 1
-    """A sparse value seen in fewer training rows is unknown."""
+    """Training rows that a sparse value needs; a rarer one is unknown."""
     published: Mapping[str, int] = field(default_factory=dict)
-    """Interactions by scenario that the literature counts in this log."""
+    """Interactions by scenario that the literature reports for this log."""
     not_temporal: str = ""
     """Why the log cannot be split by time; empty if it can."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawLog:
-    """A public or simulated log in one shape, before any encoding, with N interactions."""
+    """A log in memory, before any encoding, with N interactions."""
 
     name: str
     scenarios: tuple[str, ...]
+    """Names of scenarios 0, 1, ..."""
     users: RawTable
     items: RawTable
     user_N: NDArray[np.int32]
-    """Row of `users`."""
+    """Rows of `users`."""
     item_N: NDArray[np.int32]
-    """Row of `items`."""
+    """Rows of `items`."""
     label_N: NDArray[np.float32]
     """1 for a click or a like, else 0."""
     scenario_N: NDArray[np.int16]
@@ -200,7 +206,7 @@ class RawLog:
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Good lines that the dataset leaves out, by reason."""
     published: Mapping[str, int] = field(default_factory=dict)
-    """Interactions by scenario that the literature counts in this log."""
+    """Interactions by scenario that the literature reports for this log."""
 
     def stream(self, chunk_rows: int = CHUNK_ROWS) -> RawStream:
         """The same log in chunks, which share its memory."""

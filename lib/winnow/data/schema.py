@@ -16,11 +16,11 @@ class Field:
 
     name: str
     role: Role
-    """Whose property it is; user and item fields are also columns of those tables."""
+    """What the field describes; user and item fields are also columns of those tables."""
     kind: Kind
     """`sparse` is an int32 id with an embedding; `dense` is a float32 in [0, 1]."""
     size: int = 0
-    """Rows of the vocabulary with the unknown id 0; 0 for a dense field."""
+    """Vocabulary rows, the unknown id 0 included; 0 for a dense field."""
 
     def __post_init__(self) -> None:
         if (self.kind == "sparse") != (self.size > 0):
@@ -37,7 +37,7 @@ class DatasetSchema:
     name: str
     fields: tuple[Field, ...]
     scenarios: tuple[str, ...]
-    """Name of scenario 0, 1, ...; a scenario is the surface a sample was logged on."""
+    """Names of scenarios 0, 1, ...; a scenario is the surface that an interaction was logged on."""
 
     def select(self, kind: Kind, roles: Iterable[Role] = ("user", "item", "context")) -> list[str]:
         """Names of the fields of one kind, in schema order."""
@@ -50,8 +50,10 @@ class DatasetSchema:
         return [by_name[name] for name in names]
 
     def id_fields(self) -> list[str]:
-        """Names of the first sparse user field and the first sparse item field, by convention the
-        ids of user and item; fewer names where a role has no sparse field."""
+        """Names of the first sparse user field and the first sparse item field.
+
+        By convention these are the ids of user and item. A role without sparse fields adds none.
+        """
         return self.select("sparse", ["user"])[:1] + self.select("sparse", ["item"])[:1]
 
     def save(self, path: Path) -> None:

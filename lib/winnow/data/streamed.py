@@ -1,7 +1,8 @@
 """Interactions that do not fit in memory, as batches of tensors read from their Parquet files.
 
-What `winnow.data.batches` does for arrays in memory. Only labels and scenarios are held whole,
-6 bytes a row, as measures need them together.
+The counterpart of `winnow.data.batches` for arrays in memory. Only labels and scenarios, 6 bytes
+per row, are held whole, because measures need all of them.
+
 Suffixes: N interactions, B rows of a batch on this rank, F sparse fields, E dense fields.
 """
 
@@ -48,7 +49,7 @@ class RowReader:
 
 
 class StreamedRows:
-    """One split of a dataset, read anew for every pass; each rank sees its own rows of it."""
+    """One split of a dataset, read again for every pass; each rank sees its own rows."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class StreamedRows:
         self._batch_size = max(batch_size - batch_size % world_size, world_size)
 
     def in_order(self) -> Iterator[Batch]:
-        """All rows once as they stand: rank r sees rows r, r + world_size, ..."""
+        """All rows once, in their order: rank r sees rows r, r + world_size, ..."""
         for table in _tables(self._folder, self._reader.columns, self._batch_size):
             mine = np.arange(self.rank, table.num_rows, self.world_size)
             yield self._reader.read(table.take(mine) if self.world_size > 1 else table)
@@ -97,7 +98,7 @@ class StreamedRows:
 
 
 def _tables(folder: Path, columns: list[str], rows: int) -> Iterator[pa.Table]:
-    """Tables of exactly `rows` rows but for the last, in the order of the files."""
+    """Tables of exactly `rows` rows, the last with fewer, in the order of the files."""
     pending: list[pa.RecordBatch] = []
     waiting = 0
     for path in sorted(folder.glob("*.parquet")):

@@ -1,4 +1,4 @@
-"""When two texts are too alike to count as two, and when they are not even in one script."""
+"""Similarity of texts: near copies of each other, and texts in different scripts."""
 
 import unicodedata
 from collections import Counter
@@ -7,10 +7,11 @@ NEAR_COPY = 0.8
 """Similarity above which a text is a copy of another with a few letters changed."""
 
 GRAM = 5
+"""Characters of a gram: about a word, so that a changed letter costs five grams."""
 
 
 def folded(text: str) -> str:
-    """`text` without differences of case and white space.
+    """`text` in lower case, with single spaces.
 
     Example:
         >>> folded("  The Quiet\\nHarbour ")
@@ -36,11 +37,11 @@ def copy_similarity(one: str, other: str) -> float:
 
 
 def script_share(text: str, other: str) -> float:
-    """Share of a text's letters that are of the script of most letters of the other, 0 to 1.
+    """Share of the letters of `text` in the script of most letters of `other`, 0 to 1.
 
-    It tells Russian from English, not French: no dictionary of any language is asked. Chinese
-    characters and kana count as one script, since Japanese is written in both. 1 if either text
-    has no letters.
+    This tells Russian from English, but not French from English: no dictionary is used. Chinese
+    characters and kana count as one script, because Japanese uses both. 1 if either text has no
+    letters.
 
     Example:
         >>> script_share("\u043b\u0443\u043d\u0430 moon", "the tides")

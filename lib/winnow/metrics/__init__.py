@@ -1,1 +1,1 @@
-"""Measures: of predicted click probabilities (`clicks`), and of lists (`lists`)."""
+"""Measures of predicted click probabilities (`clicks`) and of lists (`lists`)."""

@@ -1,7 +1,9 @@
 """How good predicted click probabilities are: AUC and log loss, pooled and per scenario.
 
-Suffix: N rows. A measure that does not exist (AUC of one class, anything of no rows) is NaN here
-and `None`, with a note, in the report of `by_scenario`, so that it survives JSON.
+AUC does not exist for rows of one class, and neither measure exists for no rows: the functions
+return NaN, and the report of `by_scenario`, which must survive JSON, has `None` and a note.
+
+Suffix: N rows.
 """
 
 import math
@@ -13,12 +15,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 CLIP = 1e-7
-"""Probabilities are kept this far from 0 and 1, so that one sure mistake costs 16 nats at most."""
+"""Least distance of probabilities from 0 and 1: a certain mistake costs at most 16 nats."""
 Array = NDArray[np.floating[Any]]
 
 
 def auc(label_N: Array, score_N: Array) -> float:
-    """Chance that a random positive scores above a random negative, ties counting half.
+    """Chance that a random positive scores above a random negative; a tie counts half.
 
     NaN unless both classes occur.
 
@@ -47,14 +49,14 @@ def by_scenario(
     names: Sequence[str],
     score_N: Array | None = None,
 ) -> dict[str, Any]:
-    """AUC and log loss over all rows and over each scenario's, ready for JSON.
+    """AUC and log loss over all rows and over each scenario's rows, ready for JSON.
 
-    `score_N` is what rows are ranked by, where that is not their probability: AUC is of it then,
-    log loss always of the probability.
+    `score_N` is the score that rows are ranked by, if it is not their probability. AUC then
+    measures the score; log loss always measures the probability.
 
     Returns:
         `auc`, `logloss` (pooled), `auc_by_scenario`, `logloss_by_scenario` (by name), `mean_auc`
-        (unweighted, over the scenarios that have one) and `notes`, one for each missing number.
+        (unweighted, over the scenarios that have one) and `notes`, one per missing number.
     """
     score_N = probability_N if score_N is None else score_N
     aucs, losses, notes = {}, {}, []

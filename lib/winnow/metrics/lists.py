@@ -2,7 +2,7 @@
 
 HR and NDCG of one held-out item, alpha-NDCG (Clarke et al., SIGIR 2008), intra-list distance,
 entropy, coverage, Gini, and MAD, the mean average difference between the scores of two groups of
-items (Zhu et al., CIKM 2018). A measure of no rows is NaN.
+items (Zhu et al., CIKM 2018). A measure over no rows is NaN.
 
 Suffixes: U users, C candidates of one list, D vector width, I items, N rows.
 """
@@ -18,27 +18,26 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 
-def hit_rate(place_U: NDArray[np.integer[Any]], k: int) -> float:
-    """Share of users whose held-out item is among the first k.
+def hit_rate(position_U: NDArray[np.integer[Any]], k: int) -> float:
+    """Share of users whose held-out item is in the top k.
 
-    `place_U` counts from 1; 0 says that the item is not in the list.
+    `position_U` is the position of each user's held-out item, from 1; 0 if it is not in the list.
     """
-    return float(np.mean((place_U > 0) & (place_U <= k))) if len(place_U) else math.nan
+    return float(np.mean((position_U > 0) & (position_U <= k))) if len(position_U) else math.nan
 
 
-def ndcg(place_U: NDArray[np.integer[Any]], k: int) -> float:
-    """Mean of `1 / log2(place + 1)` where the held-out item is among the first k, else 0.
-
-    `place_U` as for `hit_rate`.
+def ndcg(position_U: NDArray[np.integer[Any]], k: int) -> float:
+    """Mean of `1 / log2(position + 1)` over users, 0 for those whose held-out item is not in the
+    top k. Positions are those of `hit_rate`.
 
     Example:
         >>> ndcg(np.array([1, 3, 0]), k=5)
         0.5
     """
-    if not len(place_U):
+    if not len(position_U):
         return math.nan
-    hit_U = (place_U > 0) & (place_U <= k)
-    return float(np.mean(np.where(hit_U, 1 / np.log2(np.maximum(place_U, 1) + 1), 0.0)))
+    hit_U = (position_U > 0) & (position_U <= k)
+    return float(np.mean(np.where(hit_U, 1 / np.log2(np.maximum(position_U, 1) + 1), 0.0)))
 
 
 def alpha_ndcg(
@@ -49,17 +48,17 @@ def alpha_ndcg(
     relevant: Collection[int] | None = None,
     alpha: float = 0.5,
 ) -> float:
-    """Gain of the first k, where each repetition of a topic is worth `1 - alpha` of the last.
+    """Gain of the top k, where each repetition of a topic is worth `1 - alpha` of the last one.
 
-    Divided by the gain of the list that is built greedily from the same candidates, so 1 can be
-    exceeded where greedy is not best. 0 if no candidate gains anything.
+    The gain is divided by that of a list built greedily from the same candidates, so it can exceed
+    1 where greedy is not best. 0 if no candidate gains anything.
 
     Args:
-        topics_C: topics of every candidate; one with several counts for each.
+        topics_C: topics of every candidate; a candidate gains for each of its topics.
         order: candidate indices, best first.
-        k: how many of them are looked at.
-        relevant: candidates that gain; None: all, which measures variety alone.
-        alpha: how much of a topic's worth a repetition loses.
+        k: number of candidates that count.
+        relevant: candidates that gain; None lets all gain, which measures variety alone.
+        alpha: share of a topic's worth that a repetition loses.
     """
     gaining_C = [
         topics if relevant is None or at in relevant else () for at, topics in enumerate(topics_C)
@@ -73,15 +72,15 @@ def _alpha_dcg(
 ) -> float:
     seen: Counter[Hashable] = Counter()
     total = 0.0
-    for place, candidate in enumerate(order, 1):
+    for position, candidate in enumerate(order, 1):
         gain = sum((1 - alpha) ** seen[topic] for topic in topics_C[candidate])
-        total += gain / math.log2(place + 1)
+        total += gain / math.log2(position + 1)
         seen.update(topics_C[candidate])
     return total
 
 
 def _greedy(topics_C: Sequence[Collection[Hashable]], k: int, alpha: float) -> list[int]:
-    """Candidates by what each adds to those before it; ties go to the lower index."""
+    """Candidates in the order of what each adds to those before; ties go to the lower index."""
     seen: Counter[Hashable] = Counter()
     left = list(range(len(topics_C)))
     order: list[int] = []
@@ -93,16 +92,16 @@ def _greedy(topics_C: Sequence[Collection[Hashable]], k: int, alpha: float) -> l
     return order
 
 
-def scores_by_place(length: int) -> NDArray[np.float64]:
-    """Scores for a list that has none: from 1 at the first place evenly down to 0 at the last."""
+def scores_by_position(length: int) -> NDArray[np.float64]:
+    """Scores for a list without scores: evenly from 1 at the first position to 0 at the last."""
     return np.linspace(1.0, 0.0, length) if length > 1 else np.ones(length)
 
 
 def mad_pooled(scores: Sequence[Floats], groups: Sequence[NDArray[np.integer[Any]]]) -> float:
-    """Difference between the mean scores of group 0 and group 1 over all users' items.
+    """Difference between the mean scores of groups 0 and 1 over the items of all users.
 
-    One array a user; items of any other group do not count, nor do users with items of one group
-    only. NaN if no user is left.
+    Both arguments have one array per user. Items of other groups do not count, nor do users with
+    items of one group only. NaN if no user is left.
     """
     kept = _with_both_groups(scores, groups)
     if not kept:
@@ -111,10 +110,10 @@ def mad_pooled(scores: Sequence[Floats], groups: Sequence[NDArray[np.integer[Any
 
 
 def mad_per_user(scores: Sequence[Floats], groups: Sequence[NDArray[np.integer[Any]]]) -> float:
-    """The mean of every user's own difference; arguments as for `mad_pooled`.
+    """Mean of each user's own difference; the arguments are those of `mad_pooled`.
 
-    Larger than the pooled one, and positive for a fair random order: differences that cancel
-    between users do not cancel here.
+    It exceeds the pooled difference and is positive even for a fair random order, because
+    differences of users do not cancel here.
     """
     kept = _with_both_groups(scores, groups)
     return float(np.mean([_mad(*one) for one in kept])) if kept else math.nan
@@ -132,7 +131,7 @@ def _mad(score_N: Floats, group_N: NDArray[np.integer[Any]]) -> float:
 
 
 def intra_list_distance(vector_CD: Floats) -> float:
-    """Mean of `1 - cosine` over all pairs of a list, given unit vectors; NaN for fewer than two."""
+    """Mean of `1 - cosine` over all pairs of unit vectors; NaN for fewer than two."""
     length = len(vector_CD)
     if length < 2:
         return math.nan
@@ -141,19 +140,21 @@ def intra_list_distance(vector_CD: Floats) -> float:
 
 
 def entropy(topics_C: Iterable[Collection[Hashable]]) -> float:
-    """Shannon entropy in nats of the topics of a list; 0 for none or a single one."""
+    """Shannon entropy in nats of the topics of a list; 0 for one topic or none."""
     counts = np.array(list(Counter(topic for topics in topics_C for topic in topics).values()))
     share = counts / counts.sum() if len(counts) else np.ones(1)
     return float(-np.sum(share * np.log(share))) + 0.0  # not -0.0
 
 
 def coverage(lists: Iterable[Iterable[int]], num_items: int) -> float:
-    """Share of the catalogue that is in any of the lists."""
+    """Share of the catalogue that occurs in any of the lists."""
     return len({item for shown in lists for item in shown}) / num_items
 
 
 def gini(exposure_I: NDArray[np.number[Any]]) -> float:
-    """How unevenly exposure is spread over items: 0 all alike, near 1 all on one; NaN for none.
+    """Gini coefficient of the exposure of items: 0 if all are equal, near 1 if one has it all.
+
+    NaN without any exposure.
 
     Example:
         >>> gini(np.array([0, 0, 0, 8]))

@@ -22,7 +22,7 @@ from winnow.metrics.lists import (
     mad_per_user,
     mad_pooled,
     ndcg,
-    scores_by_place,
+    scores_by_position,
 )
 from winnow.reranking.diversity import Spread, spread
 from winnow.reranking.goal.aspects import CandidateList, Split, topics_of
@@ -122,7 +122,7 @@ def _variety(lists: Sequence[EvaluationList], orders: Orders, facet: str) -> Map
 
 
 def _fairness(lists: Sequence[EvaluationList], orders: Orders, split: Split) -> Mapping[str, float]:
-    scores = [scores_by_place(len(order)) for order in orders]
+    scores = [scores_by_position(len(order)) for order in orders]
     groups = [
         np.array([split.group(one.candidates.fields[at]) for at in order], np.int64)
         for one, order in zip(lists, orders, strict=True)

@@ -17,16 +17,16 @@ from winnow.metrics.lists import (
     mad_per_user,
     mad_pooled,
     ndcg,
-    scores_by_place,
+    scores_by_position,
 )
 
-PLACES = np.array([1, 3, 0, 7])
+POSITIONS = np.array([1, 3, 0, 7])
 
 
 def test_hits_and_gains_by_hand():
-    assert [hit_rate(PLACES, k) for k in (1, 3, 10)] == [0.25, 0.5, 0.75]
-    assert ndcg(PLACES, 1) == 0.25
-    assert ndcg(PLACES, 10) == pytest.approx((1 + 1 / 2 + 0 + 1 / 3) / 4)  # log2(4), log2(8)
+    assert [hit_rate(POSITIONS, k) for k in (1, 3, 10)] == [0.25, 0.5, 0.75]
+    assert ndcg(POSITIONS, 1) == 0.25
+    assert ndcg(POSITIONS, 10) == pytest.approx((1 + 1 / 2 + 0 + 1 / 3) / 4)  # log2(4), log2(8)
     assert math.isnan(hit_rate(np.empty(0, int), 5))
     assert math.isnan(ndcg(np.empty(0, int), 5))
 
@@ -34,11 +34,11 @@ def test_hits_and_gains_by_hand():
 def test_a_random_order_of_twenty_gives_what_it_must():
     """One positive among 20: HR@5 .25, NDCG@5 .147; HR@10 .50, NDCG@10 .227."""
     users = 20_000
-    place_U = np.random.default_rng(0).integers(1, 21, users)
+    position_U = np.random.default_rng(0).integers(1, 21, users)
     for k, hits, gain in ((5, 0.25, 0.1474), (10, 0.50, 0.2272)):
         three_sigma = 3 * math.sqrt(0.25 / users)
-        assert hit_rate(place_U, k) == pytest.approx(hits, abs=three_sigma)
-        assert ndcg(place_U, k) == pytest.approx(gain, abs=three_sigma)
+        assert hit_rate(position_U, k) == pytest.approx(hits, abs=three_sigma)
+        assert ndcg(position_U, k) == pytest.approx(gain, abs=three_sigma)
 
 
 TOPICS = [{"a"}, {"a"}, {"b"}, {"a", "b"}]
@@ -77,10 +77,10 @@ def test_with_one_topic_each_no_order_beats_the_greedy_one(topics, k):
     assert best == pytest.approx(1 if any(topics) else 0)
 
 
-def test_scores_by_place():
-    assert scores_by_place(5).tolist() == [1, 0.75, 0.5, 0.25, 0]
-    assert scores_by_place(1).tolist() == [1]
-    assert scores_by_place(0).tolist() == []
+def test_scores_by_position():
+    assert scores_by_position(5).tolist() == [1, 0.75, 0.5, 0.25, 0]
+    assert scores_by_position(1).tolist() == [1]
+    assert scores_by_position(0).tolist() == []
 
 
 def test_mad_by_hand():
@@ -109,7 +109,7 @@ def test_per_user_a_random_order_is_not_fair(ones, expected):
     draw = np.random.default_rng(1)
     group_C = np.repeat([0, 1], [20 - ones, ones])
     groups = [draw.permutation(group_C) for _ in range(4000)]
-    scores = [scores_by_place(20)] * 4000
+    scores = [scores_by_position(20)] * 4000
     assert mad_per_user(scores, groups) == pytest.approx(expected, abs=3 * 0.09 / math.sqrt(4000))
     assert mad_pooled(scores, groups) < 0.01
 

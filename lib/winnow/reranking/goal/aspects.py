@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.metrics.lists import alpha_ndcg, mad_per_user, scores_by_place
+from winnow.metrics.lists import alpha_ndcg, mad_per_user, scores_by_position
 from winnow.reranking.diversity import Spread, spread
 from winnow.reranking.permutation import as_permutation
 
@@ -57,7 +57,7 @@ class CandidateList:
         """The ranker's scores or, where there are none, what the places say."""
         if self.score_C is not None and np.isfinite(self.score_C).all():
             return np.asarray(self.score_C, np.float32)
-        return scores_by_place(len(self)).astype(np.float32)
+        return scores_by_position(len(self)).astype(np.float32)
 
     def first(self, length: int) -> "CandidateList":
         return CandidateList(
@@ -167,7 +167,7 @@ def spread_by(by: Spread, trade_off: float = 0.5) -> Aspect:
         assert candidates.vector_CD is not None
         latest = np.asarray(order)
         # by place, so that it spreads the latest order and not the ranker's
-        by_place = scores_by_place(len(order)).astype(np.float32)
+        by_place = scores_by_position(len(order)).astype(np.float32)
         vectors = candidates.vector_CD[latest]
         (chosen,) = spread(by, [by_place], [vectors], [len(order)], trade_off=trade_off)
         return [int(at) for at in latest[as_permutation(chosen, range(len(order))).order]]
@@ -205,4 +205,4 @@ def _agreement(candidates: CandidateList, order: Order) -> float:
 
 def _mad(split: Split, candidates: CandidateList, order: Order) -> float:
     group_C = np.array([split.group(candidates.fields[at]) for at in order])
-    return mad_per_user([scores_by_place(len(order))], [group_C])
+    return mad_per_user([scores_by_position(len(order))], [group_C])
