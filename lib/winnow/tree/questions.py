@@ -159,5 +159,5 @@ def _folded(text: str) -> str:
 
 
 def shown(title: str) -> str:
-    """A title as prompts show it: on one line, not too long, without halves of characters."""
+    """A title as prompts show it: on one line, not too long, without lone surrogates."""
     return clip(title.encode("utf-8", "replace").decode(), TITLE_CHARACTERS)

@@ -165,7 +165,7 @@ def _text(record: dict[str, Any], name: str) -> str:
         raise ValueError(f"{name} must be there and be text")
     try:
         value.encode()
-    except UnicodeEncodeError:  # half of a pair, such as "\ud800", which JSON can spell
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell as "\ud800"
         raise ValueError(f"{name} has a character that UTF-8 cannot write") from None
     if name == "_id" and not value:
         raise ValueError("_id must not be empty")

@@ -33,7 +33,7 @@ ANSWER_SCHEMA = pa.schema(
 
 
 def storable(text: str) -> str:
-    """The text with halves of characters replaced, which Arrow does not take."""
+    """The text with its lone surrogates replaced, which Arrow does not take."""
     return text.encode(errors="replace").decode()
 
 

@@ -122,9 +122,9 @@ def _shallow(value: Any, levels: int) -> bool:
 
 
 def _without_surrogates(value: Any) -> Any:
-    """The value with the halves of characters that `\\ud800` and the like stand for replaced.
+    """The value with its lone surrogates replaced.
 
-    They are legal in JSON, but neither files nor tokenizers take them.
+    JSON allows them, as in `"\\ud800"`, but neither files nor tokenizers take them.
     """
     if isinstance(value, str):
         return SURROGATE.sub("\ufffd", value)

@@ -140,7 +140,7 @@ class TableSource:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as JSON can hold it: times and the like as text, no halves of characters."""
+    """A row as JSON can hold it: times and the like as text, no lone surrogates."""
     text = json.dumps(row, ensure_ascii=False, default=str)
     plain: dict[str, Any] = json.loads(text.encode(errors="replace"))
     return plain

@@ -173,5 +173,5 @@ def _shown(value: Any, characters: int) -> Any:
 
 
 def _clean(text: str) -> str:
-    """Without halves of characters, which are legal in JSON and no tokenizer takes."""
+    """`text` without lone surrogates, which JSON allows and no tokenizer takes."""
     return text.encode("utf-8", "replace").decode()

@@ -149,7 +149,7 @@ def test_what_became_of_an_answer_is_counted(completions, figures, finish_reason
 
 
 @pytest.mark.parametrize("text", ["half \ud800", '{"\\udfff": "\\ud800"}', '{"\ud800": "\udfff"}'])
-def test_halves_of_characters_do_not_break_the_table(text):
+def test_lone_surrogates_do_not_break_the_table(text):
     row, _, _ = answered(said(text), said(text))
     assert not row["valid"]
 
