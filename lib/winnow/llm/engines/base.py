@@ -1,4 +1,4 @@
-"""What an engine is to the rest: something that completes one request, whatever runs it."""
+"""The contract of an engine: it completes one request, whatever runs the model."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -8,45 +8,46 @@ from winnow.llm.prompting.request import Request
 
 
 class EngineDied(WinnowError):
-    """The engine's process is gone, and every request in it with it; a new one must be started."""
+    """The engine's process is gone, with every request in it; a new one must be started."""
 
 
 class EngineUnavailable(WinnowError):
-    """The engine could not be reached, or refused for now, as often as it was tried.
+    """The engine could not be reached, or refused for now, at every attempt.
 
-    Says nothing about the request: it stays unanswered and is asked again by the next run.
+    This says nothing about the request: it stays unanswered, and the next run asks it again.
     """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """One engine output."""
+    """What an engine made of one request."""
 
     text: str = ""
+    """The answer as the model wrote it."""
     vector: list[float] | None = None
-    """The hidden state, for a request that asks for one; `text` is empty then."""
+    """The hidden state, if the request asks for one; `text` is empty then."""
     finish_reason: Literal["stop", "length", "error"] = "stop"
-    """`length`: cut off at `max_tokens` or at the end of the context; `error`: never made."""
+    """`length` if cut off at `max_tokens` or at the end of the context, `error` if not made."""
     error: str = ""
-    """Why the engine will never take this request, such as a grammar that it rejects."""
+    """Why the engine will never complete this request, such as a grammar that it rejects."""
     prompt_tokens: int = 0
+    """Tokens of the prompt, cached ones included."""
     cached_tokens: int = 0
-    """Prompt tokens that were not computed again, thanks to prefix caching."""
+    """Prompt tokens that prefix caching saved from being computed again."""
     output_tokens: int = 0
+    """Tokens of the answer."""
     trimmed: bool = False
     """Whether the data of the prompt was shortened to fit the context."""
 
 
 class Engine(Protocol):
-    """Completes requests; many calls may be under way at once."""
+    """Completes requests; many calls may be in flight."""
 
     async def complete(self, request: Request) -> Completion:
-        """Complete one request.
-
-        A request that cannot be completed gives a `Completion` with `error`.
+        """Complete one request; one that cannot be completed gives a `Completion` with `error`.
 
         Raises:
-            EngineDied: with all requests under way.
+            EngineDied: the engine is gone, with all requests in flight.
             EngineUnavailable: the engine cannot be reached.
         """
 

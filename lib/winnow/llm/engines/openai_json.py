@@ -1,6 +1,6 @@
 """Requests and responses of OpenAI-compatible endpoints, as plain JSON values.
 
-Vectors are asked for with chat messages, as vLLM's `/embeddings` takes them.
+A request for a vector sends chat messages to `/embeddings`, which vLLM accepts.
 """
 
 import json
@@ -13,12 +13,13 @@ from winnow.llm.prompting.fit_context import shortened
 from winnow.llm.prompting.request import Request
 
 ERROR_CHARACTERS = 300
+"""Most characters of a server's message that are kept: it is stored with the answer."""
 LEAST_ROOM = 256
-"""Tokens of an answer for which the prompt is shortened rather than the answer."""
+"""Tokens that the answer keeps: below, the prompt is shortened rather than the answer."""
 
 
 def payload(request: Request, served_model: str) -> dict[str, Any]:
-    """The body for `/chat/completions`, or for `/embeddings` if a vector is asked for."""
+    """The body for `/chat/completions`, or for `/embeddings` if the request is for a vector."""
     messages = json.loads(request.messages)
     if not request.schema:
         return {"model": served_model, "messages": messages, "add_generation_prompt": True}
@@ -32,10 +33,10 @@ def payload(request: Request, served_model: str) -> dict[str, Any]:
 
 
 def read_completion(body: Mapping[str, Any]) -> Completion:
-    """What the endpoint answered with status 200.
+    """The completion in the body of an answer with status 200.
 
     Raises:
-        KeyError, TypeError, IndexError: the body is not of the documented form.
+        KeyError, TypeError, IndexError: the body does not have the documented form.
     """
     usage = body["usage"]
     details = usage.get("prompt_tokens_details") or {}
@@ -60,15 +61,15 @@ def read_completion(body: Mapping[str, Any]) -> Completion:
 
 
 def is_over_context(error: str) -> bool:
-    """Whether a server's message says that prompt and answer exceed its context."""
+    """Whether a server's message says that prompt and answer exceed the model's context."""
     return any(words in error for words in ("context length", "context window", "max_model_len"))
 
 
 def fitting(request: Request, most_tokens: int) -> Iterator[Request]:
-    """The request in ever smaller versions, for a server that says no more than "too long".
+    """Ever smaller versions of the request, for a server that only says "too long".
 
     `max_tokens` covers the longest answer that the schema allows, and servers refuse a prompt that
-    leaves less room. So first the answer's room is halved, then the prompt's data is shortened.
+    leaves less room. So the room for the answer is halved first, then the prompt is shortened.
     """
     if not request.schema:
         yield request

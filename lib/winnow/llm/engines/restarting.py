@@ -1,9 +1,9 @@
-"""An engine that is started again when it dies, and that finds out which request kills it.
+"""An engine that is restarted when it dies, and that finds the request that kills it.
 
-The death of an engine takes every request in it along, the guilty and the innocent. All of them are
-tried once more together, which is enough if someone ended the process from outside. What dies a
-second time is tried alone, with nothing else in the engine. What kills it alone is given up if the
-next engine takes a harmless prompt; if that one dies as well, no request is at fault.
+An engine's death ends every request in it, guilty or innocent. All of them are tried together once
+more, which is enough if the process was ended from outside. After a second death each is tried
+alone, with nothing else in the engine. A request that kills the engine alone is given up if the
+next engine survives a harmless prompt. If that engine dies too, no request is at fault.
 """
 
 import asyncio
@@ -22,10 +22,11 @@ logger = logging.getLogger(__name__)
 
 PROBE = json.dumps([{"role": "user", "content": 'Answer with {"yes": true}.'}])
 PROBE_SCHEMA = json.dumps(object_of(yes=boolean()))
+"""Prompt and schema that no working engine dies of."""
 
 
 class SupervisedEngine:
-    """An `Engine` over one that can die. Use it from one event loop."""
+    """An `Engine` around one that can die; use it from one event loop."""
 
     def __init__(self, start: Callable[[], Awaitable[Engine]]) -> None:
         self._start = start
@@ -33,14 +34,14 @@ class SupervisedEngine:
         self._starting = asyncio.Lock()
         self._turns = _Turns()
         self._asked: set[asyncio.Future[Completion]] = set()
-        """What the running engine has not answered yet."""
+        """Requests in flight in the running engine."""
         self._fault = ""
-        """Why no request is completed any more."""
+        """Why no further request is completed; empty while the engine works."""
         self.deaths = 0
-        """Of engines, so far."""
+        """Number of engines that died."""
 
     async def complete(self, request: Request) -> Completion:
-        """As `Engine.complete`, but it never raises EngineDied.
+        """Complete one request, as `Engine.complete` does, but without raising EngineDied.
 
         Raises:
             EngineUnavailable: the engine dies whatever it is asked, now or at an earlier call.
@@ -55,7 +56,7 @@ class SupervisedEngine:
         return Completion(finish_reason="error", error=f"killed its engine {ENGINE_ATTEMPTS} times")
 
     async def running(self) -> Engine:
-        """The engine, started if there is none."""
+        """The running engine; starts one if none runs."""
         async with self._starting:
             if self._engine is None:
                 self._engine = await self._start()
@@ -78,20 +79,20 @@ class SupervisedEngine:
             return None
 
     async def _answer(self, engine: Engine, request: Request) -> Completion:
-        """As the engine's `complete`, but it ends with the engine, whatever that left undone."""
+        """The engine's completion; EngineDied if it dies without giving one."""
         asked = asyncio.ensure_future(engine.complete(request))
         self._asked.add(asked)
         try:
             await asyncio.wait([asked])
         finally:
             self._asked.discard(asked)
-            asked.cancel()  # nothing happens if it is done
+            asked.cancel()  # does nothing if it is done
         if asked.cancelled():
             raise EngineDied("the engine left a request without an answer")
         return asked.result()
 
     async def _probe(self, request: Request) -> None:
-        """Ask something of the same kind that no engine dies of, or the engine is at fault."""
+        """Ask something harmless of the same kind; raises EngineUnavailable if that kills too."""
         schema = PROBE_SCHEMA if request.schema else ""
         harmless = replace(request, key="probe", inputs="{}", messages=PROBE, schema=schema)
         if await self._tried(harmless) is None:
@@ -101,23 +102,23 @@ class SupervisedEngine:
     async def _bury(self, engine: Engine, error: EngineDied) -> None:
         async with self._starting:
             if self._engine is not engine:
-                return  # another request of the same engine was faster
+                return  # another request of the same engine has reported the death
             self._engine = None
             self.deaths += 1
             logger.warning("%s; starting another", error)
             for asked in self._asked:
-                asked.cancel()  # an engine that is closed may tell some of them nothing
+                asked.cancel()  # a closed engine may leave some of them unanswered
             try:
                 await engine.close()
-            except Exception as left:  # of a dead engine, nothing is owed to its requests
+            except Exception as left:  # a dead engine may fail to close; requests don't need it
                 logger.warning("the dead engine could not be closed: %s", left)
 
 
 class _Turns:
-    """Many together or one alone; whoever waits to be alone goes first.
+    """A lock for many callers together or one alone; a caller that waits to be alone goes first.
 
-    Nothing is awaited between a look at the state and its change, so a cancelled task leaves
-    neither a turn that is never given back nor one that nobody hears of.
+    Nothing is awaited between reading the state and changing it. A cancelled task can therefore
+    neither keep its turn nor hide that it ended.
     """
 
     def __init__(self) -> None:
@@ -156,6 +157,6 @@ class _Turns:
             await self._changed.wait()
 
     def _tell(self) -> None:
-        """Wake all that wait; whoever waits from now on waits for the next change."""
+        """Wake all waiting callers; later ones wait for the next change."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 
 ANSWER_ATTEMPTS = 2
-"""A model that fails with its mistake before its eyes mostly fails again."""
+"""One correction: every further attempt would cost a whole prompt and answer."""
 ENDPOINT_ATTEMPTS = 6
 """Default of `HttpConfig.tries`: its five pauses, up to 31 s together, outlast a restart."""
 ONLINE_ENDPOINT_ATTEMPTS = 2

@@ -1,4 +1,4 @@
-"""How a vLLM engine is set up, as plain values: the library itself never imports vLLM."""
+"""The settings of a vLLM engine, as plain values: the library itself never imports vLLM."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,12 @@ from winnow.precision import has_fast_bfloat16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkersConfig:
-    """Engines; Ray Data scales between the two numbers by what waits."""
+    """Number of engines; Ray Data scales it with the requests that wait."""
 
     min: int = 1
+    """Engines at the start, and at least."""
     max: int = 1
+    """Engines at most."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min <= self.max:
@@ -30,9 +32,9 @@ class ServeLlmConfig:
     app: str = "default"
     """Name of the Serve application."""
     served_model: str = ""
-    """The name by which it knows the model; empty: the folder or id that the job names."""
+    """Name of the model in the application; empty means the folder or id that the job names."""
     max_tokens: int = 4096
-    """Most tokens of an answer; halved for a prompt that leaves the deployment less room."""
+    """Most tokens per answer; halved for a prompt that leaves the deployment less room."""
 
     def __post_init__(self) -> None:
         if self.max_tokens <= 0:
@@ -48,19 +50,19 @@ class EngineConfig:
     cpus: int = 1
     """CPUs reserved for an engine without a GPU."""
     tensor_parallel: int = 1
-    """GPUs that each hold a part of every layer."""
+    """GPUs that share every layer."""
     pipeline_parallel: int = 1
-    """Groups of GPUs that each hold some of the layers; an engine lives on one node."""
+    """Groups of GPUs that each hold some of the layers; an engine runs on one node."""
     kv_cache_gb: int = 1
-    """Memory of a CPU engine's key-value cache, GiB."""
+    """Memory for the key-value cache of a CPU engine, in GiB."""
     max_model_len: int = 8192
-    """Tokens of a prompt and its answer together."""
+    """Most tokens of a prompt and its answer together."""
     max_num_seqs: int = 128
-    """Answers in the making at once."""
+    """Most requests that the engine decodes together."""
     batch_size: int = 16
-    """Rows a task; a kill loses at most `batch_size * concurrent_batches` answers."""
+    """Rows per batch; a kill loses at most `batch_size * concurrent_batches` answers."""
     concurrent_batches: int = 12
-    """Tasks under way in one engine; times `batch_size` it should exceed `max_num_seqs`."""
+    """Batches in flight per engine; times `batch_size` it should exceed `max_num_seqs`."""
 
     def __post_init__(self) -> None:
         sizes = ("cpus", "kv_cache_gb", "max_model_len", "max_num_seqs", "batch_size")
@@ -69,13 +71,13 @@ class EngineConfig:
                 raise ValueError(f"EngineConfig.{name} must be positive, got {getattr(self, name)}")
 
     def on_cpu(self, cluster_gpus: float) -> bool:
-        """Whether the engine runs without a GPU on a cluster with so many."""
+        """Whether the engine runs without a GPU on a cluster with `cluster_gpus` GPUs."""
         return self.device == "cpu" or (self.device == "auto" and not cluster_gpus)
 
     def arguments(self, *, vectors: bool = False) -> dict[str, Any]:
-        """Keyword arguments of `vllm.AsyncEngineArgs`; `vectors` for hidden states, not text.
+        """Keyword arguments of `vllm.AsyncEngineArgs`; with `vectors` for hidden states, not text.
 
-        To be asked for where the engine will run: a CPU may need another number format than vLLM's.
+        Call it on the machine that runs the engine: the number format depends on the hardware.
         """
         shared = {
             "max_model_len": self.max_model_len,
@@ -87,7 +89,7 @@ class EngineConfig:
         }
         if vectors:
             return {**shared, "runner": "pooling", "convert": "embed"}
-        # A weak model fills its budget with white space between the parts of an object.
+        # A weak model spends its tokens on white space between the parts of an object.
         grammar = {"backend": "xgrammar", "disable_any_whitespace": True}
         return {**shared, "structured_outputs_config": grammar}
 
@@ -96,9 +98,9 @@ class EngineConfig:
         variables = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
         if on_cpu:
             variables["VLLM_CPU_KVCACHE_SPACE"] = str(self.kv_cache_gb)
-            # Bound to cores, two engines on one machine would take the same ones.
+            # Two engines on one machine would bind their threads to the same cores.
             variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-            # Threads that wait by spinning take the core from the one they wait for.
+            # A thread that waits by spinning takes the core from the thread it waits for.
             variables["OMP_WAIT_POLICY"] = "PASSIVE"
         if Path(source).is_dir():
             variables["HF_HUB_OFFLINE"] = "1"

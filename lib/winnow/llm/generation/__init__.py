@@ -1,1 +1,1 @@
-"""A run of many requests: planned, answered, stored once each, written as an artifact."""
+"""A run of many requests: each is asked, checked, stored once and written into an artifact."""

@@ -1,7 +1,7 @@
-"""From a request to the row that is kept: ask, read, ask once more if the answer is of no use.
+"""The path from a request to its row: ask, read, and ask once more if the answer is unusable.
 
-Nothing here raises over what a model wrote. What cannot be used becomes a row with `valid` false
-and the reason, so that it is not asked again for ever.
+Nothing here raises over what a model wrote. An unusable answer becomes a row with `valid` false
+and the reason, so that no later run asks for it again unless told to.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from winnow.llm.tasks.registry import task_named
 async def answer_all(
     requests: Sequence[Request], engine: Engine, counts: Counter[str]
 ) -> list[dict[str, Any]]:
-    """Rows of `ANSWER_SCHEMA`, one a request in the same order; see `answer`."""
+    """One row of `ANSWER_SCHEMA` per request, in the same order."""
     return list(await asyncio.gather(*(answer(request, engine, counts) for request in requests)))
 
 
 async def answer(request: Request, engine: Engine, counts: Counter[str]) -> dict[str, Any]:
-    """The row of one request; adds to `counts` what it took, in the words of the job's report.
+    """The row of one request; what it took is added to `counts`, named as in the job's report.
 
     Raises:
         EngineUnavailable: the request stays unanswered.
@@ -53,10 +53,7 @@ async def answer(request: Request, engine: Engine, counts: Counter[str]) -> dict
 
 
 def next_requests(rows: Sequence[Mapping[str, Any]], requests: Sequence[Request]) -> list[Request]:
-    """What tasks ask next after these answers to these requests; for most, nothing.
-
-    What comes out the same after two of them is asked once.
-    """
+    """The follow-up requests of the tasks after these answers; equal ones are asked once."""
     found: dict[str, Request] = {}
     for row, request in zip(rows, requests, strict=True):
         task = task_named(request.task)
@@ -73,20 +70,19 @@ def next_requests(rows: Sequence[Mapping[str, Any]], requests: Sequence[Request]
 async def _asked_again(
     task: TextTask, inputs: Mapping[str, Any], request: Request, engine: Engine, first: Completion
 ) -> tuple[Completion, Response]:
-    """The second and last attempt; the first one's response if this is no better."""
-    problem = task.read(inputs, first.text).repair.removeprefix("failed: ")
+    """The completion and response of another attempt, or the first ones if it is no better."""
+    rejected = task.read(inputs, first.text)
+    problem = rejected.repair.removeprefix("failed: ")
     second = await engine.complete(corrected(request, first.text, problem))
     response = task.read(inputs, second.text)
-    if not response.valid:
-        text, reason = first.text, first.finish_reason
-        response = task.read(inputs, text)
+    if response.valid:
+        kept, response = second, replace(response, repair=f"repaired: asked again, {problem}")
     else:
-        text, reason = second.text, second.finish_reason
-        response = replace(response, repair=f"repaired: asked again, {problem}")
+        kept, response = first, rejected
     both = replace(
         first,
-        text=text,
-        finish_reason=reason,
+        text=kept.text,
+        finish_reason=kept.finish_reason,
         prompt_tokens=first.prompt_tokens + second.prompt_tokens,
         cached_tokens=first.cached_tokens + second.cached_tokens,
         output_tokens=first.output_tokens + second.output_tokens,

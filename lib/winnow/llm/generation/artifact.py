@@ -1,8 +1,9 @@
-"""The generation artifact: every answer once, what is of no use apart, and how to read it.
+"""The generation artifact: every answer once, the unusable ones listed apart, and its reader.
 
-answers.parquet      one row a key that the config asks for
-quarantine.parquet   of those without a valid answer: key, task, inputs, text, reason
-earlier.parquet      answers of earlier runs to what this config does not ask; never lost
+answers.parquet     one row per key that the config asks for
+shared.parquet      key and inputs of requests whose prompt equals an earlier one's
+quarantine.parquet  key, task, inputs, text and reason of the rows without a valid answer
+earlier.parquet     answers of earlier runs to requests that this config does not make
 """
 
 from collections import Counter
@@ -30,14 +31,14 @@ QUARANTINE_SCHEMA = pa.schema(
 
 
 def short_key(key: str) -> bytes:
-    """The first 16 bytes of a key: enough to tell millions apart, in little memory."""
+    """The first 16 bytes of a key: they tell millions apart in little memory."""
     return bytes.fromhex(key[:32])
 
 
 def read_answers(folder: str | Path, task: str) -> pa.Table:
     """The rows of one task, usable or not, in the order of their keys.
 
-    Where several inputs made one prompt, each has a row, with the same key and answer.
+    Inputs that made the same prompt have a row each, with the same key and answer.
     """
     rows = pq.read_table(Path(folder) / ANSWERS_FILE, filters=[("task", "=", task)])
     shared = pq.read_table(Path(folder) / SHARED_FILE)
@@ -49,14 +50,14 @@ def read_answers(folder: str | Path, task: str) -> pa.Table:
 
 
 def _vectors_of(keys: pa.ChunkedArray, rows: pa.Table) -> pa.ChunkedArray:
-    """The hidden state of each key; a join carries no lists."""
+    """The hidden state of each key; Arrow's join cannot carry lists."""
     return rows["vector"].take(pc.index_in(keys, rows["key"]))
 
 
 def answer_tables(
     artifact: Artifact | None, columns: list[str] | None = None
 ) -> Iterator[pa.Table]:
-    """All answers of an artifact, those of earlier runs too, in pieces; none of None."""
+    """All answers of an artifact in pieces, those of earlier runs included; none for None."""
     if artifact is None:
         return
     for name in (ANSWERS_FILE, EARLIER_FILE):
@@ -67,7 +68,7 @@ def answer_tables(
 
 
 class Tables(Protocol):
-    """All answers there are, in pieces; later ones replace earlier ones. Read more than once."""
+    """Reads all answers so far, in pieces, as often as called; later ones replace earlier ones."""
 
     def __call__(self, columns: list[str] | None = None) -> Iterator[pa.Table]: ...
 
@@ -78,16 +79,16 @@ def write_answers(
     wanted: Container[bytes],
     shared: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
-    """Write the artifact's files; of rows with one key, the last valid one or else the last.
+    """Write the artifact's files; per key, keep the last valid row, or else the last row.
 
     Args:
-        folder: of the artifact's draft.
-        tables: pieces with the columns of ANSWER_SCHEMA, the same at every call.
+        folder: the folder of the artifact's draft.
+        tables: reads pieces with the columns of ANSWER_SCHEMA, the same ones at every call.
         wanted: short keys that the config asks for.
         shared: key and inputs of requests whose prompt equals an earlier one's.
 
     Returns:
-        Counts over what the config asks for, together and by task.
+        Counts of the rows that the config asks for, in total and by task.
     """
     pq.write_table(pa.Table.from_pylist(list(shared), SHARED_SCHEMA), folder / SHARED_FILE)
     kept_N = _rows_to_keep(tables(["key", "valid"]))
@@ -107,7 +108,7 @@ def write_answers(
 
 
 def _rows_to_keep(tables: Iterator[pa.Table]) -> NDArray[np.bool_]:
-    """Of all rows in order, which one stands for its key."""
+    """A mask over all rows in order: true for the row that is kept of its key."""
     keys, valids = [np.empty((0, 2), ">u8")], [np.empty(0, bool)]
     for table in tables:
         packed = b"".join(short_key(key) for key in table["key"].to_pylist())
@@ -123,7 +124,7 @@ def _rows_to_keep(tables: Iterator[pa.Table]) -> NDArray[np.bool_]:
 
 
 class _Files:
-    """Parquet files that are opened when something is to be written; answers always exist."""
+    """Parquet files that are opened at the first write; answers and quarantine always exist."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,62 +1,64 @@
-"""What a generation would take, before anything is spent."""
+"""The cost of a generation in rows, tokens, hours and money, before anything is spent."""
 
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from statistics import fmean
 from typing import Any
 
 from winnow.errors import GenerationError
-from winnow.llm.generation.generate import GenerationConfig, find_models, new_plan
-from winnow.llm.generation.plan import OpenRequests
+from winnow.llm.generation.generate import GenerationConfig, find_models, open_requests
+from winnow.llm.generation.open_requests import OpenRequests
 from winnow.llm.models.find import TINY, check_loadable
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.sources import open_source
 
 SAMPLE = 256
-"""Prompts of each task that are tokenized."""
-BYTES_A_TOKEN = 4
-"""Of an answer nobody has seen yet, about right for English and common tokenizers."""
+"""Prompts of each task that are tokenized: enough for a mean, and quick."""
+BYTES_PER_TOKEN = 4
+"""Assumed for answers that do not exist yet: about right for English and common tokenizers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriceConfig:
-    """What the estimate multiplies with; 0 where unknown."""
+    """Speed and prices of the estimate, in any currency; 0 where unknown."""
 
     tokens_per_s: float = 0.0
-    """Output tokens of one worker; 0: the speed of the last run with the same output, if any."""
+    """Output tokens per second of one worker; 0 takes the last run's speed, if there was one."""
     worker_hour: float = 0.0
-    """Money."""
+    """Price of one worker for an hour."""
     prompt_million: float = 0.0
-    """Money for a million prompt tokens."""
+    """Price of a million prompt tokens."""
     output_million: float = 0.0
+    """Price of a million output tokens."""
 
 
 def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dict[str, Any]:
-    """Rows, tokens, hours and cost of what has no answer yet. Writes nothing and asks no model.
+    """Rows, tokens, hours and cost of all open requests. Writes nothing and asks no model.
 
-    Prompt tokens are counted on a sample of each task with the model's tokenizer. Output tokens of
-    a task are the mean of its answers so far or, without any, what half of its longest answer
-    makes. What a task asks after an answer is not included.
+    Prompt tokens are counted with the model's tokenizer on a sample of each task. Output tokens
+    are the mean of the task's answers so far, or without any half of its longest answer.
+    Follow-up questions are not included.
 
     Raises:
-        GenerationError: the tiny model, which a run would train first, is not there yet.
+        GenerationError: `model=tiny`, which the run itself would train first.
     """
     source = open_source(config.input)
     if TINY in config.model:
         raise GenerationError(f"model={TINY} is trained by the run itself; name another model")
     models, _ = find_models(config, source)
-    plan, earlier = new_plan(config, source)
-    plan.keeps_misfits = False
-    known = _mean_output_tokens(plan)
+    requests, earlier = open_requests(config, source)
+    requests.keeps_misfits = False
+    known = _mean_output_tokens(requests)
     total: dict[str, float] = defaultdict(float)
     for model in models:
         encode = check_loadable(model.source).encode
         for name in config.tasks:
-            requests = plan.unanswered(name, config.num_prompts[name], model.digest)
-            sample = list(islice(requests, SAMPLE))
-            rows = len(sample) + sum(1 for _ in requests)
+            unanswered = requests.unanswered(name, config.num_prompts[name], model.digest)
+            sample = list(islice(unanswered, SAMPLE))
+            rows = len(sample) + sum(1 for _ in unanswered)
             total["open"] += rows
             total["prompt_tokens"] += rows * _prompt_tokens(sample, encode)
             total["output_tokens"] += rows * known.get(name, _assumed_output_tokens(sample))
@@ -68,8 +70,8 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
         + (hours or 0.0) * workers * prices.worker_hour
     )
     return {
-        "rows": len(plan.wanted),
-        "skipped": len(plan.wanted) - int(total["open"]) - plan.misfits,
+        "rows": len(requests.wanted),
+        "skipped": len(requests.wanted) - int(total["open"]) - requests.misfits,
         "open": int(total["open"]),
         "prompt_tokens": round(total["prompt_tokens"]),
         "output_tokens": round(total["output_tokens"]),
@@ -79,22 +81,21 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     }
 
 
-def _mean_output_tokens(plan: OpenRequests) -> dict[str, float]:
-    """Of the answers that are there, by task."""
+def _mean_output_tokens(requests: OpenRequests) -> dict[str, float]:
+    """Mean output tokens of the answers so far, by task."""
     tokens: dict[str, list[int]] = defaultdict(list)
-    for table in plan.tables(["task", "output_tokens"]):
+    for table in requests.tables(["task", "output_tokens"]):
         for row in table.to_pylist():
             tokens[row["task"]].append(row["output_tokens"])
-    return {task: sum(numbers) / len(numbers) for task, numbers in tokens.items()}
+    return {task: fmean(numbers) for task, numbers in tokens.items()}
 
 
 def _prompt_tokens(
     sample: Sequence[Request], encode: Callable[[list[dict[str, str]]], list[int]]
 ) -> float:
-    lengths = [len(encode(json.loads(request.messages))) for request in sample]
-    return sum(lengths) / max(len(lengths), 1)
+    return fmean(len(encode(json.loads(r.messages))) for r in sample) if sample else 0.0
 
 
 def _assumed_output_tokens(sample: Sequence[Request]) -> float:
     longest = [json.loads(request.sampling).get("max_tokens", 0) for request in sample]
-    return float(sum(longest)) / max(len(longest), 1) / 2 / BYTES_A_TOKEN
+    return fmean(longest) / 2 / BYTES_PER_TOKEN if longest else 0.0

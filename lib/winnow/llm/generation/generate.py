@@ -1,7 +1,7 @@
-"""From a dataset or a table to a generation artifact, whatever engine answers the prompts.
+"""A run that turns a dataset or a table into a generation artifact, whatever engine answers.
 
-The engine is a function that answers batches of requests into the store. `jobs.generate` passes Ray
-Data with vLLM; a test passes a few lines.
+The engine is a function that answers batches of requests into the store. `winnow_ray.generation`
+passes Ray Data with vLLM; a test passes a few lines.
 """
 
 import logging
@@ -16,7 +16,7 @@ import pyarrow as pa
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
 from winnow.errors import ArtifactError, GenerationError
 from winnow.llm.generation.artifact import answer_tables, write_answers
-from winnow.llm.generation.plan import OpenRequests
+from winnow.llm.generation.open_requests import OpenRequests
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.models.find import TINY, LanguageModel, find_model, make_tiny
 from winnow.llm.models.tiny_model import TinyConfig
@@ -35,42 +35,45 @@ REPORTED = (
     "tokens_per_s",
     "start_s",
 )
-"""Figures of the run that made the answers."""
+"""Figures that describe the run that made the answers, not the answers."""
 
 
 class BatchEngine(Protocol):
-    """Answers every batch into the store; one that is there already is left as it is."""
+    """Answers every batch into the store; a batch that the store has is left as it is."""
 
     def __call__(
         self, items: Sequence[WorkItem], store: AnswerStore, source: str, *, vectors: bool
     ) -> Mapping[str, float]:
-        """Answer with the model at `source` (a folder or id).
+        """Answer with the model at `source`, a folder or id.
 
         Returns:
-            Counts as `winnow.llm.generation.answer.answer` names them, `seconds` from the first
-            batch to the last, `start_s` before that.
+            Counts named as by `winnow.llm.generation.answer.answer`; `start_s` until the first
+            batch began, and `seconds` from there to the end of the last.
         """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
+    """What is asked, about what, and of which models."""
+
     input: str = "runs/dataset"
     """A dataset artifact, or a table with the task's columns: .parquet, .jsonl, or a folder."""
     output: str = "runs/generation"
-    """Where the generation artifact goes; `.<name>.work` beside it holds an unfinished one."""
+    """The generation artifact's folder or URI; `.<name>.work` beside it holds a run's answers."""
     model: tuple[str, ...] = (TINY,)
-    """Folders or Hugging Face ids, each asked everything; `tiny` is trained beside the output."""
+    """Folders or Hugging Face ids; each is asked everything. `tiny` is trained by the run."""
     tasks: tuple[str, ...] = ("hard_negatives", "user_summary")
-    """Names of the questions to ask, from `winnow.llm.tasks.registry.TASKS`."""
+    """Names of tasks, from `winnow.llm.tasks.registry.TASKS`."""
     num_prompts: Mapping[str, int] = field(default_factory=dict)
-    """Most prompts of each task, if it runs; 0 asks about everything there is. A task that is not
-    named here has its own `default_prompts`."""
+    """Most prompts per task; 0 means no limit. A task without an entry takes its own default."""
     seed: int = 0
-    """Decides which users and items are asked about."""
+    """Seed of the users and items that are asked about."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How the answers' tokens are drawn; part of every key."""
     retry_quarantined: bool = False
-    """Ask again what earlier runs got no valid answer to, say with a longer context."""
+    """Ask again where earlier runs got no valid answer, for example with a longer context."""
     tiny_model: TinyConfig = field(default_factory=TinyConfig)
+    """Size and training of `model=tiny`."""
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -88,7 +91,7 @@ class GenerationConfig:
             raise ValueError(f"{name}.model must name at least one model, got none")
 
     def recorded(self, source: Source, models: Sequence[LanguageModel]) -> dict[str, Any]:
-        """What decides the answers: all but where to read, write and run."""
+        """The settings that decide the answers, for the manifest: not where to read and run."""
         return {
             "tasks": {name: self.num_prompts[name] for name in self.tasks},
             "templates": [TASKS[name].template.id for name in self.tasks],
@@ -104,14 +107,14 @@ def generate(
 ) -> dict[str, Any]:
     """Ask what has no answer yet, check, and write; returns the job's result.
 
-    Answers of killed runs are in the work folder, those of finished ones in the artifact at the
-    output. Only requests found in neither reach the engine. If none does, it is not called.
+    Answers of killed runs are in the work folder, those of finished runs in the artifact at the
+    output. Only requests found in neither reach the engine; without any it is not called.
 
     Args:
-        config: all paths in it absolute, or URIs.
-        engine: answers the rest.
-        engine_name: its name and version, for the record.
-        rows_per_batch: of the unit of work: what a kill loses, at most, of each batch in flight.
+        config: the settings; all paths absolute, or URIs.
+        engine: what answers the open requests.
+        engine_name: name and version of the engine, for the record.
+        rows_per_batch: the unit of work; a kill loses the batches in flight.
     """
     source = open_source(config.input)
     models, parents = find_models(config, source)
@@ -120,20 +123,22 @@ def generate(
     if made and not (config.retry_quarantined and made.metrics["quarantined"]):
         logger.info("already there: %s", config.output)
         return _result(config, made.metrics, Counter())
-    plan, earlier = new_plan(config, source)
-    counts = _ask(config, plan, models, engine, rows_per_batch)
+    requests, earlier = open_requests(config, source)
+    counts = _ask(config, requests, models, engine, rows_per_batch)
     with create_artifact(config.output, "generation", config=recorded, parents=parents) as draft:
         draft.metrics |= {"engine": engine_name, "model": ",".join(config.model)}
-        draft.metrics |= write_answers(draft.path, plan.tables, plan.wanted, plan.shared)
+        draft.metrics |= write_answers(
+            draft.path, requests.tables, requests.wanted, requests.shared
+        )
         draft.metrics |= _report(counts, earlier)
         draft.metrics |= {"tiny_model": TINY in config.model}
-    plan.store.clear()
+    requests.store.clear()
     logger.info("wrote %s", config.output)
     return _result(config, draft.metrics, counts)
 
 
-def new_plan(config: GenerationConfig, source: Source) -> tuple[OpenRequests, Artifact | None]:
-    """A plan that knows what is answered, and the artifact at the output, if there is one."""
+def open_requests(config: GenerationConfig, source: Source) -> tuple[OpenRequests, Artifact | None]:
+    """The requests, aware of what has an answer; and the artifact at the output, if one exists."""
     store = AnswerStore.beside(config.output)
     try:
         earlier = open_artifact(config.output, kind="generation")
@@ -144,7 +149,7 @@ def new_plan(config: GenerationConfig, source: Source) -> tuple[OpenRequests, Ar
         yield from answer_tables(earlier, columns)
         yield from store.tables(columns)
 
-    plan = OpenRequests(
+    requests = OpenRequests(
         source=source,
         store=store,
         tables=tables,
@@ -152,14 +157,14 @@ def new_plan(config: GenerationConfig, source: Source) -> tuple[OpenRequests, Ar
         sampling=config.sampling,
         retry_quarantined=config.retry_quarantined,
     )
-    plan.refresh()
-    return plan, earlier
+    requests.refresh()
+    return requests, earlier
 
 
 def find_models(
     config: GenerationConfig, source: Source
 ) -> tuple[list[LanguageModel], dict[str, Artifact]]:
-    """The models, and the artifacts that the answers are made from."""
+    """The models of a config, and the artifacts that the answers are made from."""
     models, parents = [], dict(source.parents)
     for name in config.model:
         if name == TINY:
@@ -175,54 +180,54 @@ def find_models(
 
 def _ask(
     config: GenerationConfig,
-    plan: OpenRequests,
+    requests: OpenRequests,
     models: Sequence[LanguageModel],
     engine: BatchEngine,
     rows_per_batch: int,
 ) -> Counter[str]:
-    """Answer what is open, a model and a kind of task after the other; returns the counts."""
+    """Answer the open requests of each model, text tasks before vector tasks; returns counts."""
     counts: Counter[str] = Counter()
     asked = 0
     for model in models:
         for vectors in (False, True):
             names = [n for n in config.tasks if isinstance(TASKS[n], TextTask) != vectors]
-            requests = chain.from_iterable(
-                plan.unanswered(name, config.num_prompts[name], model.digest) for name in names
+            unanswered = chain.from_iterable(
+                requests.unanswered(name, config.num_prompts[name], model.digest) for name in names
             )
-            items = list(plan.store.write_requests(requests, rows_per_batch=rows_per_batch))
+            items = list(requests.store.write_requests(unanswered, rows_per_batch=rows_per_batch))
             if not items:
                 continue
             rows = sum(item.rows for item in items)
             asked += rows
-            logger.info("model=%s open=%d of %d", model.source, rows, len(plan.wanted))
-            spent = dict(engine(items, plan.store, model.source, vectors=vectors))
-            if vectors:  # they have no output tokens, so their time is not part of tokens/s
+            logger.info("model=%s open=%d of %d", model.source, rows, len(requests.wanted))
+            spent = dict(engine(items, requests.store, model.source, vectors=vectors))
+            if vectors:  # without output tokens, their time is not part of tokens/s
                 del spent["seconds"]
             counts.update(spent)
     if asked:
-        _check_complete(config, plan, models)
-        again = plan.store.rows_begun_again()
-        logger.info("rows generated in vain, by this and killed runs: at most %d", again)
-    counts["misfits"] = plan.misfits
+        _check_complete(config, requests, models)
+        again = requests.store.rows_begun_again()
+        logger.info("rows generated again after a kill, in this and earlier runs: <= %d", again)
+    counts["misfits"] = requests.misfits
     return counts
 
 
 def _check_complete(
-    config: GenerationConfig, plan: OpenRequests, models: Sequence[LanguageModel]
+    config: GenerationConfig, requests: OpenRequests, models: Sequence[LanguageModel]
 ) -> None:
-    """GenerationError unless every key has an answer, also what tasks asked after an answer."""
-    plan.refresh(asked=True)
+    """GenerationError unless every key has an answer, follow-up questions included."""
+    requests.refresh(asked=True)
     for name in (name for name in config.tasks if TASKS[name].chained):
         for model in models:
-            for _ in plan.unanswered(name, config.num_prompts[name], model.digest):
-                pass  # it is in plan.wanted now
-    lost = len(plan.wanted - plan.answered)
+            for _ in requests.unanswered(name, config.num_prompts[name], model.digest):
+                pass  # it is in requests.wanted now
+    lost, total = len(requests.wanted - requests.answered), len(requests.wanted)
     if lost:
-        raise GenerationError(f"{lost} of {len(plan.wanted)} prompts have no answer; run it again")
+        raise GenerationError(f"{lost} of {total} prompts have no answer; run it again")
 
 
 def _report(counts: Counter[str], earlier: Artifact | None) -> dict[str, Any]:
-    """What this run's answers took, for the manifest; what earlier ones took if it made none."""
+    """Figures of this run for the manifest; those of the earlier run if this one made no answer."""
     if earlier and not counts["generated"]:
         return {name: earlier.metrics[name] for name in REPORTED}
     share = counts["cached_tokens"] / max(counts["prompt_tokens"], 1)
@@ -239,7 +244,7 @@ def _report(counts: Counter[str], earlier: Artifact | None) -> dict[str, Any]:
 def _result(
     config: GenerationConfig, metrics: Mapping[str, Any], counts: Counter[str]
 ) -> dict[str, Any]:
-    """The figures of the artifact, and how many rows were and were not made by this run."""
+    """The artifact's figures, and how many of its rows this run made and skipped."""
     made = counts["generated"]
     return {
         **metrics,

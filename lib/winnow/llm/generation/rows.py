@@ -1,4 +1,4 @@
-"""The rows of a generation: one answer each, usable or not."""
+"""The rows of a generation: one per answer, usable or not."""
 
 import hashlib
 from collections.abc import Mapping
@@ -27,9 +27,10 @@ ANSWER_SCHEMA = pa.schema(
         ("vector", pa.list_(pa.float32())),
     ]
 )
-"""`inputs`, `parsed` and `sampling` hold JSON. `repair` is `ok`, `repaired: <what was undone>` or
-`failed: <why>`. `finish_reason` is `stop`, `length` (cut off), `error` (the engine refused it) or
-`input` (it could not be asked). `vector` is the hidden state that some tasks ask for."""
+"""Columns of a row. `inputs`, `parsed` and `sampling` hold JSON. `repair` is `ok`, `repaired: <what
+was undone>` or `failed: <why>`. `finish_reason` is `stop`, `length` (cut off), `error` (the engine
+refused it) or `input` (no prompt could be made of it). `vector` is the hidden state of a vector
+task."""
 
 
 def storable(text: str) -> str:
@@ -38,13 +39,13 @@ def storable(text: str) -> str:
 
 
 def copied(request: Request) -> dict[str, str]:
-    """The columns that a row takes over from its request."""
+    """The columns that a row copies from its request."""
     names = ("key", "task", "inputs", "model", "template", "sampling")
     return {name: getattr(request, name) for name in names}
 
 
 def unusable_row(*, reason: str, finish_reason: str = "error", **columns: str) -> dict[str, Any]:
-    """A row without an answer; `columns` are those of `copied`."""
+    """A row without an answer; `columns` are those that `copied` returns."""
     return {
         **columns,
         "text": "",
@@ -59,7 +60,7 @@ def unusable_row(*, reason: str, finish_reason: str = "error", **columns: str) -
 
 
 def misfit_row(task: str, template: str, row: Mapping[str, Any], reason: str) -> dict[str, Any]:
-    """A row of a user's own table that no prompt can be made of; equal ones have equal keys."""
+    """The answer to a table row that fits no prompt; equal rows have equal keys."""
     inputs = canonical_json(row)
     key = hashlib.sha256(f"{template}\0{reason}\0{inputs}".encode(errors="replace")).hexdigest()
     columns = {"key": key, "task": task, "inputs": inputs, "model": "", "sampling": "{}"}

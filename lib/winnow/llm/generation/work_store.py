@@ -1,12 +1,12 @@
-"""The work folder of a generation: requests that wait, and answers until all are there.
+"""The work folder of a generation: open requests, and answers until the artifact is written.
 
-    requests/<run>/*.parquet   what a run asks; a row group is one batch, the unit of work
-    answers/<batch>-<n>.parquet    the n-th answers of a batch (n > 0: what its tasks asked next)
-    attempts/<batch>/<n>-*     one empty file each time that a worker began with n rows
+    requests/<run>/*.parquet     requests of a run; a row group is one batch, the unit of work
+    answers/<batch>-<n>.parquet  the n-th answers of a batch; n > 0 are follow-up questions
+    attempts/<batch>/<n>-*       an empty file each time that a worker began with its n rows
 
-A part file is written under a hidden name and renamed, so it is whole or absent. It is named after
-its batch, so a batch that is done twice, because a node was lost with the news of the first time,
-leaves one file. A run that is killed loses the batches in flight and nothing else.
+A part file is written under a hidden name and renamed, so it is whole or absent. Its name is that
+of its batch: a batch that is answered twice, because a node died before it could report, leaves
+one file. A killed run loses the batches in flight and nothing else.
 """
 
 import uuid
@@ -31,17 +31,20 @@ class WorkItem:
     """One batch of requests: a row group of a request file."""
 
     path: str
+    """The request file."""
     row_group: int
+    """Number of the row group in the file."""
     rows: int
+    """Number of requests."""
 
     @property
     def name(self) -> str:
-        """Unique among all batches of all runs."""
+        """A name that no other batch of any run has."""
         return f"{Path(self.path).stem}-{self.row_group}"
 
 
 class AnswerStore:
-    """Access to one work folder (a path or a `pyarrow.fs` URI), from any process."""
+    """One work folder, at a path or a `pyarrow.fs` URI; any process can open it."""
 
     def __init__(self, work: str | Path) -> None:
         self.uri = str(work)
@@ -61,7 +64,7 @@ class AnswerStore:
     ) -> Iterator[WorkItem]:
         """Write requests as they come, longest first within a file; yields the batches.
 
-        Long answers first keeps the engine full until near the end.
+        Long answers come first, so that the engine stays full until near the end.
         """
         folder = f"{self._root}/requests/{uuid.uuid4().hex}"
         stream = iter(requests)
@@ -81,7 +84,7 @@ class AnswerStore:
         return [Request(**row) for row in rows]
 
     def begin(self, item: WorkItem) -> int:
-        """Record that a worker begins with a batch; returns how often one did before."""
+        """Record that a worker begins with a batch; returns how many began with it before."""
         folder = f"{self._root}/attempts/{item.name}"
         before = len(self._fs.get_file_info(fs.FileSelector(folder, allow_not_found=True)))
         self._fs.create_dir(folder, recursive=True)
@@ -90,7 +93,7 @@ class AnswerStore:
         return before
 
     def rows_begun_again(self) -> int:
-        """Rows of batches that were begun, in any run, without an answer that was kept."""
+        """Rows of batches that were begun, in any run, and whose answers were not kept."""
         folder = fs.FileSelector(f"{self._root}/attempts", allow_not_found=True, recursive=True)
         begun: dict[str, list[int]] = {}
         for info in self._fs.get_file_info(folder):
@@ -101,7 +104,7 @@ class AnswerStore:
         return sum(sum(rows[f"{name}-0" in kept :]) for name, rows in begun.items())
 
     def commit(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep answers; after the return they survive the end of this process."""
+        """Store answers; once this returns they survive the end of the process."""
         folder = f"{self._root}/answers"
         self._fs.create_dir(folder, recursive=True)
         table = pa.Table.from_pylist(list(rows), schema=ANSWER_SCHEMA)
@@ -110,7 +113,7 @@ class AnswerStore:
         self._fs.move(hidden, f"{folder}/{name}.parquet")
 
     def committed(self, name: str) -> list[dict[str, Any]] | None:
-        """The answers kept under a name, or None."""
+        """The answers stored under a name, or None."""
         path = f"{self._root}/answers/{name}.parquet"
         if self._fs.get_file_info(path).type != fs.FileType.File:
             return None
@@ -118,7 +121,7 @@ class AnswerStore:
         return rows
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Every part file, in the order of their names."""
+        """Every part file, in the order of the names."""
         for path in self._part_files():
             yield pq.read_table(path, columns=columns, filesystem=self._fs)
 

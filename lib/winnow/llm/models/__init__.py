@@ -1,1 +1,1 @@
-"""Which language model answers: found by folder or id, or a tiny one trained on the spot."""
+"""Finding the language model that answers by folder or id, or training a tiny one."""

@@ -1,4 +1,4 @@
-"""The language models of a generation: folders, ids, and the one that is made on the spot."""
+"""The language models of a generation: a folder, a Hugging Face id, or a tiny one trained here."""
 
 import logging
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ class LanguageModel:
     source: str
     """An absolute folder, or a Hugging Face id."""
     digest: str
-    """Of the folder's files, or the id."""
+    """Digest of the folder's files; the id itself for an id."""
 
 
 def find_model(name: str) -> LanguageModel:
-    """The model at a folder or of an id.
+    """The model with this folder or id.
 
     Raises:
-        GenerationError: a path that leads nowhere, a folder without a model, an unknown id.
+        GenerationError: the path leads nowhere, or its folder holds no model.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -44,7 +44,7 @@ def find_model(name: str) -> LanguageModel:
 
 
 def check_loadable(source: str) -> Tokenizer:
-    """The tokenizer of the model at a folder or id; GenerationError if it is not to be had."""
+    """The tokenizer of the model at a folder or id; GenerationError if it cannot be loaded."""
     try:
         return Tokenizer(source)
     except (OSError, ValueError) as error:
@@ -55,7 +55,7 @@ def check_loadable(source: str) -> Tokenizer:
 def make_tiny(
     source: Source, tasks: Sequence[TextTask], config: TinyConfig, output: str
 ) -> tuple[LanguageModel, Artifact]:
-    """Train the tiny model, unless it is there, into `language_model` beside `output`.
+    """The tiny model in `language_model` beside `output`, trained unless it is up to date.
 
     Raises:
         GenerationError: the source has too few texts to learn from.

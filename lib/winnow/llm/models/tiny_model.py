@@ -1,10 +1,10 @@
 """A tiny Llama and its byte-level BPE tokenizer, trained in seconds on one catalogue or table.
 
 It lets the whole path run where no model can be fetched. It learns to continue the texts of the
-source and to fill the answer format of the tasks; it understands nothing, so its answers show
-that the path works and say nothing about quality.
+source and to fill the answer format of the tasks. It understands nothing: its answers show that
+the path works and say nothing about quality.
 
-Shape suffixes: W windows of a step, T tokens of a window.
+Shape suffixes: W windows per step, T tokens per window.
 """
 
 import json
@@ -29,41 +29,45 @@ logger = logging.getLogger(__name__)
 HEAD_DIM = 32
 """The smallest head that vLLM's CPU attention supports."""
 PAD, END = "<|pad|>", "<|end|>"
+"""The only special tokens."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}[{{ message.role }}]{{ message.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
-"""Roles are plain text: a control token inside a string would be dropped from the answer, and
-leave it shorter than the grammar had counted."""
+"""Roles are plain text. A control token inside a string would be dropped from the answer and
+leave it shorter than the grammar counted."""
 FEWEST_TEXTS = 2
-"""An answer is made of so many texts of the source."""
+"""The example answer of `hard_negatives` is made of two texts."""
 MAX_POSITIONS = 8192
-"""Room for the longest answer a schema allows, far beyond what training sees."""
+"""Room for the longest answer that a schema allows, far beyond what training sees."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TinyConfig:
-    """Size and training of the tiny model. Its speed depends on hidden, layers and vocabulary."""
+    """Size and training of the tiny model; hidden, layers and vocabulary decide its speed."""
 
     hidden: int = 128
-    """Width; a multiple of 32, the head size."""
+    """Width of the model; a multiple of 32, the head size."""
     layers: int = 2
+    """Transformer layers."""
     vocabulary: int = 2048
-    """At most this many tokens; a small catalogue gives fewer."""
+    """Most tokens of the vocabulary; a small catalogue gives fewer."""
     chats: int = 100
-    """Whole conversations of each task to learn the shape of a prompt from."""
+    """Whole conversations per task, which teach the shape of a prompt."""
     answers: int = 500
-    """Answers alone of each task: the same lesson in a fifth of the tokens."""
+    """Further answers per task without their prompts: the same lesson in a fifth of the tokens."""
     window: int = 512
-    """Tokens of a training sequence."""
+    """Tokens per training sequence."""
     windows_per_step: int = 4
+    """Training sequences per step."""
     steps: int = 2000
-    """Training stops after so many steps or `seconds`, whichever comes first."""
+    """Training stops after this many steps or after `seconds`, whichever comes first."""
     seconds: float = 90.0
-    """Wall time for the whole making of the model, data and tokenizer included."""
+    """Wall time for making the model, data and tokenizer included."""
     learning_rate: float = 4e-3
-    """Peak rate, reached after a tenth of the training, then falling to 0 by a cosine."""
+    """Peak rate, reached after a tenth of the training; then a cosine lowers it to 0."""
     seed: int = 0
+    """Seed of the initial weights, the texts' order and the windows."""
 
     def __post_init__(self) -> None:
         if self.hidden <= 0 or self.hidden % HEAD_DIM:
@@ -82,10 +86,10 @@ class TinyConfig:
 def train_tiny(
     source: Source, tasks: Sequence[TextTask], config: TinyConfig, folder: Path
 ) -> dict[str, Any]:
-    """Train on the source's texts and the tasks' answer format and save in Hugging Face format.
+    """Train on the source's texts and the tasks' answer format; save in Hugging Face format.
 
     Returns:
-        parameters, tokens of the training text, steps taken and the last loss.
+        Parameters, vocabulary, tokens of the training text, steps taken and the last loss.
 
     Raises:
         GenerationError: the source has too few texts to make an answer of.
@@ -124,7 +128,7 @@ def train_tiny(
 def _chats(
     source: Source, tasks: Sequence[TextTask], texts: Sequence[str], config: TinyConfig
 ) -> Iterator[str]:
-    """Conversations in the chat template's form, answers made of the source's words."""
+    """Conversations in the chat template's form, with answers in the source's words."""
     plain = [text.replace('"', "'").replace("\\", "/") for text in texts]
     draw = random.Random(config.seed)
     for task in tasks:
@@ -185,8 +189,8 @@ def _new_model(tokenizer: Any, config: TinyConfig) -> Any:
 def _train(model: Any, stream: Tensor, config: TinyConfig, deadline: float) -> dict[str, Any]:
     """Next-token training on windows drawn from anywhere in the text.
 
-    On one thread: for so small a model a second one only adds waiting, and on a busy machine it
-    made a step ten times slower.
+    It uses one thread: for so small a model a second one only adds waiting, and on a busy machine
+    it made a step ten times slower.
     """
     draw = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.AdamW(
@@ -198,7 +202,7 @@ def _train(model: Any, stream: Tensor, config: TinyConfig, deadline: float) -> d
     step, loss = 0, torch.tensor(0.0)
     while step < config.steps:
         used = (time.monotonic() - began) / max(deadline - began, 1e-3)
-        # In coarse steps of time, so that only a run that time cuts short depends on the clock.
+        # Time counts in coarse steps, so that only a run that it cuts short depends on the clock.
         progress = max(step / config.steps, int(20 * used) / 20)
         if progress >= 1 and step:
             break

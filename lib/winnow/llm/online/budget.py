@@ -1,4 +1,4 @@
-"""What one request may spend on a language model, what it has spent, and why it stopped asking."""
+"""The ledger of one request: what it may spend on a language model, and what it has spent."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ Reason = Literal["calls", "tokens", "deadline", "unavailable", "refused", "too_l
 
 
 class ChatStopped(Exception):
-    """There is no answer, and asking on is of no use to this request."""
+    """No answer, and further calls are of no use to this request."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -20,11 +20,14 @@ class ChatStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One question as the endpoint saw it, or one that a remembered answer spared."""
+    """One call of the endpoint, or one that a remembered answer saved."""
 
     step: str
+    """What the call is for."""
     outcome: Literal["answered", "remembered", "failed", "late"]
+    """`late` means that the deadline passed first."""
     ms: float = 0.0
+    """Duration in milliseconds."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
@@ -36,17 +39,17 @@ class Ledger:
 
     max_calls: int
     max_tokens: int
-    """Of prompts and answers together."""
+    """Most tokens of prompts and answers together."""
     deadline_s: float
-    """A moment of `time.monotonic`."""
+    """The deadline, on the clock of `time.monotonic`."""
     entries: list[Call] = field(default_factory=list)
-    """In the order in which they ended."""
+    """Calls in the order in which they ended."""
     _open: list[int] = field(default_factory=list)
-    """Tokens that calls under way may take: they count too, or calls at once would overspend."""
+    """Tokens that calls in flight may take; they count, or concurrent calls would overspend."""
 
     @property
     def calls(self) -> int:
-        """Questions that were sent, retries among them."""
+        """Number of calls that were sent, retries included."""
         return sum(call.outcome != "remembered" for call in self.entries) + len(self._open)
 
     @property
@@ -58,10 +61,10 @@ class Ledger:
 
     @contextmanager
     def call(self, tokens: int) -> Iterator[None]:
-        """A call that takes at most so many tokens; enter what came of it within the block.
+        """A block for a call of at most `tokens` tokens; append its `Call` within the block.
 
         Raises:
-            ChatStopped: it would exceed a limit.
+            ChatStopped: the call would exceed a limit.
         """
         if self.left_s() <= 0:
             raise ChatStopped("deadline")
@@ -76,7 +79,7 @@ class Ledger:
             self._open.remove(tokens)
 
     def by_step(self) -> dict[str, dict[str, int]]:
-        """Calls and tokens of every step, in the order in which steps began."""
+        """Calls and tokens per step, in the order in which the steps began."""
         found: dict[str, dict[str, int]] = {}
         for call in self.entries:
             row = found.setdefault(call.step, {"calls": 0, "prompt_tokens": 0, "output_tokens": 0})

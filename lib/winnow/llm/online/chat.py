@@ -30,7 +30,7 @@ from winnow.llm.engines.retries import (
 from winnow.llm.online.budget import Call, ChatStopped, Ledger
 from winnow.llm.prompting.correction import corrected
 from winnow.llm.prompting.json_schema import Schema, longest_answer
-from winnow.llm.prompting.request import Request, content_key
+from winnow.llm.prompting.request import Request
 from winnow.llm.prompting.template import Messages
 
 logger = logging.getLogger(__name__)
@@ -64,17 +64,8 @@ def online(url: str = "", served_model: str = "") -> HttpConfig:
 def chat_request(*, task: str, template: str, messages: Messages, schema: Schema) -> Request:
     """A request for the likeliest answer; `template` is the id and version of its words."""
     sampling = {"temperature": 0.0, "max_tokens": longest_answer(schema) + SLACK}
-    return Request(
-        key=content_key(
-            template=template, messages=messages, model="", sampling=sampling, schema=schema
-        ),
-        task=task,
-        inputs="{}",
-        messages=json.dumps(messages, ensure_ascii=False),
-        schema=json.dumps(schema),
-        sampling=json.dumps(sampling),
-        model="",
-        template=template,
+    return Request.new(
+        task=task, template=template, messages=messages, schema=schema, sampling=sampling
     )
 
 

@@ -1,9 +1,8 @@
-"""Chat messages to token ids that fit a context, with the tokenizer and template of a model.
+"""Chat messages as token ids that fit a context, made with a model's tokenizer and chat template.
 
-A prompt that leaves too little room for its answer is shortened by one rule: the largest part of
-its data, a list or a text, loses a quarter, a list its first (oldest) entries, a text its end;
-again and again until it fits. The fixed words of the template, the format section among them, are
-never touched.
+A prompt that leaves too little room for its answer is shortened. The largest part of its data
+loses a quarter: a list its first (oldest) entries, a text its end. This repeats until the prompt
+fits. The fixed words of the template, the format section among them, are never touched.
 """
 
 import json
@@ -13,11 +12,11 @@ from typing import Any
 from winnow.llm.prompting.template import Messages, fenced, fenced_data
 
 SHORTEST_TEXT = 16
-"""Characters below which a text is not cut any further."""
+"""Texts of at most this many characters are not cut: less would not say what it is about."""
 
 
 class PromptTooLong(ValueError):
-    """The prompt does not fit however short its data."""
+    """The prompt does not fit, however short its data."""
 
 
 class Tokenizer:
@@ -36,7 +35,7 @@ class Tokenizer:
         return text
 
     def encode(self, messages: Messages) -> list[int]:
-        """The token ids of `render`; the template adds every special token, so none is added."""
+        """The token ids of `render`. The template wrote all special tokens, so none is added."""
         prompt = self.render(messages)
         ids: list[int] = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
         return ids
@@ -46,7 +45,7 @@ class Tokenizer:
         return text
 
     def fit(self, messages: Messages, most: int) -> tuple[Messages, list[int], bool]:
-        """Messages that make at most `most` tokens, their ids, and whether they were shortened.
+        """Messages of at most `most` tokens, their token ids, and whether they were shortened.
 
         Raises:
             PromptTooLong: the fixed words alone are longer.
@@ -62,18 +61,18 @@ class Tokenizer:
 
 
 def shortened(messages: Messages) -> Iterator[Messages]:
-    """Ever shorter versions of the messages, each a quarter of its largest part shorter."""
+    """Ever shorter versions of the messages; each cuts the largest part of the data once more."""
     found = ((i, fenced_data(message["content"])) for i, message in enumerate(messages))
-    place, data = next(((i, data) for i, data in found if data is not None), (0, {}))
-    message = messages[place]
+    at, data = next(((i, data) for i, data in found if data is not None), (0, {}))
+    message = messages[at]
     opening = message["content"].partition(fenced(data))[0]
     while _shorten_largest(data):
         content = f"{opening}{fenced(data)}"
-        yield [*messages[:place], {**message, "content": content}, *messages[place + 1 :]]
+        yield [*messages[:at], {**message, "content": content}, *messages[at + 1 :]]
 
 
 def _shorten_largest(data: dict[str, Any]) -> bool:
-    """Cut the part with the longest JSON text in place; False if nothing can be cut."""
+    """Cut, in place, the part whose JSON text is longest; False if nothing can be cut."""
     parts = [(len(json.dumps(holder[key])), holder, key) for holder, key in _cuttable(data)]
     if not parts:
         return False
@@ -85,7 +84,7 @@ def _shorten_largest(data: dict[str, Any]) -> bool:
 
 
 def _cuttable(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Holder and key of every list with two or more entries and every text that is long enough."""
+    """Holder and key of every list of two or more entries and of every text that can be cut."""
     entries = value.items() if isinstance(value, dict) else enumerate(value)
     for key, part in entries:
         if isinstance(part, str):

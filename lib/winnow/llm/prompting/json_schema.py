@@ -1,6 +1,6 @@
 """The part of JSON Schema that the tasks use: objects, arrays, booleans and bounded strings.
 
-Every part is bounded, so the longest possible answer is known before the first token is made.
+Every part is bounded, so the longest possible answer is known before its first token.
 """
 
 import json
@@ -10,30 +10,31 @@ from typing import Any
 Schema = dict[str, Any]
 
 UTF8_BYTES = 4
-"""Most bytes of one character, so also most tokens of it in a byte-level vocabulary."""
+"""Most bytes per character, and so most tokens per character of a byte-level vocabulary."""
 
 
 def string(shortest: int, longest: int) -> Schema:
-    """A string of `shortest` to `longest` characters."""
+    """Schema of a string of `shortest` to `longest` characters."""
     return {"type": "string", "minLength": shortest, "maxLength": longest}
 
 
 def choice(values: Sequence[str]) -> Schema:
-    """One of these strings, as it stands."""
+    """Schema of one of these strings, as it stands."""
     return {"type": "string", "enum": list(values)}
 
 
 def boolean() -> Schema:
+    """Schema of true or false."""
     return {"type": "boolean"}
 
 
 def array(items: Schema, fewest: int, most: int) -> Schema:
-    """A list of `fewest` to `most` values."""
+    """Schema of a list of `fewest` to `most` values."""
     return {"type": "array", "items": items, "minItems": fewest, "maxItems": most}
 
 
 def object_of(**properties: Schema) -> Schema:
-    """An object with exactly these properties, in this order."""
+    """Schema of an object with exactly these properties, in this order."""
     return {
         "type": "object",
         "properties": properties,
@@ -45,7 +46,7 @@ def object_of(**properties: Schema) -> Schema:
 def longest_answer(schema: Schema) -> int:
     """Bytes of the longest JSON text that fits the schema, written with `", "` and `": "`.
 
-    No byte-level tokenizer makes more tokens than bytes, so an answer never runs out of them.
+    A byte-level tokenizer makes at most one token per byte, so an answer never runs out of tokens.
 
     Example:
         >>> longest_answer(object_of(a=string(0, 3)))  # {"a": "xyz"}
@@ -69,7 +70,7 @@ def longest_answer(schema: Schema) -> int:
 
 
 def schema_problem(value: Any, schema: Schema, at: str = "answer") -> str | None:
-    """What first keeps `value` from fitting the schema, with its place; None if it fits."""
+    """The first reason why `value` does not fit the schema, with its path; None if it fits."""
     kind = schema["type"]
     if kind == "string":
         return _string_problem(value, schema, at)

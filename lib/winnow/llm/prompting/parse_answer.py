@@ -1,8 +1,8 @@
-"""From a model's text to a checked JSON object, without ever raising.
+"""A model's text, read as a checked JSON object. Nothing here raises over what a model wrote.
 
 Models wrap JSON in code fences, think aloud before it, leave trailing commas or stop in the
-middle. Each of these is undone in turn; what was needed is recorded, so that a rise in repairs
-can be seen.
+middle. Each of these is undone in turn, in time linear in the text. The repairs are recorded, so
+that a rise can be seen.
 """
 
 import json
@@ -14,10 +14,12 @@ from typing import Any
 from winnow.llm.prompting.json_schema import Schema, schema_problem
 
 THINKING = re.compile(r"^.*?</think>|<think>.*\Z", re.DOTALL)
+"""Everything up to the end of the thinking; thinking that never ends holds no answer."""
 FENCE = re.compile(r"```(?:json)?\s*(.*?)(?:```|\Z)", re.DOTALL)
 STRING_OR_TAIL = re.compile(r'("(?:\\.|[^"\\])*")|,(\s*[}\]])', re.DOTALL)
 SURROGATE = re.compile("[\ud800-\udfff]")
 STRAY = re.compile("\ufffd+")
+"""What decoders write for ill-formed bytes: one or several for the same character."""
 DANGLING = re.compile(r'(?:,|[{,]\s*"(?:\\.|[^"\\])*"\s*:?)\s*\Z', re.DOTALL)
 
 NUMBERS = re.compile(r"\[([\s,;\"']*\d[\d\s,;\"']*)\]?")
@@ -28,10 +30,10 @@ DEEPEST = 32
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What was read from one answer."""
+    """One answer, as it was read."""
 
     parsed: dict[str, Any] | None
-    """The JSON object, even if it failed a check; None if there is none."""
+    """The JSON object, even if it failed a check; None if the text holds none."""
     valid: bool
     """Whether it fits the schema and passed the task's own check."""
     repair: str
@@ -45,8 +47,8 @@ def read_response(
 
     Args:
         text: what the model wrote.
-        schema: what the object must fit.
-        check: says what is wrong with an object that fits the schema, or None.
+        schema: the schema that the object must fit.
+        check: returns what is wrong with an object that fits the schema, or None.
     """
     parsed, repairs = _parse(text)
     if parsed is None:
@@ -82,8 +84,8 @@ def read_numbers(text: str) -> tuple[list[str], str]:
 
 
 def _parse(text: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """The first object that can be read, and the repairs that it took."""
-    # A grammar counts an ill-formed sequence of bytes as one character; decoding makes several.
+    """The first object that can be read, and the repairs that were needed."""
+    # A grammar counts an ill-formed byte sequence as one character; decoding makes several of it.
     candidate = STRAY.sub("\ufffd", text)
     repairs = ["stray bytes merged"] if candidate != text else []
     steps: list[tuple[str, Callable[[str], str]]] = [
@@ -169,7 +171,7 @@ def _closed(text: str) -> str:
 
 
 def _scan(text: str) -> tuple[int, list[str]]:
-    """Where the first object ends, and the closers still missing at that point.
+    """The end of the first object, and the closers that are missing there.
 
     The last closer is `"` if the text ends inside a string.
     """

@@ -1,19 +1,19 @@
-"""One request to a language model and the key that names its answer."""
+"""One request to a language model, and the content key that names its answer."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from winnow.config import canonical_json
-from winnow.llm.prompting.json_schema import Schema, longest_answer
-from winnow.llm.prompting.template import Messages, Template
+from winnow.llm.prompting.json_schema import Schema
+from winnow.llm.prompting.template import Messages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """How tokens are drawn. There is no seed: engines differ in what they accept as one."""
+    """How tokens are drawn. It has no seed, because engines differ in what they accept as one."""
 
     temperature: float = 0.7
     """0 takes the likeliest token; 1 samples from the model's own distribution."""
@@ -29,24 +29,53 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Everything that determines one answer. Text fields hold JSON."""
+    """Everything that determines one answer. All fields are text, four of them JSON."""
 
     key: str
     task: str
     inputs: str
-    """What the task was asked about, with the row numbers that its reader joins on."""
+    """JSON: what the task asks about, with the row numbers that the reader joins on."""
     messages: str
+    """JSON: the chat messages."""
     schema: str
-    """What the answer must fit; empty for a request that asks for a hidden state."""
+    """JSON schema of the answer; empty for a request for a hidden state."""
     sampling: str
-    """With `max_tokens`; of a request for a hidden state, `pooling`."""
+    """JSON: how to draw, and `max_tokens`; `pooling` for a request for a hidden state."""
     model: str
-    """Digest of the model, or its id if the files are elsewhere."""
+    """Digest of the model's files; its id if they are not on this machine."""
     template: str
+    """Name and version of the template, such as `user_summary/1`."""
+
+    @classmethod
+    def new(
+        cls,
+        *,
+        task: str,
+        template: str,
+        messages: Messages,
+        schema: Schema | None,
+        sampling: Mapping[str, Any],
+        model: str = "",
+        inputs: Mapping[str, Any] | None = None,
+    ) -> "Request":
+        """A request with its content key."""
+        key = content_key(
+            template=template, messages=messages, model=model, sampling=sampling, schema=schema
+        )
+        return cls(
+            key=key,
+            task=task,
+            inputs=canonical_json(inputs or {}),
+            messages=json.dumps(messages, ensure_ascii=False),
+            schema="" if schema is None else json.dumps(schema),
+            sampling=canonical_json(sampling),
+            model=model,
+            template=template,
+        )
 
     @property
     def sampling_config(self) -> SamplingConfig:
-        """How its tokens are drawn, without the limit that follows from its schema."""
+        """How tokens are drawn, without the limit that follows from the schema."""
         drawn = json.loads(self.sampling)
         return SamplingConfig(temperature=drawn["temperature"], top_p=drawn["top_p"])
 
@@ -62,56 +91,3 @@ def content_key(
     """64 hex digits, equal only for requests whose answers are interchangeable."""
     content = [template, messages, model, dict(sampling), json.dumps(schema)]  # order counts
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
-
-
-def text_request(
-    *,
-    task: str,
-    template: Template,
-    inputs: Mapping[str, Any],
-    data: Mapping[str, Any],
-    schema: Schema,
-    model: str,
-    sampling: SamplingConfig,
-) -> Request:
-    """Render `data` and key the result; `max_tokens` fits the longest answer of the schema."""
-    drawn = {**asdict(sampling), "max_tokens": longest_answer(schema) + 1}
-    return _request(task, template, inputs, data, schema, model, drawn)
-
-
-def vector_request(
-    *,
-    task: str,
-    template: Template,
-    inputs: Mapping[str, Any],
-    data: Mapping[str, Any],
-    pooling: str,
-    model: str,
-) -> Request:
-    """Render `data` and key the result; nothing is drawn."""
-    return _request(task, template, inputs, data, None, model, {"pooling": pooling})
-
-
-def _request(
-    task: str,
-    template: Template,
-    inputs: Mapping[str, Any],
-    data: Mapping[str, Any],
-    schema: Schema | None,
-    model: str,
-    sampling: Mapping[str, Any],
-) -> Request:
-    messages = template.render(data)
-    key = content_key(
-        template=template.id, messages=messages, model=model, sampling=sampling, schema=schema
-    )
-    return Request(
-        key=key,
-        task=task,
-        inputs=canonical_json(inputs),
-        messages=json.dumps(messages, ensure_ascii=False),
-        schema="" if schema is None else json.dumps(schema),
-        sampling=canonical_json(sampling),
-        model=model,
-        template=template.id,
-    )

@@ -1,8 +1,8 @@
 """Prompt templates: fixed words first, then the data of one request, fenced off as data.
 
 The system message and the opening of the user message are the same for every request of a task,
-so an engine with prefix caching computes them once. Whatever comes from the catalogue or from
-users goes into one JSON object between `<data>` and `</data>`. Every `<` inside it is written as
+so an engine with prefix caching computes them once. Everything from the catalogue or from users
+goes into one JSON object between `<data>` and `</data>`. Every `<` inside it is written as
 `\\u003c`, so no title can close the block or spell one of the model's control tokens.
 """
 
@@ -29,7 +29,7 @@ def fenced(data: Mapping[str, Any]) -> str:
 
 
 def fenced_data(content: str) -> dict[str, Any] | None:
-    """What `fenced` put at the end of a message, or None if there is nothing of the kind."""
+    """The data that `fenced` put at the end of a message, or None if there is none."""
     _, opened, rest = content.partition("<data>\n")
     text, closed, _ = rest.partition("\n</data>")
     if not opened or not closed:
@@ -40,17 +40,20 @@ def fenced_data(content: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Template:
-    """The fixed words of one task. A change of the words needs a new version."""
+    """The fixed words of one task."""
 
     name: str
+    """Name of the task."""
     version: int
+    """Must be raised with every change of the words: it is part of the content key."""
     system: str
+    """The system message."""
     request: str
-    """Opening of the user message, before the data."""
+    """The opening of the user message, before the data."""
 
     @property
     def id(self) -> str:
-        """Name and version as recorded with every answer, such as `user_summary/1`."""
+        """Name and version, as recorded with every answer: `user_summary/1`."""
         return f"{self.name}/{self.version}"
 
     def render(self, data: Mapping[str, Any]) -> Messages:

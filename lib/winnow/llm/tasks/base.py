@@ -1,25 +1,26 @@
-"""What a generation task is."""
+"""What a generation task is: inputs from data, a prompt, and what a good answer looks like."""
 
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from winnow.data.dataset import Dataset
-from winnow.llm.prompting.json_schema import Schema
+from winnow.llm.prompting.json_schema import Schema, longest_answer
 from winnow.llm.prompting.parse_answer import Response, read_response
-from winnow.llm.prompting.request import Request, SamplingConfig, text_request, vector_request
+from winnow.llm.prompting.request import Request, SamplingConfig
 from winnow.llm.prompting.template import Template
 
 Inputs = Mapping[str, Any]
-"""What one prompt is about; plain JSON values, stored beside the answer."""
+"""What one prompt is about: plain JSON values, stored beside the answer."""
 
 
 class Task(ABC):
     """One kind of question to a language model.
 
-    `requests` reads the dataset; everything else is a pure function of the inputs, so that an
-    answer can be checked wherever it arrives.
+    `requests` reads the dataset. Everything else is a pure function of the inputs, so an answer
+    can be checked on any machine.
     """
 
     template: ClassVar[Template]
@@ -35,22 +36,22 @@ class Task(ABC):
 
     @property
     def chained(self) -> bool:
-        """Whether an answer can lead to the next question."""
+        """Whether an answer can lead to another question."""
         return False
 
     @abstractmethod
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
-        """At most `limit` inputs, built from training interactions only.
+        """At most `limit` inputs, made from training interactions only.
 
-        A larger limit only adds inputs at the end, so answers made before stay of use. Without a
-        limit it is a huge number: a task stops when it runs out.
+        A larger limit must only add inputs at the end, so that earlier answers stay of use. A run
+        without a limit passes a huge number: a task stops when it runs out.
         """
 
     def from_row(self, row: Mapping[str, Any], seed: int) -> Inputs:
-        """Inputs from a row of one's own table; columns that the task does not know are kept.
+        """Inputs from a row of a user's table; columns that the task does not know are kept.
 
         Raises:
-            ValueError: a column is missing, empty or of another type; or the task has none.
+            ValueError: a column is missing, empty or of another type; or the task has no columns.
         """
         if not self.columns:
             raise ValueError(f"{self.name} is asked about a dataset, not about rows of a table")
@@ -70,11 +71,24 @@ class Task(ABC):
 
     @abstractmethod
     def request(self, inputs: Inputs, *, model: str, sampling: SamplingConfig) -> Request:
-        """The prompt for these inputs with its content key."""
+        """The prompt for these inputs, with its content key."""
+
+    def _request(
+        self, inputs: Inputs, schema: Schema | None, model: str, sampling: Mapping[str, Any]
+    ) -> Request:
+        return Request.new(
+            task=self.name,
+            template=self.template.id,
+            messages=self.template.render(self.data(inputs)),
+            schema=schema,
+            sampling=sampling,
+            model=model,
+            inputs=inputs,
+        )
 
 
 class TextTask(Task):
-    """A question answered by one JSON object."""
+    """A question that is answered by one JSON object."""
 
     @property
     def chained(self) -> bool:
@@ -82,7 +96,7 @@ class TextTask(Task):
 
     @abstractmethod
     def schema(self, inputs: Inputs) -> Schema:
-        """What the answer must fit; every string is bounded."""
+        """What the answer must fit; every string in it is bounded."""
 
     @abstractmethod
     def problem(self, inputs: Inputs, answer: Mapping[str, Any]) -> str | None:
@@ -90,43 +104,31 @@ class TextTask(Task):
 
     @abstractmethod
     def example(self, inputs: Inputs, texts: Sequence[str], draw: random.Random) -> dict[str, Any]:
-        """An answer of the right form in words of the catalogue; the tiny model learns it."""
+        """A well-formed answer in words of the catalogue, from which the tiny model learns."""
 
     def follow_up(self, inputs: Inputs, answer: Mapping[str, Any] | None) -> Inputs | None:
-        """What is asked next once this is answered; None, as for most tasks, if nothing.
+        """Inputs of the next question after this answer, None if it was the last one.
 
-        `answer` is None if the model gave no valid one.
+        `answer` is None if the model gave no valid one. Most tasks ask one question only.
         """
         return None
 
     def request(self, inputs: Inputs, *, model: str, sampling: SamplingConfig) -> Request:
-        return text_request(
-            task=self.name,
-            template=self.template,
-            inputs=inputs,
-            data=self.data(inputs),
-            schema=self.schema(inputs),
-            model=model,
-            sampling=sampling,
-        )
+        """The prompt; its `max_tokens` covers the longest answer of the schema."""
+        schema = self.schema(inputs)
+        drawn = {**asdict(sampling), "max_tokens": longest_answer(schema) + 1}
+        return self._request(inputs, schema, model, drawn)
 
     def read(self, inputs: Inputs, text: str) -> Response:
-        """Parse and check what the model wrote."""
+        """The model's text, parsed and checked."""
         return read_response(text, self.schema(inputs), lambda answer: self.problem(inputs, answer))
 
 
 class VectorTask(Task):
-    """A question of which only the model's hidden state is kept: one forward pass, no answer."""
+    """A question without an answer: one forward pass, of which the hidden state is kept."""
 
     pooling: ClassVar[Literal["last", "mean"]] = "last"
-    """Which of the last layer's states over the prompt: the last token's, or their mean."""
+    """The last layer's state that is kept: at the prompt's last token, or the mean over all."""
 
     def request(self, inputs: Inputs, *, model: str, sampling: SamplingConfig) -> Request:
-        return vector_request(
-            task=self.name,
-            template=self.template,
-            inputs=inputs,
-            data=self.data(inputs),
-            pooling=self.pooling,
-            model=model,
-        )
+        return self._request(inputs, None, model, {"pooling": self.pooling})

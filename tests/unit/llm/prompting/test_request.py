@@ -8,7 +8,7 @@ import pytest
 from tests.paths import ROOT
 from winnow.artifact.digests import model_digest
 from winnow.llm.prompting.json_schema import object_of, string
-from winnow.llm.prompting.request import SamplingConfig, content_key, text_request
+from winnow.llm.prompting.request import Request, SamplingConfig, content_key
 from winnow.llm.prompting.template import Template, fenced
 from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.registry import TASKS, task_named
@@ -167,15 +167,8 @@ def test_row_numbers_are_kept_but_do_not_change_the_key():
     """The reader joins on them; the model never sees them."""
 
     def request(user_row):
-        return text_request(
-            task="greet",
-            template=TEMPLATE,
-            inputs={"user_row": user_row, "name": "Ann"},
-            data={"name": "Ann"},
-            schema=BASE["schema"],
-            model="m",
-            sampling=SamplingConfig(),
-        )
+        inputs = {"user_row": user_row, "name": "Ann"}
+        return Request.new(task="greet", inputs=inputs, **BASE)
 
     assert request(1).key == request(2).key
     assert json.loads(request(2).inputs)["user_row"] == 2

@@ -1,4 +1,4 @@
-"""What a generation asks, and what of it has no answer yet."""
+"""All requests of a generation, and which of them have no answer yet."""
 
 import logging
 from collections.abc import Iterator
@@ -19,43 +19,49 @@ from winnow.llm.tasks.sources import Misfit, Source
 logger = logging.getLogger(__name__)
 
 MISFITS_PER_FILE = 1_000
-ALL = 2**62
-"""The limit of a task without one."""
+"""Rows per part file, so that a large table that fits badly leaves few files."""
+NO_LIMIT = 2**62
+"""The limit that a task gets if the config sets none."""
 
 
 @dataclass(kw_only=True)
 class OpenRequests:
-    """The requests of one config. Memory holds 16 bytes a key and no prompt but shared ones."""
+    """The requests of one config. Memory holds 16 bytes per key, and only shared prompts."""
 
     source: Source
+    """The dataset or table that requests are made from."""
     store: AnswerStore
+    """The work folder, which also gets the misfits."""
     tables: Tables
+    """Reads all answers so far."""
     seed: int
+    """Seed of the users and items that are asked about."""
     sampling: SamplingConfig
+    """How the answers are drawn."""
     keeps_misfits: bool = True
     """Whether rows that fit no prompt are written as unusable answers."""
     retry_quarantined: bool = False
-    """Whether an answer that was of no use counts as none."""
+    """Whether an unusable answer counts as none."""
     wanted: set[bytes] = field(default_factory=set)
     """Short keys of all requests so far."""
     answered: set[bytes] = field(default_factory=set)
     """Short keys that have an answer."""
     shared: list[dict[str, str]] = field(default_factory=list)
-    """Key and inputs of every request whose prompt an earlier one had asked."""
+    """Key and inputs of every request whose prompt is that of an earlier one."""
     misfits: int = 0
-    """Rows that no prompt could be made of and that no earlier run had seen."""
+    """Rows that fit no prompt and that no earlier run has seen."""
 
     def refresh(self, *, asked: bool = False) -> None:
-        """Look again at what has an answer; once all is asked, one of no use is an answer too."""
+        """Read which keys have an answer; once all are asked, an unusable answer counts too."""
         for table in self.tables(["key", "valid"]):
             if self.retry_quarantined and not asked:
                 table = table.filter(table["valid"])
             self.answered.update(map(short_key, table["key"].to_pylist()))
 
     def unanswered(self, name: str, limit: int, model: str) -> Iterator[Request]:
-        """Requests of one task to one model (by its digest) without an answer, each once.
+        """Requests without an answer of one task to one model, each once; `model` is its digest.
 
-        Rows of a table that do not fit the task are kept as unusable answers on the way.
+        Rows of a table that do not fit the task are stored as unusable answers on the way.
 
         Raises:
             GenerationError: the task finds nothing to ask.
@@ -64,7 +70,7 @@ class OpenRequests:
         chained = self._answers(name) if task.chained else {}
         seen = set() if task.chained else self.wanted
         asked, misfits = 0, []
-        for inputs in islice(self.source.inputs(task, limit or ALL, self.seed), limit or None):
+        for inputs in islice(self.source.inputs(task, limit or NO_LIMIT, self.seed), limit or None):
             asked += 1
             if isinstance(inputs, Misfit):
                 misfits.append(misfit_row(name, task.template.id, inputs.row, inputs.reason))
@@ -84,10 +90,10 @@ class OpenRequests:
         chained: dict[str, dict[str, Any]],
         seen: set[bytes],
     ) -> Iterator[Request]:
-        """The request, or of a task that asks one thing after another, the first one open."""
+        """The request if it is open; for a chained task, the first open one of its chain."""
         while request is not None:
             short = short_key(request.key)
-            if short in seen:  # an equal prompt is asked once, and its answer shared
+            if short in seen:  # equal prompts are asked once and share the answer
                 if not task.chained:
                     self.shared.append({"key": request.key, "inputs": request.inputs})
                 return
@@ -101,7 +107,7 @@ class OpenRequests:
             request = next(iter(next_requests([chained[request.key]], [request])), None)
 
     def _answers(self, name: str) -> dict[str, dict[str, Any]]:
-        """By key, the last valid one or else the last, which is the one that stays."""
+        """Answers of a task by key: the last valid one, or else the last, as the artifact keeps."""
         columns = ["key", "task", "parsed", "valid"]
         rows = chain.from_iterable(table.to_pylist() for table in self.tables(columns))
         found: dict[str, dict[str, Any]] = {}
