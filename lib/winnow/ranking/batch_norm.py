@@ -1,6 +1,6 @@
-"""Batch normalisation for batches that are cut by scenario and over ranks.
+"""Batch normalisation for batches that are split by scenario and over ranks.
 
-Suffixes: B rows on this rank, R ranks, D features.
+Suffixes: B rows on this rank, R ranks (the world size), D features.
 """
 
 from typing import Any
@@ -12,25 +12,25 @@ from torch.nn import functional
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that also takes 0 or 1 rows, and normalises over all ranks.
+    """Batch normalisation that accepts 0 or 1 rows and takes its statistics over all ranks.
 
-    A scenario may have any number of rows in a batch, and one row has no variance: it is
-    normalised by the running statistics. In distributed training the statistics are those of the
-    rows of all ranks, so that a run means the same for any number of ranks; every rank must then
-    call the same norms in the same order.
+    A scenario may have any number of rows in a batch. One row has no variance, so the running
+    statistics normalise it. In distributed training the statistics come from the rows of all ranks,
+    so that a run means the same for any world size; every rank must then call the same norms in the
+    same order.
     """
 
     def forward(
         self, x_BD: Tensor, weight_D: Tensor | None = None, bias_D: Tensor | None = None
     ) -> Tensor:
-        """Normalise, then scale and shift: by the given vectors, else by this layer's own."""
+        """Normalise, then scale and shift by the given vectors, or else by this layer's own."""
         weight_D = self.weight if weight_D is None else weight_D
         bias_D = self.bias if bias_D is None else bias_D
         if self.training and _world_size() > 1:
             normal_BD: Tensor = self._normalised_over_ranks(x_BD)
             scaled_BD = normal_BD if weight_D is None else normal_BD * weight_D
             return (scaled_BD if bias_D is None else scaled_BD + bias_D).to(x_BD.dtype)
-        # `and` alone would give torch.compile a symbol, which batch_norm does not take
+        # a plain `and` gives torch.compile a symbol, which batch_norm does not accept
         by_batch = True if self.training and len(x_BD) > 1 else False  # noqa: SIM210
         return functional.batch_norm(
             x_BD,
@@ -43,11 +43,11 @@ class BatchNorm(nn.BatchNorm1d):
             eps=self.eps,
         )
 
-    @disable  # type: ignore[untyped-decorator]  # exchanges between ranks are not compiled
+    @disable  # type: ignore[untyped-decorator]  # torch.compile cannot compile collectives
     def _normalised_over_ranks(self, x_BD: Tensor) -> Tensor:
         assert self.running_mean is not None
         assert self.running_var is not None
-        x_BD = x_BD.to(self.running_mean.dtype)  # bfloat16 would round the counts of rows
+        x_BD = x_BD.to(self.running_mean.dtype)  # bfloat16 would round the row counts
         rows, mean_D, var_D = _statistics_over_ranks(x_BD)
         if rows < 2:
             return (x_BD - self.running_mean) * (self.running_var + self.eps).rsqrt()
@@ -64,7 +64,7 @@ def _world_size() -> int:
 
 
 def _statistics_over_ranks(x_BD: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Rows, mean and biased variance over all ranks, by one exchange."""
+    """Number of rows, mean and biased variance over all ranks, from one all-reduce."""
     mean_D = x_BD.mean(dim=0) if len(x_BD) else x_BD.sum(dim=0)
     spread_D = (x_BD - mean_D).square().sum(dim=0)
     local = torch.cat([mean_D, spread_D, mean_D.new_tensor([len(x_BD)])])
@@ -80,7 +80,7 @@ def _statistics_over_ranks(x_BD: Tensor) -> tuple[float, Tensor, Tensor]:
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """A sum over ranks whose gradient is the sum of the ranks' gradients."""
+    """Sum over ranks; its gradient is the sum of the gradients on all ranks."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

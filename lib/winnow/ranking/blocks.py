@@ -1,6 +1,6 @@
-"""Layers that the ranking models share.
+"""Layers that several ranking models use.
 
-Suffixes: B rows, D features, N experts, K expert width, I and O inputs and outputs of a layer.
+Suffixes: B rows, D features, N experts, K expert width, I inputs and O outputs of a layer.
 """
 
 import math
@@ -16,7 +16,7 @@ from winnow.ranking.dropout import Dropout
 
 
 class MLP(nn.Sequential):
-    """Linear, batch norm, ReLU and dropout for each width; optionally a last Linear to one logit.
+    """Linear, batch norm, ReLU and dropout per width; with `head`, a last Linear to one logit.
 
     Example:
         >>> import torch
@@ -37,7 +37,7 @@ class MLP(nn.Sequential):
         super().__init__(*layers)
 
     def fold_norms(self) -> None:
-        """Put every batch norm, which in evaluation is linear too, into the layer before it."""
+        """Merge every batch norm, which is linear in evaluation, into the Linear before it."""
         folded: list[nn.Module] = []
         for layer in self:
             before = folded[-1] if folded else None
@@ -49,7 +49,7 @@ class MLP(nn.Sequential):
 
 
 class Experts(nn.Module):
-    """Several MLPs of the same widths over the same rows, each layer of all of them one product.
+    """Several MLPs of equal widths on the same rows; each layer of all of them is one product.
 
     Example:
         >>> import torch
@@ -74,33 +74,33 @@ class Experts(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """Outputs of all experts: [B, N, K]."""
+        """Outputs of all experts, [B, N, K]."""
         out_BNK: Tensor = self.layers(x_BD).view(-1, *self.shape_NK)
         return out_BNK
 
 
 class BlockLinear(nn.Module):
-    """A linear layer for each expert, on that expert's own block of the features."""
+    """One linear layer per expert, each on its own block of the features."""
 
     def __init__(self, num_experts: int, n_in: int, n_out: int) -> None:
         super().__init__()
-        bound = 1 / math.sqrt(n_in)  # as nn.Linear
+        bound = 1 / math.sqrt(n_in)  # as in nn.Linear
         self.weight_NIO = nn.Parameter(torch.empty(num_experts, n_in, n_out))
         self.bias_NO = nn.Parameter(torch.empty(num_experts, n_out))
         nn.init.uniform_(self.weight_NIO, -bound, bound)
         nn.init.uniform_(self.bias_NO, -bound, bound)
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """From [B, N * I] to [B, N * O]."""
+        """Map [B, N * I] to [B, N * O]."""
         x_BNI = x_BD.view(-1, *self.weight_NIO.shape[:2])
         out_NBO = torch.baddbmm(self.bias_NO.unsqueeze(1), x_BNI.transpose(0, 1), self.weight_NIO)
         return out_NBO.transpose(0, 1).flatten(1)
 
 
 class Gate(nn.Sequential):
-    """Weights of the experts for each row, [B, N]: positive, with sum 1.
+    """Weights of N experts for each row, [B, N]: positive, with sum 1.
 
-    `norm` puts a batch norm before the softmax, as the reference benchmark does.
+    `norm` adds a batch norm before the softmax, as the reference code does.
     """
 
     def __init__(self, width: int, num_experts: int, *, norm: bool = False) -> None:
@@ -110,7 +110,7 @@ class Gate(nn.Sequential):
 
 
 class GateNU(nn.Module):
-    """A factor in (0, 2) for every feature: two linear layers, a ReLU between, a sigmoid times 2.
+    """A factor in (0, 2) for every feature: Linear, ReLU, Linear, and twice a sigmoid.
 
     Example:
         >>> import torch
@@ -128,6 +128,6 @@ class GateNU(nn.Module):
 
 
 def mix(weight_BN: Tensor, expert_BNK: Tensor) -> Tensor:
-    """Weighted sum of the experts: [B, K]."""
-    # A batched product of matrices this small takes several times as long on a CPU.
+    """Weighted sum of the experts, [B, K]."""
+    # bmm on matrices this small takes several times as long on a CPU
     return (weight_BN.unsqueeze(2) * expert_BNK).sum(1)

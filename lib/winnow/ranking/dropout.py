@@ -1,4 +1,4 @@
-"""Dropout that does not cost more than the layer before it."""
+"""Dropout that costs less than the layer before it."""
 
 import torch
 from torch import Tensor, nn
@@ -6,10 +6,10 @@ from torch.nn import functional
 
 
 class Dropout(nn.Module):
-    """As `nn.Dropout`, with a share rounded to a 256th on a CPU.
+    """`nn.Dropout` whose share, on a CPU, is rounded to a multiple of 1/256.
 
-    There torch draws one random number for each value, which takes longer than the matrix product
-    of a small layer. Here one 64-bit draw decides about eight values.
+    On a CPU torch draws one random number per value, which takes longer than the matrix product of
+    a small layer. Here one 64-bit draw decides about eight values.
 
     Example:
         >>> out = Dropout(0.5)(torch.ones(1000))

@@ -1,23 +1,21 @@
-"""Hidden states of a language model about scenarios or users, as a table that a ranker reads.
+"""Reader of a generation's hidden states about scenarios or users: one vector per row.
 
-The result of step 1 of LLM4MSR (Wang et al., CIKM 2024, arXiv 2406.12529); the tasks that ask for
-it are `winnow.llm.tasks.scenario_knowledge` and `winnow.llm.tasks.user_knowledge`.
+This is the result of step 1 of LLM4MSR (Wang et al., CIKM 2024, arXiv 2406.12529). The tasks
+`winnow.llm.tasks.scenario_knowledge` and `winnow.llm.tasks.user_knowledge` ask for it. No model of
+this room uses it: only tests call the reader.
 
 In: the answers of a generation, a table with the columns key, task, inputs (JSON), vector
-(list<float32>), valid and model. Rows of other tasks, and rows without a valid vector, are passed
-over. A vector belongs to the row of the dataset that its inputs name: `scenario` or `user_row`.
-Out: one float32 row for every scenario or user, standardised by dimension to mean 0 and standard
+(list<float32>), valid and model. Rows of other tasks and rows without a valid vector are skipped.
+A vector belongs to the dataset row that its inputs name, `scenario` or `user_row`.
+Out: one float32 row per scenario or user, standardised by dimension to mean 0 and standard
 deviation 1 over the rows that have a vector, because a few coordinates of such states are
 hundreds of times larger than the rest. A dimension that does not vary becomes 0. A row without a
-vector, such as a user who liked nothing in training, is all 0: the mean vector, as the spec
-proposes for new users.
+vector, such as a user who liked nothing in training, is all 0, which is the mean vector.
 Refused: vectors of several models or widths, whose coordinates mean different things; two vectors
 of one row; rows that the dataset does not have; states that are not finite; and no vector at all.
-Read by: the meta layers of LLM4MSR, which map the H numbers to a few. Serving reads a row by id.
 
-Reconstruction: that the states are standardised, and how, is ours; the paper's text on it could
-not be read.
-Left out: storage in half precision, which the spec counts with; the vectors are kept as they came.
+Reconstruction: the standardisation is ours; the paper's text on it was not available.
+Left out: storage in half precision; the vectors keep their type.
 
 Suffixes: R rows of the dataset's scenarios or users, V vectors, H width of a vector.
 """
@@ -33,11 +31,11 @@ from numpy.typing import NDArray
 from winnow.errors import WinnowError
 
 ROW_OF = {"scenario_knowledge": "scenario", "user_knowledge": "user_row"}
-"""What the inputs of a task call the row that a vector belongs to."""
+"""Name, in the inputs of each task, of the row that a vector belongs to."""
 CONSTANT = 1e-6
-"""Spread relative to the largest value at which a float32 dimension does not vary."""
+"""Spread, relative to the largest value, up to which a dimension is constant: float32 rounding."""
 BLOCK = 256
-"""Dimensions that are standardised together, in double precision."""
+"""Dimensions standardised at once: bounds the memory of their copy in double precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +55,16 @@ class Knowledge:
 
     vector_RH: NDArray[np.float32]
     known_R: NDArray[np.bool_]
-    """Which rows have a vector of their own; the others are 0."""
+    """True for rows with a vector of their own; the others are 0."""
     model: str
-    """Digest or id of the model that made them."""
+    """Digest or id of the model that made the vectors."""
 
     @classmethod
     def read(cls, answers: pa.Table, task: str, num_rows: int) -> "Knowledge":
-        """The vectors of `task` for `num_rows` scenarios or users.
+        """Read the vectors of `task` for `num_rows` scenarios or users.
 
         Raises:
-            WinnowError: the table is refused; see above.
+            WinnowError: the table is refused, for a reason listed in the module docstring.
         """
         if task not in ROW_OF:
             raise ValueError(f"task must be one of {', '.join(ROW_OF)}, got {task!r}")
@@ -96,7 +94,7 @@ class Knowledge:
 
 
 def _rows(inputs: list[str], task: str, num_rows: int) -> NDArray[np.int64]:
-    """The row that each vector belongs to."""
+    """Row that each vector belongs to, [V]."""
     name = ROW_OF[task]
     row_V = np.array([json.loads(text)[name] for text in inputs], np.int64)
     if (wrong := row_V[(row_V < 0) | (row_V >= num_rows)]).size:
@@ -120,7 +118,7 @@ def _width(vectors: pa.ChunkedArray, task: str) -> int:
 
 
 def _standardise(vector_RH: NDArray[np.float32], known_R: NDArray[np.bool_]) -> None:
-    """In place, over the known rows; the others stay 0."""
+    """Standardise the known rows in place; the others stay 0."""
     for start in range(0, vector_RH.shape[1], BLOCK):
         block = vector_RH[known_R, start : start + BLOCK].astype(np.float64)
         largest = np.abs(block).max(axis=0)

@@ -1,4 +1,4 @@
-"""Many runs to one table: each model's figures over seeds, and how sure a difference is."""
+"""Many runs in one table: figures of each model over seeds, and how sure a difference is."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,19 +8,19 @@ from typing import Any
 from scipy.stats import ttest_rel
 
 REFERENCE = "shared_bottom"
-"""The model that the others are compared with."""
+"""Model that all others are compared with."""
 
 Run = Mapping[str, Any]
-"""A result of `train_and_test` with its `seed`."""
+"""A result of `Experiment.measure` with its `seed`."""
 
 
 def leaderboard(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """Models, the best mean AUC first, with their figures over the seeds.
+    """Figures of each model over its seeds, the best mean AUC first.
 
-    `auc_spread` and `logloss_spread` are the standard deviations over seeds, None for one.
-    `p_value` is of the paired t-test of the AUCs against `REFERENCE` on the seeds that both have:
-    the chance of so large a difference if there were none. None for fewer than two such seeds and
-    for the reference.
+    `auc_spread` and `logloss_spread` are standard deviations over seeds, None for one seed.
+    `p_value` is that of a paired t-test of the AUCs against `REFERENCE` on the seeds that both
+    have: the chance of a difference this large if none existed. It is None for fewer than two such
+    seeds and for the reference itself.
     """
     by_model: dict[str, list[Run]] = {}
     for run in runs:
@@ -56,7 +56,7 @@ def _spread(values: Sequence[float]) -> float | None:
 
 
 def _by_scenario(runs: Sequence[Run], measure: str) -> dict[str, float | None]:
-    """Mean of the runs that have a figure, None if none has."""
+    """Mean over the runs that have a figure, by scenario; None if no run has one."""
     means = {}
     for name in runs[0][measure]:
         known = [run[measure][name] for run in runs if run[measure][name] is not None]
@@ -75,7 +75,7 @@ def _p_value(runs: Sequence[Run], reference: Sequence[Run]) -> float | None:
 
 
 def markdown(board: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table for people; a hyphen where there is no figure."""
+    """The table as Markdown, with a hyphen for a missing figure."""
     scenarios = list(next(iter(board.values()))["auc_by_scenario"])
     by_scenario = [f"{name} AUC / logloss" for name in scenarios]
     head = ["model", "AUC", "logloss", *by_scenario, "p", "parameters", "rows/s"]

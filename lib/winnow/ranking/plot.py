@@ -6,26 +6,26 @@ from typing import Any
 
 
 def plot_leaderboard(board: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
-    """AUC with its spread over seeds, pooled and by scenario, one line a model; a PNG file."""
-    from matplotlib.figure import Figure  # here: serving and training never draw
+    """Write a PNG of AUC with its spread over seeds, pooled and by scenario, one line per model."""
+    from matplotlib.figure import Figure  # imported here: serving and training never draw
 
     models = list(board)[::-1]
-    places = range(len(models))
+    positions = range(len(models))
     figure = Figure(figsize=(8, 1.5 + 0.35 * len(models)), layout="constrained")
     axes = figure.subplots()
     for scenario in next(iter(board.values()))["auc_by_scenario"]:
         known = [board[model]["auc_by_scenario"][scenario] for model in models]
-        axes.scatter(known, places, s=18, alpha=0.6, label=scenario)
+        axes.scatter(known, positions, s=18, alpha=0.6, label=scenario)
     axes.errorbar(
         [board[model]["auc"] for model in models],
-        places,
+        positions,
         xerr=[board[model]["auc_spread"] or 0.0 for model in models],
         fmt="k|",
         markersize=12,
         capsize=3,
         label="pooled, mean ± spread",
     )
-    axes.set_yticks(places, models)
+    axes.set_yticks(positions, models)
     axes.set_xlabel("test AUC")
     axes.set_title(title)
     axes.grid(axis="x", alpha=0.3)

@@ -1,4 +1,4 @@
-"""The trained ranking model as serving and evaluation load it.
+"""A trained ranking model, as serving and evaluation load it from three files.
 
     model.safetensors   weights
     config.json         a `ModelSpec`: which model, how wide
@@ -25,9 +25,9 @@ from winnow.ranking.registry import ModelSpec
 
 
 class Ranker:
-    """Scores candidates; safe to call from several threads.
+    """A trained model that scores candidates, from any number of threads.
 
-    `score` looks ids up without checking them: pass what `check_features` has accepted.
+    `score` does not check ids: pass only what `check_features` accepts.
     """
 
     def __init__(self, model: RankingModel, schema: DatasetSchema) -> None:
@@ -35,11 +35,11 @@ class Ranker:
         self._model = model.eval().requires_grad_(False)
         self._model.freeze()
         self.history = model.history
-        """Liked items that `score` wants to know of each row; 0: none."""
+        """Liked items before each row that `score` needs; 0 for none."""
 
     @classmethod
     def load(cls, path: str | Path) -> "Ranker":
-        """Read the three files of a ranker's directory, as `save_ranker` writes them."""
+        """Read a ranker from the folder that `save_ranker` wrote."""
         folder = Path(path)
         try:
             spec = ModelSpec.from_json(json.loads((folder / "config.json").read_text()))
@@ -64,12 +64,11 @@ class Ranker:
         scenario_N: NDArray[np.integer],
         history: HistoryBatch | None = None,
     ) -> NDArray[np.float32]:
-        """Scores from 0 to 1, float32 [N]; a row's does not depend on the other rows.
+        """Score rows: float32 [N], from 0 to 1, each independent of the other rows.
 
-        They are click probabilities, but of a model that takes something out of these, as M-scan
-        may: such scores rank and are not probabilities.
-
-        `history` is needed if `self.history` is positive, and must not be given otherwise.
+        Scores are click probabilities, except for models such as M-scan that remove a scenario's
+        effect from them; those scores only rank. `history` is required if `self.history` is
+        positive and must not be given otherwise.
         """
         if (history is not None) != (self.history > 0):
             raise ValueError(f"this ranker reads {self.history} history steps of each row")
@@ -86,7 +85,7 @@ class Ranker:
 def save_ranker(
     folder: Path, spec: ModelSpec, schema: DatasetSchema, weights: Mapping[str, Tensor]
 ) -> None:
-    """Write what `Ranker.load` reads into an existing directory."""
+    """Write the files that `Ranker.load` reads into an existing folder."""
     (folder / "config.json").write_text(json.dumps(spec.to_json(), indent=1) + "\n")
     schema.save(folder / "schema.json")
     save_file(dict(weights), folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The ranking models by name. A new one is a file in `models` and a line in `MODELS`."""
+"""The ranking models by name. To add one, see "Add a model" in README.md beside this file."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -41,20 +41,21 @@ MODELS: Mapping[str, type[RankingModel]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """All that is needed, beside a schema, to make a model: what a ranker's config.json holds."""
+    """All that a model is made from beside a schema; a ranker's config.json holds it."""
 
     model: str
     """A name in `MODELS`."""
     inputs: InputConfig
+    """Widths and initial scale of the embeddings."""
     architecture: ModelConfig
-    """The model's own `Config`."""
+    """Sizes of the model, an instance of its `Config`."""
 
     def build(self, schema: DatasetSchema) -> RankingModel:
-        """A new model; its weights follow torch's global seed."""
+        """Make a new model, whose weights follow torch's global seed."""
         return model_type(self.model)(schema, self.inputs, self.architecture)
 
     def with_chosen(self, chosen: Mapping[str, Any]) -> "ModelSpec":
-        """With those fields of the architecture that were chosen after training."""
+        """Copy with the fields of the architecture that were chosen after training."""
         return replace(self, architecture=replace(self.architecture, **chosen))
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class ModelSpec:
 
 
 def model_type(name: str) -> type[RankingModel]:
-    """The class of a name; ValueError with the nearest name if there is none."""
+    """Class of a model by name; an unknown name raises ValueError with the nearest one."""
     if name not in MODELS:
         raise ValueError(f"no ranking model {name!r}; {suggestion(name, MODELS)}")
     return MODELS[name]

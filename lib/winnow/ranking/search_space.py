@@ -1,8 +1,8 @@
-"""What hyper-parameter search tries: fields of a `RankerConfig` and the values they may take.
+"""What a hyper-parameter search tries: fields of `RankerConfig` and their possible values.
 
-A candidate is a list of `field=value` texts as `--set` takes them, so the winner can be written
-down, read and typed. Choices of architecture follow Scenario-Wise Rec (CIKM 2025) where it has
-some.
+A candidate is a list of `field=value` texts as `--set` takes them, so that the winner can be
+written down, read and typed. Architecture choices follow Scenario-Wise Rec (CIKM 2025) where it has
+them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some values, as texts."""
+    """One of several values, given as texts."""
 
     values: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class LogUniform:
-    """A number between two, its logarithm uniform."""
+    """A number in [low, high] whose logarithm is uniform."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ TRAINING: Mapping[str, Choice | LogUniform] = {
     "inputs.std": LogUniform(1e-4, 1e-1),
     "architecture.dropout": Choice(("0.1", "0.2", "0.3", "0.4")),
 }
-"""Of every model."""
+"""Fields searched for every model."""
 
 HIDDEN = Choice(("128,64,32", "256,128,64"))
 WIDTHS = Choice(("128", "256", "512"))
@@ -81,9 +81,9 @@ ARCHITECTURE: Mapping[str, Mapping[str, Choice]] = {
         "architecture.alpha": Choice(("0.1", "0.5", "1.0")),
     },
 }
-"""Of one model each; a model without an entry is tuned in its default sizes."""
+"""Fields searched for one model each; a model without an entry keeps its default sizes."""
 
 
 def search_space(model: str) -> dict[str, Choice | LogUniform]:
-    """All fields to search for a model."""
+    """All fields searched for a model."""
     return {**TRAINING, **ARCHITECTURE.get(model, {})}

@@ -1,21 +1,20 @@
-"""How language models rank the fields of a dataset: the votes of a generation, read.
+"""Reader of a generation's votes: how language models rank the fields of a dataset.
 
-What stage 2 of AltFS (arXiv 2412.08516) starts from; the task that asks for the votes is
-`winnow.llm.tasks.feature_votes`.
+This is the result of stage 1 of AltFS (arXiv 2412.08516). The task `winnow.llm.tasks.feature_votes`
+asks for it. Later stages, which learn how much to trust each voter, do not exist: only tests call
+the reader and `borda`.
 
 In: the answers of a generation, a table with the columns task, inputs (JSON), parsed (JSON), valid
-and model. Rows of other tasks are passed over.
-Out: one ranking for each voter, which is one model with one shuffle of the candidates. A voter's
-chain is replayed from its first question: the fields of user and item id, then the fields in the
-order of their choice, then the one that was left, then those that are constant in training. Two
-voters whose chains met share the rest of the answers.
-Refused: chains that end early, as in a generation that was cut off, are dropped with a warning;
-WinnowError if none is left, or if they rank other fields than asked for.
-Read by: stage 2, which learns how much to trust each voter, and stage 3, which keeps the first
-fields of `borda` or of the learned mean.
+and model. Rows of other tasks are skipped.
+Out: one ranking per voter, which is one model with one shuffle of the candidates. A voter's chain
+is replayed from its first question: first the fields of user and item id, then the fields in the
+order chosen, then the last candidate, then the fields that are constant in training. Two voters
+whose chains meet share the remaining answers.
+Refused: chains that end early, as in an interrupted generation, are dropped with a warning.
+WinnowError is raised if none is left, or if a chain ranks other fields than asked for.
 
-Left out: a weight for a voter that gave few answers. Steps without a valid answer were taken from
-statistics (`Voter.fallbacks`); a voter with nothing else is no expert, and a warning counts them.
+Left out: a weight for a voter that gave few answers. Steps without a valid answer follow statistics
+(`Voter.fallbacks`), and a warning counts them.
 
 Suffixes: K voters, N fields.
 """
@@ -44,14 +43,14 @@ COLUMNS = ["task", "inputs", "parsed", "valid", "model"]
 
 @dataclass(frozen=True, slots=True)
 class Voter:
-    """Who made a ranking."""
+    """The model and the shuffle that made a ranking."""
 
     model: str
-    """Digest or id."""
+    """Digest or id of the model."""
     shuffle: int
-    """Number of the order in which the candidates were first shown."""
+    """Number of the shuffle in which the candidates were first shown."""
     fallbacks: tuple[str, ...]
-    """Fields that were placed by statistics, for want of a valid answer."""
+    """Fields that statistics ranked, because no valid answer exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +59,26 @@ class Votes:
 
     fields: tuple[str, ...]
     position_KN: NDArray[np.int64]
-    """Place of each field in each ranking; 0 is the best."""
+    """Position of each field in each ranking; 0 is the best."""
     voters: tuple[Voter, ...]
-    """By model, then shuffle."""
+    """Voters in order of model, then shuffle."""
     dropped: int
-    """Chains that end early."""
+    """Number of chains that end early."""
 
     @classmethod
     def read(
         cls, answers: pa.Table, field_names: Sequence[str], *, first: Sequence[str] = ()
     ) -> "Votes":
-        """The rankings of `field_names`, all fields of the dataset, in this order of columns.
+        """Read the rankings of all fields of a dataset.
 
         Args:
-            answers: of one generation.
-            field_names: distinct.
-            first: the fields of user and item id. They only matter where nothing was asked, since
-                at most one other field leaves no choice: then there is one ranking, by no model.
+            answers: the answers of one generation.
+            field_names: the distinct fields, in the column order of the result.
+            first: the fields of user and item id. They matter only if at most one other field
+                exists: then nothing was asked, and the result is one ranking by no model.
 
         Raises:
-            WinnowError: there is no whole chain, or it ranks other fields.
+            WinnowError: no chain is complete, or a chain ranks other fields.
         """
         chains = _Chains(answers)
         rankings, voters = [], []
@@ -112,9 +111,9 @@ class Votes:
 
 
 def borda(position_KN: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of 1 - position / N over the voters, for each of N fields; more is better.
+    """Mean of 1 - position / N over the voters, for each of N fields; higher is better.
 
-    The baseline of stage 2: every voter counts the same.
+    Every voter counts the same.
 
     Example:
         >>> borda(np.array([[0, 1, 3, 2], [0, 1, 2, 3]]))
@@ -128,7 +127,7 @@ def borda(position_KN: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 class _Chains:
-    """Answers by what the model saw: two chains that met are both whole, though asked once."""
+    """Answers by what the model saw, so that chains that meet are both complete."""
 
     def __init__(self, answers: pa.Table) -> None:
         rows = answers.select(COLUMNS).filter(pc.equal(answers["task"], TASK.name)).to_pylist()
@@ -145,18 +144,17 @@ class _Chains:
         self.starts = sorted(starts, key=lambda start: (start[0], start[1]["shuffle"]))
         started = {(model, inputs["shuffle"]) for model, inputs in starts}
         self.number = len(starts) + len(voters - started)
-        """Of chains, those among them whose first answer is lost."""
+        """Number of chains, including those whose first answer is missing."""
 
     def replay(self, model: str, inputs: Inputs) -> tuple[list[str], tuple[str, ...]] | None:
-        """All fields from the best to the worst, and those placed by statistics; None if the
-        chain ends early."""
+        """All fields, best first, and those ranked by statistics; None if the chain ends early."""
         while len(inputs["candidates"]) > 1:
             seen = model, canonical_json(TASK.data(inputs))
             if seen not in self.answers:
                 return None
             inputs = moved(inputs, self.answers[seen])
         selected = inputs["selected"]
-        # What is left is the last candidate, if any, and then the constant fields.
+        # the rest is the last candidate, if any, and then the constant fields
         left = [name for name in inputs["fallback"] if name not in selected]
         return [*selected, *left], tuple(inputs["fallbacks"])
 
@@ -167,8 +165,8 @@ def _warn(voters: Sequence[Voter], dropped: int, num_answers: int) -> None:
     fallbacks = sum(len(voter.fallbacks) for voter in voters)
     if fallbacks:
         logger.warning(
-            "feature_votes: %d places of %d voters come from statistics, for want of a valid "
-            "answer; answers=%d",
+            "feature_votes: %d positions of %d voters come from statistics, as no valid answer "
+            "exists; answers=%d",
             fallbacks,
             len(voters),
             num_answers,

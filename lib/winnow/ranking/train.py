@@ -25,7 +25,7 @@ from winnow.data.batches import Batch
 from winnow.data.progress import Progress
 from winnow.metrics.clicks import auc
 from winnow.ranking.data import EvaluationRows, TrainRows
-from winnow.ranking.models.base import RankingModel
+from winnow.ranking.models.base import RankingModel, check_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,7 @@ class TrainerConfig:
     """Whether torch.compile compiles the model first; takes tens of seconds and a C++ compiler."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{type(self).__name__}.{name} must be at least 1, got {getattr(self, name)}"
-                )
+        check_sizes(self, "epochs", "patience", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

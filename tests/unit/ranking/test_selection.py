@@ -130,12 +130,12 @@ def test_chains_that_met_share_the_rest():
     assert min(found[True], found[False]) > 1
 
 
-def test_places_without_an_answer_are_counted(caplog):
+def test_positions_without_a_valid_answer_are_counted(caplog):
     with caplog.at_level(logging.WARNING, "winnow"):
         votes = Votes.read(table(chain(START, scripted("age", None))), FIELDS)
     assert votes.position_KN.tolist() == [[0, 1, 2, 3, 4]]
     assert votes.voters == (Voter("m", 0, ("topic",)),)
-    assert "1 places of 1 voters come from statistics" in caplog.text
+    assert "1 positions of 1 voters come from statistics" in caplog.text
 
 
 def test_chains_that_end_early_are_dropped(caplog):

@@ -1,4 +1,4 @@
-"""AdaSparse: one network, of which each row uses the neurons that its scenario needs.
+"""AdaSparse: one network in which each row uses the neurons that its scenario needs.
 
     v    = beta * sigmoid(alpha * W_l [e_s | h_l])        a factor for each neuron
     pi_l = v where v > epsilon, else 0
@@ -6,14 +6,14 @@
     p    = sigmoid(w . (pi_L * h_L) + b)
 
 e_s is an embedding of the scenario. alpha grows with every training step, which drives the factors
-apart, to 0 (pruned) or beta. This is the paper's "fusion" of pruning and scaling.
+apart, towards 0 (pruned) or beta. This is the paper's "fusion" of pruning and scaling.
 
-Left out, as in the reference code: the paper's regulariser, a second loss that holds the share of
-pruned neurons within a range. How much is pruned is up to the log loss alone.
+Left out, as in the reference code: the paper's regulariser, a second loss that keeps the share of
+pruned neurons within a range. The log loss alone decides how much is pruned.
 
 With `compat="scenario_wise"`, as in the reference code: dense fields are not part of x, and a
-factor that should be 0 is -v. (There alpha grows in evaluation too, and the benchmark's runs drop
-0.2 of the hidden values; set `dropout` for that.)
+factor that should be 0 is -v. Not repeated: there, alpha also grows in evaluation. The benchmark's
+runs drop 0.2 of the hidden values; set `dropout` for that.
 
 Suffixes: B rows, D width of x or of a layer, K embedding width.
 Paper: Yang et al., "AdaSparse: Learning Adaptively Sparse Structures for Multi-Domain
@@ -41,7 +41,7 @@ class AdaSparseConfig(ModelConfig):
     alpha_growth: float = 1e-4
     """What every training step adds to alpha."""
     beta: float = 2.0
-    """Largest factor; with 2 a neuron starts near a factor of 1."""
+    """Largest factor; at 2 neurons start near a factor of 1."""
     epsilon: float = 1e-2
     """Largest factor that counts as 0."""
 
@@ -60,7 +60,7 @@ class AdaSparseConfig(ModelConfig):
 
 
 class AdaSparse(RankingModel):
-    """Scenarios share every weight, and turn neurons up, down or off for themselves."""
+    """Scenarios share every weight, and scale or prune neurons for themselves."""
 
     Config = AdaSparseConfig
     alpha: Tensor
@@ -84,7 +84,7 @@ class AdaSparse(RankingModel):
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
         if self.training:
             self.alpha += self.alpha_growth
-        alpha = self.alpha.clone()  # autograd keeps it, and the next step changes the buffer
+        alpha = self.alpha.clone()  # autograd keeps it while the next step changes the buffer
         first, *others = self.pruners
         scenario_BK = self.scenario(scenario_B)
         pruned_BD = first(scenario_BK, self.inputs(sparse_BF, dense_BE), alpha)

@@ -1,24 +1,24 @@
-"""AdaptDHM: rows are clustered as training goes on, and every cluster has a network of its own.
+"""AdaptDHM: training clusters the rows, and every cluster has a network of its own.
 
     r_bc    = softmax over c of x_b . m_c / temperature
     m_c     = unit(beta m_c + (1 - beta) sum over b of r_bc x_b)      in training, a few rounds
     k       = argmax over c of x . m_c
     layer   = relu(z (W * W_k) + b + b_k), the last one linear, sigmoid after it
 
-x holds an embedding of the scenario, but rows go by cluster: scenarios that look alike share a
-network, and one that holds two kinds of rows gets two. The centres m_c have length 1 and no
-gradient; sums go over the rows of all ranks. Where centres are equal but for rounding, the first
-counts, so that a row's cluster does not depend on the rows it comes with. A cluster starts as a
-copy of the shared network (W_k = 1, b_k = 0).
+x includes an embedding of the scenario, but rows are routed by cluster: similar scenarios share a
+network, and a scenario with two kinds of rows gets two. The centres m_c have length 1 and no
+gradient; sums run over the rows of all ranks. Between centres that are equal up to rounding, the
+first wins, so that a row's cluster does not depend on the other rows of the batch. A cluster starts
+as a copy of the shared network (W_k = 1, b_k = 0).
 
-At a temperature of 1, which is the reference code's, the shares r of a row are nearly equal, for x
-is short. All centres then move to the mean row within some ten batches and stay there, so that one
-network serves every row: so it went with simulated rows in MovieLens' sizes, with compat too. At
-0.03 the centres stayed apart.
+At a temperature of 1, that of the reference code, the shares r of a row are nearly equal, because x
+is short. All centres then move to the mean row within about ten batches and stay there: one network
+serves every row. This was measured on simulated rows of MovieLens' sizes, also with compat. At 0.03
+the centres stayed apart.
 
-With `compat="scenario_wise"`, as in the reference code: dense fields are not part of x, both
-weights of a product are drawn at random, so the network starts near zero, and there are no biases:
-they exist, for they are part of the published size, but stay 0.
+With `compat="scenario_wise"`, as in the reference code: dense fields are not part of x; both
+factors of a product are drawn at random, so that the network starts near zero; biases stay 0 and
+are kept because the published parameter counts include them.
 
 Suffixes: B rows, C clusters, D input width.
 Papers: Li et al., "AdaptDHM: Adaptive Distribution Hierarchical Model for Multi-Domain CTR
@@ -36,12 +36,12 @@ from torch.nn import functional
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.dropout import Dropout
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 from winnow.ranking.models.star import Branch, StarLinear, branches
 from winnow.ranking.routing import ScenarioRoute
 
 TIE = 1e-5
-"""Difference of cosines below which two centres are equally near: some 100 roundings."""
+"""Difference of cosines below which two centres are equally near: about 100 float32 roundings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,21 +49,17 @@ class AdaptDhmConfig(ModelConfig):
     hidden: tuple[int, ...] = (64, 64)
     """Widths of each cluster's network, before its logit."""
     num_clusters: int = 3
-    """Networks that rows are divided among."""
+    """Number of clusters, each with its network."""
     beta: float = 0.9
-    """Weight of the old centre in a round; the batch's sum of rows has the rest."""
+    """Weight of the old centre in a round; the weighted sum of the batch's rows has the rest."""
     num_rounds: int = 3
-    """Rounds in which a training batch moves the centres."""
+    """Rounds in which each training batch moves the centres."""
     temperature: float = 1.0
-    """How evenly a row counts for all centres; lower it to keep the centres apart."""
+    """How evenly a row counts for all centres; lower values keep the centres apart."""
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
-        for name in ("num_clusters", "num_rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"AdaptDhmConfig.{name} must be at least 1, got {getattr(self, name)}"
-                )
+        check_sizes(self, "num_clusters", "num_rounds")
         if not 0 < self.beta <= 1:
             raise ValueError(f"AdaptDhmConfig.beta must be in (0, 1], got {self.beta}")
         if self.temperature <= 0:
@@ -71,7 +67,7 @@ class AdaptDhmConfig(ModelConfig):
 
 
 class AdaptDhm(RankingModel):
-    """Finds out for itself which rows belong together, whatever scenario they come from."""
+    """Learns which rows belong together, whatever their scenario."""
 
     Config = AdaptDhmConfig
 
@@ -95,7 +91,7 @@ class AdaptDhm(RankingModel):
         return route.apply(self._network(), x_BD).squeeze(1)
 
     def _network(self) -> Branch:
-        """Rows of one cluster to logits [B, 1]."""
+        """The network as a function of a cluster and its rows, returning logits [B, 1]."""
         *hidden, last = branches(self.layers)
 
         def network(cluster: int, x_BD: Tensor) -> Tensor:
@@ -108,7 +104,7 @@ class AdaptDhm(RankingModel):
 
 
 class Clusters(nn.Module):
-    """Finds every row's cluster, [B]; in training it first moves the centres towards the rows."""
+    """Finds every row's cluster, [B]; in training, first moves the centres towards the rows."""
 
     center_CD: Tensor
 
@@ -123,7 +119,7 @@ class Clusters(nn.Module):
 
     @torch.no_grad()
     def forward(self, x_BD: Tensor) -> Tensor:
-        # In half precision training would tell other clusters apart than serving does.
+        # in half precision, training would assign other clusters than serving does
         with torch.autocast(x_BD.device.type, enabled=False):
             if self.training:
                 for _ in range(self.num_rounds):

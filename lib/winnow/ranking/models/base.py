@@ -1,4 +1,7 @@
-"""What every ranking model is."""
+"""What every ranking model has: a config, inputs, routing, and promises that tests check.
+
+Suffixes: B rows, F sparse fields, E dense fields.
+"""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -17,18 +20,18 @@ Compat = Literal["none", "scenario_wise"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """What training sets in the sizes of every model."""
+    """Settings that every model has beside its sizes."""
 
     dropout: float = 0.0
-    """Share of hidden values dropped in training."""
+    """Share of hidden values that training drops."""
     compat: Compat = "none"
-    """`scenario_wise` repeats what the benchmark's reference code does where that changes
-    results, so that its published figures can be compared with; each model says what that is.
-    For all of them, every scenario's branch runs on all rows, and so do its batch norms."""
+    """`scenario_wise` repeats what the reference code of Scenario-Wise Rec does where that changes
+    results, for comparison with its published figures. Each model's docstring lists the
+    differences. In every model, each scenario's branch and batch norms then run on all rows."""
 
     @property
     def history(self) -> int:
-        """Liked items before each row that the model reads; most read none."""
+        """Number of liked items before each row that the model reads; most models read none."""
         return 0
 
     def __post_init__(self) -> None:
@@ -36,16 +39,28 @@ class ModelConfig:
             raise ValueError(f"{type(self).__name__}.dropout must be in [0, 1), got {self.dropout}")
 
 
+def check_sizes(config: Any, *names: str) -> None:
+    """Raise ValueError unless each named field is at least 1, None, or a tuple of widths."""
+    for name in names:
+        size = getattr(config, name)
+        if size == ():
+            message = "must name at least one width"
+        elif isinstance(size, int) and size < 1:
+            message = "must be at least 1"
+        else:
+            continue
+        raise ValueError(f"{type(config).__name__}.{name} {message}, got {size}")
+
+
 class RankingModel(nn.Module):
-    """Inputs plus an architecture. Suffixes: B rows, F sparse fields, E dense fields.
+    """Inputs plus an architecture.
 
     In evaluation mode a row's logit must not depend on the other rows of the batch. In training
     every parameter must take part in every batch, whichever scenarios occur in it.
     """
 
     Config: ClassVar[type[Any]]
-    """Frozen dataclass of the architecture's sizes, a `ModelConfig`; its defaults suit a million
-    rows."""
+    """Frozen dataclass of the sizes, a subclass of `ModelConfig`; defaults suit a million rows."""
 
     def __init__(
         self,
@@ -63,46 +78,47 @@ class RankingModel(nn.Module):
 
     @abstractmethod
     def forward(self, sparse_BF: Tensor, dense_BE: Tensor, scenario_B: Tensor) -> Tensor:
-        """Logits of a click, [B], from int32 ids, float32 values and int64 scenarios.
+        """Compute click logits, [B], from int32 ids, float32 values and int64 scenarios.
 
         A model whose config has a positive `history` takes a fourth argument, a `HistoryBatch`.
         """
 
     def score(self, *inputs: Any) -> Tensor:
-        """Logits of what rows are ranked by, [B], in evaluation mode; arguments as of `forward`.
+        """Compute logits of the scores that rank rows, [B]; takes the arguments of `forward`.
 
-        That is the probability itself, but for a model that takes something out of it.
+        The score is the click probability unless a model removes something from it. Call this in
+        evaluation mode.
         """
         logit_B: Tensor = self.forward(*inputs)
         return logit_B
 
     @property
     def ranks_by_probability(self) -> bool:
-        """Whether `score` is what `forward` gives."""
+        """Whether `score` equals `forward`."""
         return True
 
     def settle(self, auc_of_valid: Callable[[], float]) -> dict[str, float]:
-        """Choose on validation rows what training does not teach, once the weights are final.
+        """Choose, once the weights are final, fields of the config that training does not learn.
 
-        `auc_of_valid` ranks the validation rows by the model as it then is. Returns the chosen
-        fields of the model's config; most models have none.
+        `auc_of_valid` returns the AUC of the validation rows under the model's current state. The
+        result holds the chosen fields and their values; most models choose none.
         """
         return {}
 
     def freeze(self) -> None:
-        """Compute what follows from the weights alone, once; in evaluation mode.
+        """Compute once what follows from the weights alone, in evaluation mode.
 
-        For scoring small batches, which that would take a part of each time. The weights must not
-        change afterwards, nor be saved.
+        This speeds up scoring of small batches. The weights must neither change nor be saved
+        afterwards.
         """
         for module in self.modules():
             if isinstance(module, MLP):
                 module.fold_norms()
 
     def auxiliary_loss(self, label_B: Tensor) -> Tensor | None:
-        """What the last `forward` adds to the log loss, summed over its rows; most add nothing."""
+        """Summed term that the last `forward` adds to the log loss; None for most models."""
         return None
 
     def route(self, scenario_B: Tensor) -> ScenarioRoute:
-        """Rows to the branches of their scenarios: grouped, or masked as the reference does."""
+        """Route rows to their scenarios' branches: grouped, or masked as in the reference code."""
         return ScenarioRoute.of(scenario_B, self.num_scenarios, masked=self.compat)

@@ -1,16 +1,16 @@
-"""EPNet: one network for all scenarios, whose input is scaled for each row and scenario.
+"""EPNet: one network for all scenarios, whose input is scaled by row and scenario.
 
     delta = 2 sigmoid(W_2 relu(W_1 [e_s | stopgrad(x)] + b_1) + b_2)        in (0, 2)^D
     p     = sigmoid(MLP(delta * x))
 
-e_s is an embedding of the scenario. The gate does not train the embeddings that it reads, so it
+e_s is an embedding of the scenario. The gate does not train the embeddings x that it reads, so it
 does not pull them away from what the network needs.
 
-This is one half of PEPNet; the other is `winnow.ranking.models.pp_net`. Left out: other features of
-the scenario than its number, which the paper's gate also reads (the data has none).
+This is one half of PEPNet; the other is `winnow.ranking.models.pp_net`. Left out: features of the
+scenario beside its number, which the paper's gate reads and the data lacks.
 
-With `compat="scenario_wise"`, as in the reference code: the MLP has no hidden layer, so the model
-is a gated linear one and `hidden` is not used.
+With `compat="scenario_wise"`, as in the reference code: the MLP has no hidden layer, so that the
+model is a gated linear one, and `hidden` is not used.
 
 Suffixes: B rows, D input width, K embedding width.
 Paper: Chang et al., "PEPNet: Parameter and Embedding Personalized Network for Infusing with
@@ -35,7 +35,7 @@ class EpNetConfig(ModelConfig):
 
 
 class EpNet(RankingModel):
-    """Scenarios share every weight but weigh the features for themselves."""
+    """Scenarios share every weight, and scale the features for themselves."""
 
     Config = EpNetConfig
 

@@ -1,23 +1,23 @@
-"""HAMUR: a network for each scenario, with adapters in it whose weights are made for each row.
+"""HAMUR: a network per scenario, with adapters whose weights are made for each row.
 
-    H       = MLP(x), reshaped to K x K; all scenarios share the network that makes it
+    H       = MLP(x), reshaped to K x K; all scenarios share this hyper-network
     adapter = h + norm_s(sigmoid(h W1 + b1) W2 + b2),  W1 = U1 H V1,  W2 = U2 H V2
     norm_s  = gamma * (u - mean_s) / sqrt(var_s + eps) + beta
     p       = sigmoid(MLP_s(x)), with an adapter after some of its hidden layers
 
-U, V, b, gamma and beta of an adapter are the same for all scenarios. Mean and variance are the
-scenario's own: of the batch in training, which b2 then cannot move, running ones afterwards. U and
-V start as random numbers so small that the sigmoid works near its middle. W is never formed: h W is
-((h U) H) V, of which only the product with H is each row's own.
+U, V, b, gamma and beta of an adapter are the same for all scenarios. Mean and variance are those of
+the scenario: the batch's in training, where b2 then has no effect, running ones in evaluation. U
+and V start as random numbers so small that the sigmoid works near its middle. W is never formed:
+h W = ((h U) H) V, in which only the product with H differs by row.
 
-With `compat="scenario_wise"`, as in the reference code: U and V start as ones, so every sigmoid
-starts at exactly 1 and U1, V1 and b1 get no gradient. Unlike there, evaluation normalises by
-running statistics, where the reference takes the batch's, and H is made once for all scenarios.
+With `compat="scenario_wise"`, as in the reference code: U and V start as ones, so that every
+sigmoid starts at exactly 1 and U1, V1 and b1 get no gradient. Not repeated: the reference evaluates
+with statistics of the batch, and makes H once per scenario.
 
-Suffixes: B rows, D input width, M width of a hidden layer, K rank, I and O inputs and outputs of a
+Suffixes: B rows, D input width, M width of a hidden layer, K rank, I inputs and O outputs of a
 layer.
-Paper: Li et al., "HAMUR: Hyper Adapter for Multi-Domain Recommendation", CIKM 2023. Of the
-backbones that it adapts, this is the plain network.
+Paper: Li et al., "HAMUR: Hyper Adapter for Multi-Domain Recommendation", CIKM 2023. It adapts
+several backbones; this is the plain network.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from winnow.data.schema import DatasetSchema
 from winnow.ranking.batch_norm import BatchNorm
 from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +38,13 @@ class HamurConfig(ModelConfig):
     backbone: tuple[int, ...] = (256, 128)
     """Widths of each scenario's network, before its logit."""
     adapters: tuple[int, ...] = (2,)
-    """Hidden layers of that network, counted from 1, that an adapter follows."""
+    """Hidden layers of that network, counted from 1, that are followed by an adapter."""
     bottleneck: int = 32
-    """Width between the two layers of an adapter."""
+    """Width between the two linear layers of an adapter."""
     hyper: tuple[int, ...] = (64,)
     """Widths of the hyper-network, before H."""
     rank: int = 35
-    """Side K of H, so 4 * K**2 bytes per row: most of the time and memory of a step."""
+    """Side K of H: 4 * K**2 bytes per row, and most of the time and memory of a step."""
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
@@ -54,15 +54,11 @@ class HamurConfig(ModelConfig):
                 "HamurConfig.adapters must name hidden layers of the backbone, from 1 to "
                 f"{len(self.backbone)} in rising order, got {self.adapters}"
             )
-        for name in ("bottleneck", "rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"HamurConfig.{name} must be at least 1, got {getattr(self, name)}"
-                )
+        check_sizes(self, "bottleneck", "rank")
 
 
 class Hamur(RankingModel):
-    """Scenarios share no weight of their networks, only what adapts these to each row."""
+    """Scenarios have separate networks and share what adapts them to each row."""
 
     Config = HamurConfig
 
@@ -89,7 +85,7 @@ class Hamur(RankingModel):
         return route.restore(route.run(self._backbone, x_BD, hyper_BKK)).squeeze(1)
 
     def _backbone(self, scenario: int, x_BD: Tensor, hyper_BKK: Tensor) -> Tensor:
-        """The network of one scenario: logits [B, 1] of that scenario's rows."""
+        """Logits of one scenario's rows, [B, 1]."""
         *stages, head = self.backbones[scenario].children()
         h = x_BD
         for stage, adapter in zip(stages, self.adapters, strict=True):
@@ -99,7 +95,7 @@ class Hamur(RankingModel):
 
 
 class Adapter(nn.Module):
-    """A bottleneck with weights of each row, a norm of each scenario and a short cut."""
+    """A bottleneck with weights per row, a norm per scenario and a residual connection."""
 
     def __init__(self, num_scenarios: int, width: int, bottleneck: int, rank: int) -> None:
         super().__init__()
@@ -118,7 +114,7 @@ class Adapter(nn.Module):
 
 
 class HyperLinear(nn.Module):
-    """A linear layer with the weight U H V, where every row has its own H.
+    """A linear layer with weight U H V, where every row has its own H.
 
     Example:
         >>> HyperLinear(6, 4, rank=2)(torch.zeros(5, 6), torch.zeros(5, 2, 2)).shape
@@ -132,14 +128,14 @@ class HyperLinear(nn.Module):
         self.bias_O = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x_BI: Tensor, hyper_BKK: Tensor) -> Tensor:
-        """2 * K * (I + K + O) flops per row; forming W takes 2 * K * I * (K + O)."""
+        """Takes 2 * K * (I + K + O) flops per row; forming W would take 2 * K * I * (K + O)."""
         xu_B1K = (x_BI @ self.u_IK).unsqueeze(1)
         xuh_BK = torch.bmm(xu_B1K, hyper_BKK).squeeze(1)
         return torch.addmm(self.bias_O, xuh_BK, self.v_KO)
 
 
 def _backbone(width: int, config: HamurConfig) -> nn.Module:
-    """One network, cut after each hidden layer that an adapter follows."""
+    """One network, split after each hidden layer that is followed by an adapter."""
     cuts = (0, *config.adapters, len(config.backbone))
     widths = (width, *config.backbone)
     return nn.ModuleList(
@@ -154,7 +150,7 @@ def _backbone(width: int, config: HamurConfig) -> nn.Module:
 
 
 def _fill_factors(module: nn.Module) -> None:
-    """Start both factors as ones, as the reference code does."""
+    """Fill both factors with ones, as the reference code does."""
     if isinstance(module, HyperLinear):
         nn.init.ones_(module.u_IK)
         nn.init.ones_(module.v_KO)

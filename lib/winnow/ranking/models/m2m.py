@@ -1,30 +1,30 @@
-"""M2M: what the scenario is writes the weights of the layers that read the experts.
+"""M2M: the scenario generates the weights of the layers that read the experts.
 
     u        = transformer(fields of the row and e_s)
     E_i      = leaky(batchnorm(W_i [u | dense] + b_i))
-    v, t     = leaky(V e_s + c), leaky(T e_s + d)                  views of the scenario, the task
+    v, t     = leaky(V e_s + c), leaky(T e_s + d)                  views of scenario and task
     W_a, b_a, W_t, b_t  = linear functions of v                   meta units
     alpha    = softmax over i of q . leaky([E_i | t] W_a + b_a)    meta attention
     r        = sum over i of alpha_i E_i
     p        = sigmoid(MLP(leaky(r W_t + b_t + r)))                meta tower, then a shared network
 
-e_s is an embedding of the scenario; there is one task, so its view too is read from e_s. Views and
-meta weights depend on nothing but the scenario: they are made once for each, not for each row.
+e_s is an embedding of the scenario. Only one task exists, so its view is read from e_s too. Views
+and meta weights depend on the scenario alone: they are made once per scenario, not once per row.
 
 The transformer is that of Vaswani et al. ("Attention Is All You Need", NIPS 2017): encoder layers
 over the tokens, then decoder layers over the same tokens that also attend to the encoder's output,
-norms after the sums, dropout on what is added. In the paper its tokens are a user's past behaviour;
-a row here has none, so the tokens are its fields. A table tells one field from another, so tokens
-have no positions.
+with norms after the sums and dropout on each branch. In the paper the tokens are a user's past
+behaviour; a row here has none, so the tokens are its fields. Every field has embeddings of its own,
+so tokens need no position.
 
-With `compat="scenario_wise"` dense fields are not used. That is all: the reference code's
-transformer takes the batch for the sequence, so that a prediction depends on the other rows, which
-no model here may do. Its published figures cannot be had from it either, for it has 569,570
-parameters on MovieLens and not the 372,530 that are published with them. Nor are the batch norms
-repeated that follow its views and meta units.
+With `compat="scenario_wise"` dense fields are not used; nothing else of the reference code is
+repeated. Its transformer takes the batch for the sequence, so that a prediction depends on the
+other rows, which no model here may do. It cannot have made its published figures either: it has
+569,570 parameters on MovieLens, and 372,530 are published with them. The batch norms after its
+views and meta units are left out as well.
 
 Suffixes: B rows, S scenarios, T tokens, K width of a token, H heads, P width of a head, N experts,
-W width of an expert and of a view, I and O inputs and outputs of a meta unit, D features.
+W width of an expert and of a view, I inputs and O outputs of a meta unit, D features.
 Paper: Zhang et al., "Leaving No One Behind: A Multi-Scenario Multi-Task Meta Learning Approach for
 Advertiser Modeling", WSDM 2022.
 """
@@ -42,24 +42,24 @@ from winnow.ranking.batch_norm import BatchNorm
 from winnow.ranking.blocks import MLP, mix
 from winnow.ranking.dropout import Dropout
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 
 SLOPE = 0.1
-"""Of every leaky ReLU below 0, as in the benchmark."""
+"""Slope of every leaky ReLU below 0, as in the benchmark."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class M2MConfig(ModelConfig):
     num_heads: int = 4
-    """Of every attention; must divide the width of the embeddings."""
+    """Heads of every attention; must divide the width of the embeddings."""
     num_encoders: int = 2
-    """Layers of the transformer that read the tokens."""
+    """Encoder layers of the transformer."""
     num_decoders: int = 2
-    """Layers of the transformer that also read what the encoders made of the tokens."""
+    """Decoder layers of the transformer."""
     feedforward: int = 16
-    """Hidden width of the transformer's networks."""
+    """Hidden width of the network in each transformer layer."""
     transformer_dropout: float = 0.1
-    """Share of values dropped inside the transformer; `dropout` counts after it."""
+    """Share of values dropped inside the transformer; `dropout` applies after it."""
     num_experts: int = 4
     """Experts that all scenarios share."""
     expert: int = 16
@@ -69,16 +69,8 @@ class M2MConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
-        for name in (
-            "num_heads",
-            "num_encoders",
-            "num_decoders",
-            "feedforward",
-            "num_experts",
-            "expert",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"M2MConfig.{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(self, "num_heads", "num_encoders", "num_decoders")
+        check_sizes(self, "feedforward", "num_experts", "expert")
         if not 0 <= self.transformer_dropout < 1:
             raise ValueError(
                 f"M2MConfig.transformer_dropout must be in [0, 1), got {self.transformer_dropout}"
@@ -120,13 +112,13 @@ class M2M(RankingModel):
         return logit_B1.squeeze(1)
 
     def _meta(self, scenario: int, expert_BNW: Tensor) -> Tensor:
-        """What one scenario's rows make of the experts, [B, W]."""
+        """Output of the meta layers for one scenario's rows, [B, W]."""
         chosen_BW: Tensor = self.meta(self.scenario.weight[scenario], expert_BNW)
         return chosen_BW
 
 
 class MetaLayers(nn.Module):
-    """Attention over the experts, then one more layer, both with weights made for the scenario."""
+    """Attention over the experts, then one layer, both with weights made for the scenario."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -148,7 +140,7 @@ class MetaLayers(nn.Module):
 
 
 class MetaUnit(nn.Module):
-    """Makes the weight and the bias of a linear layer from a view of the scenario."""
+    """Makes weight and bias of a linear layer from a view of the scenario."""
 
     def __init__(self, view: int, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -161,7 +153,7 @@ class MetaUnit(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder over the same tokens: [B, T, K] in and out."""
+    """Encoder and decoder over the same tokens, [B, T, K] in and out."""
 
     def __init__(self, dim: int, config: M2MConfig) -> None:
         super().__init__()
@@ -179,7 +171,7 @@ class Transformer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Attention among the tokens, then a network for each."""
+    """Attention among the tokens, then a network on each."""
 
     def __init__(self, dim: int, config: M2MConfig) -> None:
         super().__init__()
@@ -192,7 +184,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Attention among the tokens, then to a memory, then a network for each."""
+    """Attention among the tokens, then to a memory, then a network on each."""
 
     def __init__(self, dim: int, config: M2MConfig) -> None:
         super().__init__()
@@ -207,7 +199,7 @@ class Decoder(nn.Module):
 
 
 class Attend(nn.Module):
-    """Layer norm of the tokens plus what they read from the source."""
+    """Layer norm of the tokens plus their attention to the source."""
 
     def __init__(self, dim: int, config: M2MConfig) -> None:
         super().__init__()
@@ -222,7 +214,7 @@ class Attend(nn.Module):
 
 
 class Refine(nn.Module):
-    """Layer norm of the tokens plus what a network makes of each."""
+    """Layer norm of the tokens plus a network's output for each."""
 
     def __init__(self, dim: int, config: M2MConfig) -> None:
         super().__init__()
@@ -240,11 +232,11 @@ class Refine(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every token of a row reads the source tokens of that row, by several heads.
+    """Multi-head attention from every token of a row to the source tokens of that row.
 
-    With a few tokens of a few numbers each, a row is too small for the usual kernels. Here rows are
-    the last, contiguous dimension and the arithmetic runs along them. Forward and backward on a CPU
-    take 0.4 times as long as with `scaled_dot_product_attention` for 7 tokens, 1.4 times for 33.
+    A row has few tokens of few numbers, which is too little work for the usual kernels. Here rows
+    are the last, contiguous dimension, and the arithmetic runs along them. Forward and backward on
+    a CPU take 0.4 times as long as `scaled_dot_product_attention` for 7 tokens, 1.4 times for 33.
     """
 
     def __init__(self, dim: int, num_heads: int) -> None:
@@ -264,23 +256,24 @@ class Attention(nn.Module):
         else:
             (query_HPTB,) = self._project(query_KK, token_TBK)
             key_HPTB, value_HPTB = self._project(key_value_2KK, source_TBK)
-        # of autocast's types, float32 for some sums on a GPU, the backward pass would know nothing
+        # autocast runs some sums in float32 on a GPU; `_Read.backward` would not know, so it is off
         with torch.autocast(token_TBK.device.type, enabled=False):
             read_HPTB = _Read.apply(query_HPTB, key_HPTB, value_HPTB)  # type: ignore[no-untyped-call]
         out_TBK: Tensor = self.out(read_HPTB.flatten(2).flatten(0, 1).T).view(token_TBK.shape)
         return out_TBK
 
     def _project(self, weight: Tensor, token_TBK: Tensor) -> tuple[Tensor, ...]:
-        """The tokens times each [K, K] of a weight, rows last: some [H, P, T, B]."""
+        """The tokens times each [K, K] block of a weight, rows last: one [H, P, T, B] per block."""
         projected = weight @ token_TBK.flatten(0, 1).T
         count = len(weight) // token_TBK.shape[2]
         return projected.view(count, *self.shape_HP, *token_TBK.shape[:2]).unbind(0)
 
 
 class _Read(torch.autograd.Function):
-    """Values averaged by the softmax of queries times keys, for some rows at a time.
+    """Values averaged by the softmax of queries times keys, one query token at a time.
 
-    The same as automatic differentiation does, in a third fewer passes over memory.
+    Results equal those of automatic differentiation, in a third fewer passes over memory. Suffix S
+    stands for source tokens here.
     """
 
     @staticmethod

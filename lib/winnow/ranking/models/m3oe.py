@@ -1,25 +1,25 @@
-"""M3oE: experts that all scenarios share, and one of each scenario that the others borrow from.
+"""M3oE: experts that all scenarios share, and one per scenario that the others borrow from.
 
-    e    = layer(x (W * W_s) + b + b_s) + layer'(x),  a layer being linear, layer norm, ReLU
+    e    = layer(x (W * W_s) + b + b_s) + layer'(x),  a layer is linear, layer norm, ReLU
     g    = softmax(G_s stopgrad(e)), over the N shared experts
     D_s  = w_balance E_s + (1 - w_balance) / (S - 1) * (sum of E_j over the scenarios j != s)
-    f    = sum_n g_n E_n + w_domain D_s,  every expert E_n or E_s being a layer on e
-    p    = sigmoid(tower_s(f)),  a tower being a layer and a linear
+    f    = sum_n g_n E_n + w_domain D_s,  every expert E_n or E_s is a layer on e
+    p    = sigmoid(tower_s(f)),  a tower is a layer and a linear
 
 w_balance and w_domain are sigmoids of learned numbers that start at 1. A scenario starts as a copy
 of the shared network (W_s = 1, b_s = 0).
 
-With `compat="scenario_wise"`, as in the reference code: W and W_s are both drawn at random, so
-their product starts near zero. No norm here looks beyond its row: whether a branch runs on its own
-rows or on all changes nothing. Two weights that the reference keeps for tasks, and never uses, are
+With `compat="scenario_wise"`, as in the reference code: W and W_s are both drawn at random, so that
+their product starts near zero. Layer norms see one row, so it makes no difference whether a branch
+runs on its own rows or on all. Two weights that the reference keeps for tasks and never uses are
 left out.
 
 Suffixes: B rows, S scenarios, D input width, M width of e, N shared experts, C = N + S experts,
-O expert width, I inputs of a layer.
+I inputs of a layer, O expert width.
 Paper: Zhang et al., "M3oE: Multi-Domain Multi-Task Mixture-of Experts Recommendation Framework",
-SIGIR 2024. Its experts of tasks are left out, for a click is the only task. The paper learns
-w_balance and w_domain by a second optimiser on rows held out; here one learns everything, as in
-the benchmark.
+SIGIR 2024. Its experts of tasks are left out, because the click is the only task. The paper learns
+w_balance and w_domain by a second optimizer on held-out rows; here one optimizer learns everything,
+as in the benchmark.
 """
 
 from dataclasses import dataclass
@@ -32,30 +32,28 @@ from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import Gate, mix
 from winnow.ranking.dropout import Dropout
 from winnow.ranking.embeddings import InputConfig
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 from winnow.ranking.models.star import StarLinear
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class M3oEConfig(ModelConfig):
     star: int = 128
-    """Width of the first layer, whose weight is shared weight times scenario weight."""
+    """Width of the first layer, whose weight is the shared weight times the scenario's."""
     width: int = 64
-    """Width M of what the experts and the gates see."""
+    """Width M of e, the input of experts and gates."""
     num_experts: int = 4
-    """Shared experts, beside one for each scenario."""
+    """Shared experts, beside one per scenario."""
     expert: int = 32
     """Width O of each expert, which is one layer, and of each tower."""
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
-        for name in ("star", "width", "num_experts", "expert"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"M3oEConfig.{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(self, "star", "width", "num_experts", "expert")
 
 
 class M3oE(RankingModel):
-    """How much a scenario takes from the experts of the others is learned."""
+    """Learns how much a scenario takes from the experts of the others."""
 
     Config = M3oEConfig
 
@@ -91,20 +89,20 @@ class M3oE(RankingModel):
         return route.restore(logit_B1).squeeze(1)
 
     def _domain_weights(self) -> Tensor:
-        """What the expert of each scenario, in a row, adds to f in a scenario: [S, S]."""
+        """Weights [S, S] in f: row s holds those of all scenarios' experts for scenario s."""
         own = self.balance.sigmoid()
         other = (1 - own) / max(self.num_scenarios - 1, 1)
         share_SS = other + torch.diag((own - other).expand(self.num_scenarios))
         return self.domain.sigmoid() * share_SS
 
     def _weights(self, scenario: int, e_BM: Tensor, domain_S: Tensor) -> Tensor:
-        """What each expert, the shared ones first, adds to f in rows of one scenario: [B, C]."""
+        """Weights [B, C] in f of all experts, the shared ones first, for one scenario's rows."""
         gate_BN = self.gates[scenario](e_BM)
         return torch.cat([gate_BN, domain_S.expand(len(e_BM), -1)], dim=1)
 
 
 class LayerExperts(nn.Module):
-    """Linear, layer norm, ReLU and dropout of each of C experts, the linear parts as one product.
+    """Linear, layer norm, ReLU and dropout per expert; the C linear layers are one product.
 
     Example:
         >>> LayerExperts(7, 6, 4, dropout=0.0)(torch.zeros(5, 6)).shape
@@ -131,7 +129,7 @@ def _layer(n_in: int, n_out: int, dropout: float) -> nn.Module:
 
 
 def _draw_factors(star: StarLinear) -> None:
-    """Draw both factors of the first layer, as the reference code does."""
+    """Draw both factors of the first layer at random, as the reference code does."""
     nn.init.xavier_uniform_(star.shared.weight)
     nn.init.zeros_(star.shared.bias)
     for weight_OI in star.weight_SOI:

@@ -1,4 +1,4 @@
-"""MMoE: experts that all scenarios share, mixed for each scenario by its own gate.
+"""MMoE: experts that all scenarios share, mixed by a gate per scenario.
 
     e_n = MLP_n(x),  g = softmax(W_s x),  h = sum_n g_n e_n,  p = sigmoid(MLP_s(h))
 
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP, Experts, Gate, mix
 from winnow.ranking.embeddings import InputConfig
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MmoeConfig(ModelConfig):
     num_experts: int | None = None
-    """None: as many as there are scenarios, the benchmark's choice."""
+    """Number of shared experts; None for one per scenario, as in the benchmark."""
     expert: tuple[int, ...] = (16,)
     """Widths of each expert; the last is K."""
     tower: tuple[int, ...] = (8,)
@@ -31,14 +31,11 @@ class MmoeConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
-        if self.num_experts is not None and self.num_experts < 1:
-            raise ValueError(f"MmoeConfig.num_experts must be at least 1, got {self.num_experts}")
-        if not self.expert:
-            raise ValueError("MmoeConfig.expert must name at least one width, got ()")
+        check_sizes(self, "num_experts", "expert")
 
 
 class Mmoe(RankingModel):
-    """Scenarios share every expert and differ in how much they listen to each."""
+    """Scenarios share every expert and differ in the weight they give to each."""
 
     Config = MmoeConfig
 
@@ -62,6 +59,6 @@ class Mmoe(RankingModel):
         return route.restore(logit_B1).squeeze(1)
 
     def _scenario(self, scenario: int, x_BD: Tensor, expert_BNK: Tensor) -> Tensor:
-        """Logits [B, 1] of one scenario's rows."""
+        """Logits of one scenario's rows, [B, 1]."""
         logit_B1: Tensor = self.towers[scenario](mix(self.gates[scenario](x_BD), expert_BNK))
         return logit_B1

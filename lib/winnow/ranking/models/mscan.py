@@ -1,4 +1,4 @@
-"""An M-scan-style model: interests from other scenarios, and the scenario's own pull taken out.
+"""A model after M-scan: reads interests from other scenarios, and removes the scenario's own pull.
 
     z       = Linear([GRU(history in this scenario) | e_s])
     v       = attention over the whole history, by relevance to the candidate and to z
@@ -7,15 +7,16 @@
                 score = sigmoid(S) (sigmoid(M) - c)
     additive    p = sigmoid(M + S),  score = M + mean of S over the scenarios
 
-M is the matched interest, S what the scenario does to clicks whoever looks and whatever is shown;
-c is the interest that the counterfactual, unmatched item keeps, chosen on validation rows after
-training. p is the probability of a click, of which log loss is measured; the score only ranks.
+M is the matched interest. S is the effect of the scenario on clicks, whoever looks and whatever is
+shown. c is the interest that a counterfactual, unmatched item keeps; it is chosen on validation
+rows after training. p is the click probability, whose log loss is measured; the score only ranks.
 
-This is a reconstruction. What is known of the paper, Zhu et al., "M-scan: A Multi-Scenario
-Causal-driven Adaptive Network for Recommendation", WWW 2024, is its two modules, its causal graph,
-and that a sequence model reads the current scenario's history; its formulas are not public. The
-attention is DIN's (Zhou et al., KDD 2018) with a second term for the scenario, or a plain matrix
-co-attention; the elimination is MACR's (Wei et al., KDD 2021), which has the same causal graph.
+This is a reconstruction. The paper is Zhu et al., "M-scan: A Multi-Scenario Causal-driven Adaptive
+Network for Recommendation", WWW 2024. Public are its two modules, its causal graph, and that a
+sequence model reads the history in the current scenario; its formulas are not. The attention is
+that of DIN (Zhou et al., KDD 2018) with a second term for the scenario, or a plain matrix
+co-attention. The elimination is that of MACR (Wei et al., KDD 2021), which has the same causal
+graph.
 
 Without a history (`all_history=0`), z comes from e_s alone and v is left out.
 Suffixes: B rows, T history steps, C steps in the current scenario, F item fields, K embedding
@@ -39,7 +40,7 @@ from winnow.ranking.embeddings import InputConfig, scenario_embedding
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 REFERENCES = tuple(tenth / 10 for tenth in range(10))
-"""Values of c to choose from."""
+"""Values of c that `settle` tries; each costs one pass over the validation rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,25 +48,25 @@ class MScanConfig(ModelConfig):
     all_history: int = 0
     """Liked items before each row that the model sees, over all scenarios; 0: none."""
     current_history: int = 20
-    """Of these, how many of the row's own scenario its encoder reads."""
+    """Number of these, the latest in the row's own scenario, that the encoder reads."""
     hidden: int = 64
     """H: width of the encoder and of the attention."""
     predictor: tuple[int, ...] = (200, 80)
-    """Widths of the network of the matched interest, before its logit."""
+    """Widths of the network for M, before its logit."""
     scenario_tower: tuple[int, ...] = (16,)
-    """Widths of the scenario's network, before its logit."""
+    """Widths of the network for S, before its logit."""
     attention: Literal["target", "matrix", "none"] = "target"
-    """`target` weighs each step by candidate and scenario, `matrix` pairs the current scenario's
-    steps with all; `none` is the ablation without interests from other scenarios."""
+    """`target` weighs each step by candidate and scenario; `matrix` pairs steps in the current
+    scenario with all steps; `none` is the ablation without interests from other scenarios."""
     exclude_current: bool = False
-    """Whether the attention leaves out the current scenario's steps, which the encoder has read."""
+    """Whether the attention skips steps in the current scenario, which the encoder has read."""
     elimination: Literal["product", "additive", "none"] = "product"
-    """How the scenario's pull is modelled and taken out; `none` is the ablation without."""
+    """How S is modelled and removed, as in the equations; `none` is the ablation without S."""
     alpha: float = 0.1
-    """Weight of the scenario network's own loss; of `product` only."""
+    """Weight of the loss of S itself; only `product` uses it."""
     reference: float | None = None
-    """c, in [0, 1); 0 leaves the probability p as the score. None: the one with the best pooled
-    validation AUC, and 0 until it is chosen. Of `product` only."""
+    """c, in [0, 1); 0 makes the score p. None chooses the value with the best pooled validation AUC
+    after training, and is 0 until then. Only `product` uses it."""
 
     @property
     def history(self) -> int:
@@ -86,7 +87,7 @@ class MScanConfig(ModelConfig):
 
 
 class MScan(RankingModel):
-    """Scores by what matches, not by where it is shown."""
+    """Ranks by the interest that matches, not by where an item is shown."""
 
     Config = MScanConfig
 
@@ -94,7 +95,7 @@ class MScan(RankingModel):
         super().__init__(schema, inputs, config)
         names = schema.select("sparse")
         items = set(schema.select("sparse", ["item"]))
-        self._item_fields = [place for place, name in enumerate(names) if name in items]
+        self._item_fields = [at for at, name in enumerate(names) if name in items]
         self._config = config
         self._reference = config.reference or 0.0
         self._pull_B: Tensor | None = None
@@ -138,26 +139,26 @@ class MScan(RankingModel):
         return self._config.elimination == "none" or (product and not self._reference)
 
     def score(self, *inputs: Any) -> Tensor:
-        """Logits of the score, [B]; of the product's, which may be negative, plus c."""
+        """Logits of the score, [B]; for `product`, of score + c, which is never negative."""
         if self.ranks_by_probability:
             return self.forward(*inputs)
         matched_B, pull_B = self._branches(*inputs)
         assert pull_B is not None
         if self._config.elimination == "additive":
             return matched_B + self._mean_pull()
-        # score + c = p + c (1 - sigmoid(S)): between 0 and 1, in the order of the score
+        # score + c = p + c (1 - sigmoid(S)) is between 0 and 1 and ranks as the score does
         p_B = torch.sigmoid(matched_B) * torch.sigmoid(pull_B)
         return torch.logit(p_B + self._reference * torch.sigmoid(-pull_B))
 
     def settle(self, auc_of_valid: Callable[[], float]) -> dict[str, float]:
-        """c; of equally good ones the smallest."""
+        """Choose c; the smallest of equally good values."""
         if self._config.elimination != "product" or self._config.reference is not None:
             return {}
         aucs = {}
         for c in REFERENCES:
             self._reference = c
             aucs[c] = auc_of_valid()
-        self._reference = max(aucs, key=lambda c: aucs[c])  # the first of equals
+        self._reference = max(aucs, key=lambda c: aucs[c])  # the first of equal ones
         return {"reference": self._reference}
 
     def _branches(
@@ -167,7 +168,7 @@ class MScan(RankingModel):
         scenario_B: Tensor,
         history: HistoryBatch | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """M, and S unless it is left out, [B] each."""
+        """M and, unless it is left out, S, [B] each."""
         x_BD = self.inputs(sparse_BF, dense_BE)
         e_BK = self.scenarios(scenario_B)
         parts = [x_BD, *self._interests(sparse_BF, scenario_B, e_BK, history)]
@@ -179,10 +180,10 @@ class MScan(RankingModel):
     def _interests(
         self, sparse_BF: Tensor, scenario_B: Tensor, e_BK: Tensor, history: HistoryBatch | None
     ) -> list[Tensor]:
-        """z, and v where there is attention over a history."""
+        """z and, with attention over a history, v."""
         if self.encoder is None:
             return [self.to_z(e_BK)]
-        assert history is not None, "a model with a history was given none"
+        assert history is not None, "this model reads histories and got none"
         step_BTD = self.inputs.lookup(history.sparse_BTF, self._item_fields).flatten(2)
         there_BT = history.scenario_BT >= 0
         current_BT = history.scenario_BT == scenario_B.unsqueeze(1)
@@ -212,14 +213,14 @@ class MScan(RankingModel):
 
 @dataclass(frozen=True, slots=True)
 class CurrentSteps:
-    """The last steps of each row's own scenario, oldest first, padded at the end."""
+    """The last steps in each row's own scenario, oldest first, padded at the end."""
 
     step_BCD: Tensor
     there_BC: Tensor
 
     @classmethod
     def of(cls, step_BTD: Tensor, current_BT: Tensor, length: int) -> "CurrentSteps":
-        rank_BT = current_BT.flip(1).cumsum(1).flip(1)  # 1 for the newest of the scenario
+        rank_BT = current_BT.flip(1).cumsum(1).flip(1)  # 1 for the newest step of the scenario
         kept_BT = current_BT & (rank_BT <= length)
         first_BT = torch.argsort((~kept_BT).byte(), dim=1, stable=True)[:, :length]
         step_BCD = step_BTD.take_along_dim(first_BT.unsqueeze(2), dim=1)
@@ -233,12 +234,12 @@ class ScenarioEncoder(nn.Module):
         super().__init__()
         self.gru = nn.GRU(step_width, hidden, batch_first=True)
         self.empty_H = nn.Parameter(torch.zeros(hidden))
-        """Stands for a history without a step."""
+        """State of a history without a step."""
 
     def forward(self, steps: CurrentSteps) -> tuple[Tensor, Tensor]:
-        """State after every step, [B, C, H], and after the last, [B, H]."""
+        """States after every step, [B, C, H], and after the last one, [B, H]."""
         count_B = steps.there_BC.sum(dim=1)
-        # one row more, so that the GRU takes part in a batch without rows too
+        # one extra row, so that the GRU takes part even in a batch without rows
         padded_BCD = functional.pad(steps.step_BCD, (0, 0, 0, 0, 0, 1))
         length_B = functional.pad(count_B.clamp(min=1), (0, 1), value=1)
         packed = pack_padded_sequence(
@@ -278,7 +279,7 @@ class TargetAttention(nn.Module):
         state_BCH: Tensor,
         current_BC: Tensor,
     ) -> Tensor:
-        """[B, H]; zeros where there is no step."""
+        """v, [B, H]; zeros for a row without steps."""
         k_BTH = self.to_key(step_BTD)
         q_BTH = self.to_query(candidate_BD).unsqueeze(1).expand_as(k_BTH)
         z_BTH = self.to_state(z_BH).unsqueeze(1).expand_as(k_BTH)
@@ -310,7 +311,7 @@ class MatrixAttention(nn.Module):
         state_BCH: Tensor,
         current_BC: Tensor,
     ) -> Tensor:
-        """[B, H]; the value of zeros where there is no step in one of the two."""
+        """v, [B, H]; a row without steps on either side gets that of zeros."""
         k_BTH = self.to_key(step_BTD)
         pair_BCT = self.pair(state_BCH) @ k_BTH.mT / math.sqrt(k_BTH.shape[2])
         both_BCT = current_BC.unsqueeze(2) & there_BT.unsqueeze(1)
@@ -323,13 +324,13 @@ class MatrixAttention(nn.Module):
 
 
 def masked_softmax(score_BT: Tensor, there_BT: Tensor) -> Tensor:
-    """Softmax over the last dimension of what is there; all zeros if nothing is."""
+    """Softmax over the present steps in the last dimension; all zeros if none is present."""
     low = torch.finfo(score_BT.dtype).min
     weight_BT = torch.softmax(score_BT.masked_fill(~there_BT, low), dim=-1)
     return weight_BT * there_BT
 
 
 def masked_mean(x_BTH: Tensor, there_BT: Tensor) -> Tensor:
-    """Mean over T of what is there; zeros if nothing is."""
+    """Mean over the present steps; zeros if none is present."""
     count_B1 = there_BT.sum(dim=1, keepdim=True).clamp(min=1)
     return (x_BTH * there_BT.unsqueeze(2)).sum(dim=1) / count_B1

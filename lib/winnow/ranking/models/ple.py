@@ -1,21 +1,21 @@
-"""PLE: experts of each scenario beside shared ones, in one or more levels.
+"""PLE: experts per scenario beside shared ones, in one or more levels.
 
-A level takes an input z_s for each scenario and a shared one z, and gives the inputs of the next
-level; all inputs of the first level are x. E_s are the experts of a scenario, E the shared ones:
+A level takes one input z_s per scenario and a shared input z, and returns the inputs of the next
+level. All inputs of the first level are x. E_s are the experts of scenario s, E the shared ones:
 
     z_s' = softmax(W_s z_s) . [E_s(z_s) | E(z)]
     z'   = softmax(W z)     . [E_1(z_1) | ... | E_S(z_S) | E(z)],  not in the last level
     p    = sigmoid(MLP_s(z_s'))
 
-The shared gate listens to the experts of all scenarios. So every row passes through all of them,
-and through their batch norms, except in the last level: there it passes through the shared experts
-and those of its own scenario.
+The shared gate mixes the experts of all scenarios. So every row passes through all of them and
+through their batch norms, except in the last level, where a row passes only through the shared
+experts and those of its own scenario.
 
 With `compat="scenario_wise"`, as in the reference code: the gates' scores pass through a batch
 norm before the softmax.
 
 Suffixes: B rows, S scenarios, N experts, D input width of a level, K expert width, T inputs of a
-level beside the shared one: 1 for all scenarios in the first level, S in the others.
+level beside the shared one: 1 in the first level, which all scenarios share, S in the others.
 Paper: Tang et al., "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model
 for Personalized Recommendations", RecSys 2020. The paper's tasks are scenarios here: a row has
 one, not all.
@@ -29,15 +29,15 @@ from torch import Tensor, nn
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP, Experts, Gate, mix
 from winnow.ranking.embeddings import InputConfig
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PleConfig(ModelConfig):
     num_levels: int = 1
-    """Every level but the last runs the experts of all scenarios on all rows."""
+    """Number of levels. Each but the last runs the experts of all scenarios on all rows."""
     num_own: int = 2
-    """Experts of each scenario in a level."""
+    """Experts per scenario in a level."""
     num_shared: int = 1
     """Experts that all scenarios share in a level."""
     expert: tuple[int, ...] = (16,)
@@ -47,15 +47,11 @@ class PleConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
-        for name in ("num_levels", "num_own", "num_shared"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"PleConfig.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.expert:
-            raise ValueError("PleConfig.expert must name at least one width, got ()")
+        check_sizes(self, "num_levels", "num_own", "num_shared", "expert")
 
 
 class Ple(RankingModel):
-    """Scenarios have experts of their own, so what one learns need not harm the others."""
+    """Scenarios have experts of their own, so that learning for one need not harm another."""
 
     Config = PleConfig
 
@@ -81,7 +77,7 @@ class Ple(RankingModel):
         return route.restore(logit_B1).squeeze(1)
 
     def _scenario(self, scenario: int, own_BTD: Tensor, shared_BNK: Tensor) -> Tensor:
-        """Logits [B, 1] of one scenario's rows."""
+        """Logits of one scenario's rows, [B, 1]."""
         z_BD = _input(own_BTD, scenario)
         own_BNK = self.last.own[scenario](z_BD)
         h_BK = self.last.mixed(scenario, z_BD, own_BNK, shared_BNK)
@@ -90,7 +86,7 @@ class Ple(RankingModel):
 
 
 class PleLevel(nn.Module):
-    """Experts, and a gate for each scenario."""
+    """Experts, and one gate per scenario."""
 
     def __init__(self, num_scenarios: int, width: int, config: PleConfig) -> None:
         super().__init__()
@@ -110,7 +106,7 @@ class PleLevel(nn.Module):
 
 
 class EarlyLevel(PleLevel):
-    """A level before the last: one more gate, over all experts."""
+    """A level before the last, with a shared gate over all experts."""
 
     def __init__(self, num_scenarios: int, width: int, config: PleConfig) -> None:
         super().__init__(num_scenarios, width, config)
@@ -118,7 +114,7 @@ class EarlyLevel(PleLevel):
         self.shared_gate = Gate(width, num_experts, norm=config.compat == "scenario_wise")
 
     def forward(self, own_BTD: Tensor, shared_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """The inputs of the next level: [B, S, K] for the scenarios, [B, K] for the shared one."""
+        """Inputs of the next level: [B, S, K] of the scenarios and [B, K], the shared one."""
         inputs = [_input(own_BTD, scenario) for scenario in range(len(self.own))]
         own = [experts(z_BD) for experts, z_BD in zip(self.own, inputs, strict=True)]
         shared_BNK = self.shared(shared_BD)
@@ -131,5 +127,5 @@ class EarlyLevel(PleLevel):
 
 
 def _input(own_BTD: Tensor, scenario: int) -> Tensor:
-    """A scenario's input [B, D], of its own or common to all."""
+    """Input of a scenario, [B, D]: its own, or the one common to all."""
     return own_BTD[:, scenario if own_BTD.shape[1] > 1 else 0]

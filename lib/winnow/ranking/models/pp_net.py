@@ -1,20 +1,20 @@
-"""PPNet: a tower for each scenario, whose neurons are scaled for each row by who sees what.
+"""PPNet: a tower per scenario, whose neurons are scaled for each row by its user and item.
 
-    o       = embeddings of the user's and the item's id,  x = [o | all else]
-    gate_l  = 2 sigmoid(W_2 relu(W_1 [o | stopgrad(all else)] + b_1) + b_2)       in (0, 2)
+    o       = embeddings of the user's and the item's id,  x = [o | other inputs]
+    gate_l  = 2 sigmoid(W_2 relu(W_1 [o | stopgrad(other inputs)] + b_1) + b_2)       in (0, 2)
     h_0     = x,  h_(l+1) = gate_l * layer_l(h_l),  a layer being linear, batch norm, ReLU
     p       = sigmoid(w . h_L + b)
 
-Every scenario has its own gates and layers. The gates train the ids' embeddings only. A gate scales
-what its layer puts out; in the paper, what it takes in.
+Every scenario has its own gates and layers. Of the embeddings, the gates train only those of the
+ids. A gate scales the output of its layer; in the paper, the input.
 
-This is one half of PEPNet; the other is `winnow.ranking.models.ep_net`. Left out: the author's id
-(most data has none) and towers for other labels than the click. The scenario is not an input: in a
-tower it is always the same.
+This is one half of PEPNet; the other is `winnow.ranking.models.ep_net`. Left out: the author's id,
+which most data lacks, and towers for labels other than the click. The scenario is not an input,
+because it is constant within a tower.
 
-With `compat="scenario_wise"`, as in the reference code: h_0 is the gates' input, so no embedding
-but those of the ids ever gets a gradient, and an embedding of the scenario, which for that reason
-stays as it was drawn, is part of x.
+With `compat="scenario_wise"`, as in the reference code: h_0 is the gates' input, so that only the
+embeddings of the ids get a gradient. x also has an embedding of the scenario, which for that reason
+keeps its random start.
 
 Suffixes: B rows, D width of x or of a layer.
 Paper: Chang et al., "PEPNet: Parameter and Embedding Personalized Network for Infusing with
@@ -31,27 +31,26 @@ from torch import Tensor, nn
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP, GateNU
 from winnow.ranking.embeddings import InputConfig, scenario_embedding
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PpNetConfig(ModelConfig):
     hidden: tuple[int, ...] = (128, 64, 32)
-    """Widths of each scenario's tower, before its logit; every one has a gate."""
+    """Widths of each scenario's tower, before its logit; every layer has a gate."""
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
-        if not self.hidden:
-            raise ValueError("PpNetConfig.hidden must name at least one width, got ()")
+        check_sizes(self, "hidden")
 
 
 class PpNet(RankingModel):
-    """The ids of user and item decide which neurons count in a row."""
+    """The ids of user and item decide how much each neuron counts in a row."""
 
     Config = PpNetConfig
 
     id_D: Tensor
-    """Which features of x belong to the embeddings of ids."""
+    """True for the features of x that belong to embeddings of ids."""
 
     def __init__(self, schema: DatasetSchema, inputs: InputConfig, config: PpNetConfig) -> None:
         super().__init__(schema, inputs, config)
@@ -71,14 +70,14 @@ class PpNet(RankingModel):
         return self.route(scenario_B).apply(self._tower, x_BD).squeeze(1)
 
     def _tower(self, scenario: int, x_BD: Tensor) -> Tensor:
-        """Logits [B, 1] of one scenario's rows."""
+        """Logits of one scenario's rows, [B, 1]."""
         gate_BD = torch.where(self.id_D, x_BD, x_BD.detach())
         logit_B1: Tensor = self.towers[scenario](gate_BD if self.compat else x_BD, gate_BD)
         return logit_B1
 
 
 class Tower(nn.Module):
-    """Layers, each scaled by a gate of its own; all gates read the same input."""
+    """Layers, each scaled by its own gate; all gates read the same input."""
 
     def __init__(self, width: int, hidden: Sequence[int], dropout: float) -> None:
         super().__init__()
@@ -96,7 +95,7 @@ class Tower(nn.Module):
 
 
 def _id_features(schema: DatasetSchema, dim: int, width: int) -> Tensor:
-    """Bool [D]: True where the input vector holds the embedding of a user's or an item's id."""
+    """Bool [D], True where the input vector holds the embedding of a user's or an item's id."""
     ids = schema.id_fields()
     if not ids:
         raise ValueError(

@@ -1,17 +1,17 @@
-"""SAR-Net: the input is transformed for its scenario, then read by shared and own experts.
+"""SAR-Net: a transform of the scenario, then shared experts and the scenario's own.
 
     z   = x * scale_s + shift_s
-    e_n = W_n batchnorm_n(z) + b_n       "debias experts": some shared, some of the scenario s
+    e_n = W_n batchnorm_n(z) + b_n       "debias experts": some shared, some of scenario s
     g   = softmax(W z),  h = sum_n g_n e_n,  p = sigmoid(MLP(h))
 
-The statistics of shared experts are those of all rows, the others those of their scenario's rows.
-A scenario starts with the identity (scale_s = 1, shift_s = 0).
+Shared experts take their statistics from all rows, a scenario's experts from its own rows. A
+scenario starts with the identity (scale_s = 1, shift_s = 0).
 
-Left out: the attention over a user's behaviour in other scenarios (a row has no sequence) and the
-fairness coefficients, which weigh rows by how their items were promoted (not in the data).
+Left out: the attention over a user's behaviour in other scenarios, since a row has no sequence, and
+the fairness coefficients, which weigh rows by how their items were promoted (not in the data).
 
 With `compat="scenario_wise"`, as in the reference code: dense fields are not part of x; scales
-start at random around 0 (Xavier) and shifts in [0, 1).
+start at random around 0 (Xavier), shifts at random in [0, 1).
 
 Suffixes: B rows, S scenarios, N experts, D input width, K expert width.
 Paper: Shen et al., "SAR-Net: A Scenario-Aware Ranking Network for Personalized Fair
@@ -28,7 +28,7 @@ from winnow.data.schema import DatasetSchema
 from winnow.ranking.batch_norm import BatchNorm
 from winnow.ranking.blocks import MLP, Gate, mix
 from winnow.ranking.embeddings import InputConfig
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +36,7 @@ class SarNetConfig(ModelConfig):
     num_shared: int = 8
     """Experts that all scenarios share."""
     num_own: int = 2
-    """Experts of each scenario."""
+    """Experts per scenario."""
     expert: int = 16
     """Output width K of every expert."""
     tower: tuple[int, ...] = (32, 32)
@@ -44,15 +44,11 @@ class SarNetConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
-        for name in ("num_shared", "num_own", "expert"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"SarNetConfig.{name} must be at least 1, got {getattr(self, name)}"
-                )
+        check_sizes(self, "num_shared", "num_own", "expert")
 
 
 class SarNet(RankingModel):
-    """Scenarios see the features at their own scale, through mostly the same experts."""
+    """Scenarios scale the features for themselves and mostly share experts."""
 
     Config = SarNetConfig
 
@@ -89,10 +85,10 @@ class SarNet(RankingModel):
 
 
 class DebiasExperts(nn.Module):
-    """For each expert a batch norm, then a linear layer.
+    """A batch norm and a linear layer per expert.
 
-    The batch norms of one input differ in scale and shift only, so the rows are normalised once
-    and both are folded into the linear layers, which are one.
+    Batch norms of the same input differ only in scale and shift. So the rows are normalised once,
+    and scales and shifts are merged into the linear layers, which are computed as one.
     """
 
     def __init__(self, num_experts: int, width: int, n_out: int) -> None:
@@ -104,7 +100,7 @@ class DebiasExperts(nn.Module):
         self.linear = nn.Linear(width, num_experts * n_out)
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """Outputs of all experts: [B, N, K]."""
+        """Outputs of all experts, [B, N, K]."""
         weight_NKD = self.linear.weight.view(self.shape_NKD)
         scaled_NKD = weight_NKD * self.scale_ND.unsqueeze(1)
         bias_NK = (weight_NKD @ self.shift_ND.unsqueeze(2)).squeeze(2)

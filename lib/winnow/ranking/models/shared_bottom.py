@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig
-from winnow.ranking.models.base import ModelConfig, RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel, check_sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,12 +25,11 @@ class SharedBottomConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
-        if not self.bottom:
-            raise ValueError("SharedBottomConfig.bottom must name at least one width, got ()")
+        check_sizes(self, "bottom")
 
 
 class SharedBottom(RankingModel):
-    """The plainest model with a part for each scenario, and a hard one to beat."""
+    """The simplest model with a part per scenario, and a strong baseline."""
 
     Config = SharedBottomConfig
 

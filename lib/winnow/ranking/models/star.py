@@ -1,18 +1,18 @@
-"""STAR: each scenario's network is the product of shared weights and its own.
+"""STAR: the weights of each scenario's network are shared weights times its own.
 
     z       = gamma * gamma_s * (x - mean_s) / sqrt(var_s + eps) + beta + beta_s
     layer   = relu(z (W * W_s) + b + b_s), the last one linear
     p       = sigmoid(star logit + MLP(x))
 
-Mean and variance are the scenario's own: of the batch in training, running ones afterwards.
+Mean and variance are those of the scenario: the batch's in training, running ones in evaluation.
 A scenario starts as a copy of the shared network (W_s = 1, b_s = 0).
 
-With `compat="scenario_wise"`, as in the reference code: every layer, the last one too, is followed
-by a batch norm of each scenario and a ReLU; x is normalised by the statistics of the whole batch
-(running ones in evaluation, where the reference takes the batch's); both weights of a product are
-drawn at random, so the network starts near zero.
+With `compat="scenario_wise"`, as in the reference code: every layer, including the last, is
+followed by a batch norm per scenario and a ReLU; statistics of the whole batch normalise x (running
+ones in evaluation, where the reference uses the batch's); both factors of a product are drawn at
+random, so that the network starts near zero.
 
-Suffixes: B rows, S scenarios, D input width, I and O inputs and outputs of a layer.
+Suffixes: B rows, S scenarios, D input width, I inputs and O outputs of a layer.
 Paper: Sheng et al., "One Model to Serve All: Star Topology Adaptive Recommender for
 Multi-Domain CTR Prediction", CIKM 2021. The scenario is not an input of the auxiliary network.
 """
@@ -33,7 +33,7 @@ from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 
 Branch = Callable[[int, Tensor], Tensor]
-"""What `Route.apply` takes: a scenario and its rows to a row for each."""
+"""A scenario and its rows to an output for each row, as `ScenarioRoute.apply` calls it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class StarConfig(ModelConfig):
 
 
 class Star(RankingModel):
-    """Scenarios share what they can and override it weight by weight."""
+    """Scenarios share one network and override it weight by weight."""
 
     Config = StarConfig
 
@@ -79,7 +79,7 @@ class Star(RankingModel):
         self._frozen = self._reference_star() if self.compat else self._folded_star()
 
     def _star(self) -> Branch:
-        """The star network: rows of one scenario to logits [B, 1]."""
+        """The star network, from rows of one scenario to logits [B, 1]."""
         norm, (*hidden, last) = self.norm.branch(), branches(self.layers)
 
         def star(scenario: int, x_BD: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Star(RankingModel):
         return star
 
     def _folded_star(self) -> Branch:
-        """The star network in evaluation: the norm, which is linear then, is in the first layer."""
+        """The star network in evaluation, with the then linear norm merged into the first layer."""
         scale_SD, shift_SD = self.norm.scale_and_shift()
         first, *others = (layer for layer in self.layers if isinstance(layer, StarLinear))
         weight_SOD, bias_SO = first.weights()
@@ -108,7 +108,7 @@ class Star(RankingModel):
         return star
 
     def _reference_star(self) -> Branch:
-        """The same as the reference code computes it; never negative."""
+        """The star network as the reference code computes it; its logits are never negative."""
         norm, layers = self.norm.branch(), branches(self.layers)
 
         def star(scenario: int, x_BD: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class Star(RankingModel):
 
 
 class PartitionedNorm(nn.Module):
-    """Batch normalisation with statistics, scale and shift of each scenario."""
+    """Batch normalisation with its own statistics, scale and shift per scenario."""
 
     def __init__(self, num_scenarios: int, width: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class PartitionedNorm(nn.Module):
         self.shift_SD = nn.Parameter(torch.zeros(num_scenarios, width))
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """What the norm of every scenario comes to in evaluation: x * scale + shift, [S, D]."""
+        """Scale and shift, [S, D] each, to which every scenario's norm reduces in evaluation."""
         norms = [norm for norm in self.statistics if isinstance(norm, BatchNorm)]
         mean_SD = torch.stack([_running(norm.running_mean) for norm in norms])
         var_SD = torch.stack([_running(norm.running_var) + norm.eps for norm in norms])
@@ -142,7 +142,7 @@ class PartitionedNorm(nn.Module):
         return scale_SD, self.shift_D + self.shift_SD - mean_SD * scale_SD
 
     def branch(self) -> Branch:
-        """The norm of every scenario, for the rows of one."""
+        """The norm as a function of a scenario and its rows."""
         scales = (self.scale_D * self.scale_SD).unbind()
         shifts = (self.shift_D + self.shift_SD).unbind()
 
@@ -154,7 +154,7 @@ class PartitionedNorm(nn.Module):
 
 
 class StarLinear(nn.Module):
-    """A linear layer whose weight is shared weight times scenario weight."""
+    """A linear layer whose weight is the shared weight times the scenario's."""
 
     def __init__(self, num_scenarios: int, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -163,16 +163,16 @@ class StarLinear(nn.Module):
         self.bias_SO = nn.Parameter(torch.zeros(num_scenarios, n_out))
 
     def branch(self) -> Branch:
-        """The layer of every scenario, for rows [B, I] of one.
+        """The layer as a function of a scenario and its rows, [B, I].
 
-        The products are made all at once: taken out one by one, each would have a gradient as large
-        as all of them, mostly zeros, and training takes a sixth longer.
+        The products of all scenarios are made at once. Indexed one by one, each would have a
+        gradient the size of all of them, mostly zeros, and training takes a sixth longer.
         """
         weights, biases = (products.unbind() for products in self.weights())
         return lambda scenario, x_BI: functional.linear(x_BI, weights[scenario], biases[scenario])
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Weights [S, O, I] and biases [S, O] of every scenario."""
+        """Weights [S, O, I] and biases [S, O] of all scenarios."""
         return self.shared.weight * self.weight_SOI, self.shared.bias + self.bias_SO
 
 
@@ -182,12 +182,12 @@ def _running(statistic: Tensor | None) -> Tensor:
 
 
 def branches(layers: nn.ModuleList) -> list[Branch]:
-    """Of each star layer, `StarLinear.branch`."""
+    """`StarLinear.branch` of each layer."""
     return [layer.branch() for layer in layers if isinstance(layer, StarLinear)]
 
 
 def _draw_factors(module: nn.Module) -> None:
-    """Draw both factors and both biases of a star layer, as the reference code does."""
+    """Draw both factors and both biases of a star layer at random, as the reference code does."""
     if isinstance(module, StarLinear):
         nn.init.kaiming_uniform_(module.shared.weight)
         nn.init.uniform_(module.shared.bias)
