@@ -59,3 +59,14 @@ def ray_cluster() -> Iterator[None]:
     ray.init(num_cpus=3, include_dashboard=False, object_store_memory=128 * 1024**2)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a small dataset, retriever, index, ranker and bundle, made once for all tests."""
+    from tests.tiny_run import make_once
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny_run"
+    make_once(folder)
+    return folder

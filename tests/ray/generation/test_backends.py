@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import evaluate_reranker, generate, prepare
-from tests.ray.serving.replica import Replica
+from tests.replica import Replica
 from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray.serving.replica import renamed_bundle
 from tests.ray.serving.serve_cluster import ADMIN, Load, ServeCluster
 from tests.redis_server import RedisServer
+from tests.replica import renamed_bundle
 from winnow_ray.serving.profile import IN_HAPROXY, THROUGHPUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]

@@ -41,7 +41,7 @@ def deploy(tiny_run, topology: str, events) -> dict:
 
 
 @pytest.fixture(scope="module")
-def fused(tiny_run, tmp_path_factory):
+def fused(ray_cluster, tiny_run, tmp_path_factory):
     events = tmp_path_factory.mktemp("fused") / "events.sqlite"
     yield deploy(tiny_run, "fused", events)
     ray_serve.shutdown()

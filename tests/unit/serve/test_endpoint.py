@@ -10,10 +10,8 @@ import pytest
 
 from serve import admin
 from serve.versions.loaded_bundles import BundleRef
-from tests.ray.serving.replica import ADMIN, Replica, renamed_bundle
+from tests.replica import ADMIN, Replica, renamed_bundle
 from winnow.errors import StoreError
-
-pytestmark = pytest.mark.slow
 
 BODY = {"user_id": "u3", "scenario": "home", "k": 10}
 

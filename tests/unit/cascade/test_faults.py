@@ -12,8 +12,6 @@ from winnow.cascade.query import CHANNELS, BundleMismatch, Degradation
 from winnow.cascade.request import RecommendRequest
 from winnow.events import Event
 
-pytestmark = pytest.mark.slow
-
 FAR_S = 3600.0
 NAMES = list(STAGES)
 

@@ -1,12 +1,13 @@
-"""The bundle and the stage graph on the parts that the jobs' tiny presets make; no Serve."""
+"""The bundle, the lookup and the stage graph on the tiny run."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from jobs import build_bundle, train_ranker
-from winnow.artifact import open_artifact
+from jobs import build_bundle
+from tests.tiny_run import train_ranker
+from winnow.artifact import create_artifact, open_artifact
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade, Rank, Recall, Rerank
 from winnow.cascade.lookup import Lookup
@@ -16,8 +17,6 @@ from winnow.data.dataset import Dataset
 from winnow.errors import ArtifactError
 from winnow.events import Event, SqliteEvents
 from winnow.ranking.models.mscan import MScanConfig
-
-pytestmark = pytest.mark.slow
 
 
 def ask(lookup, **changes):
@@ -205,15 +204,11 @@ def test_tables_cover_the_whole_log(tiny_run, bundle):
 
 
 def test_parts_of_another_dataset_are_refused(tiny_run, tmp_path):
-    from jobs import prepare
-
-    other = replace(prepare.tiny(), output=str(tmp_path / "dataset"))
-    prepare.run(replace(other, simulate=replace(other.simulate, seed=99)))
-    train_ranker.run(
-        replace(
-            train_ranker.tiny(), dataset=str(tmp_path / "dataset"), output=str(tmp_path / "ranker")
-        )
-    )
+    with create_artifact(tmp_path / "dataset", "dataset", config={"seed": 99}) as draft:
+        (draft.path / "rows").write_text("of another log")
+    other = {"dataset": open_artifact(tmp_path / "dataset")}
+    with create_artifact(tmp_path / "ranker", "ranker", config={}, parents=other) as draft:
+        (draft.path / "weights").write_text("")
     config = replace(
         build_bundle.tiny(),
         dataset=str(tiny_run / "dataset"),
@@ -233,19 +228,13 @@ def test_the_bundle_names_its_parents(tiny_run, bundle):
 
 
 def test_a_ranker_that_reads_histories_gets_them(tiny_run, tmp_path):
-    ranker = str(tmp_path / "ranker")
-    train_ranker.run(
-        replace(
-            train_ranker.tiny(),
-            model="mscan",
-            architecture=MScanConfig(all_history=5, hidden=8, predictor=(16,)),
-            dataset=str(tiny_run / "dataset"),
-            output=ranker,
-        )
-    )
+    ranker = tmp_path / "ranker"
+    reads_histories = MScanConfig(all_history=5, hidden=8, predictor=(16,))
+    dataset = Dataset.open(tiny_run / "dataset")
+    train_ranker(dataset, ranker, model="mscan", architecture=reads_histories)
     made = {name: str(tiny_run / name) for name in ("dataset", "retriever", "index")}
     output = str(tmp_path / "bundle")
-    build_bundle.run(replace(build_bundle.tiny(), **made, ranker=ranker, output=output))
+    build_bundle.run(replace(build_bundle.tiny(), **made, ranker=str(ranker), output=output))
     bundle = Bundle.open(output)
     rank, lookup = Rank(bundle), Lookup(bundle, SqliteEvents(":memory:"))
     queries = [ask(lookup), ask(lookup, history=("i1", "i2")), ask(lookup, history=())]

@@ -18,8 +18,6 @@ from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.toy import make_tiny_encoder
 
-pytestmark = pytest.mark.slow
-
 TINY = build_bundle.tiny().cascade
 NO_CHANNELS = replace(TINY, num_two_tower=0, num_text=0, num_recent=0, num_popular=0)
 

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from serve.http import openapi, schema as api
-from tests.ray.serving.replica import ADMIN, Replica
-
-pytestmark = pytest.mark.slow
+from tests.replica import ADMIN, Replica
 
 DOCUMENT = openapi.document()
 ANSWERS = {
