@@ -1,8 +1,8 @@
 """Requests that arrive while others are computed become the next batch.
 
-Nobody waits for company: an idle batcher starts at once with what it has. The queue is bounded by
-time, not by number: a request that would wait longer than `max_wait_s` is refused on arrival, so
-that those inside are answered soon, whatever is offered.
+No request waits for a batch to fill: an idle batcher starts at once with what it has. The queue is
+bounded by time, not by length. A request that would wait longer than `max_wait_s` is refused on
+arrival, so accepted ones are answered soon under any load.
 """
 
 import asyncio
@@ -11,30 +11,32 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-J = TypeVar("J")
+Q = TypeVar("Q")
 R = TypeVar("R")
 
 ALWAYS = 8
-"""Jobs that may wait however slow the last ones were: one slow batch must not refuse the next."""
+"""Requests that may always wait: one slow batch must not have the next one refused."""
 WEIGHT = 0.1
-"""Of the newest batch in the running mean of seconds a job."""
+"""Weight of the newest batch in the running mean of seconds per request: the mean follows a
+change within some twenty batches."""
 OUTLIER = 2.0
-"""A batch counts at most as so many times the mean: a paused machine says little of the next."""
+"""Cap of a batch, in means: a pause of the machine says little about the next batch."""
 
 
 class Overloaded(Exception):
-    """The queue is as long as what is inside can bear."""
+    """A request would wait longer than the queue allows."""
 
 
-class Batcher(Generic[J, R]):
-    """Runs jobs in batches, at most `concurrency` batches at a time.
+class Batcher(Generic[Q, R]):
+    """Runs requests in batches, at most `concurrency` batches at a time.
 
-    `run` returns one result a job, in order; one that is an exception is raised to its submitter.
+    `run` returns one result per request, in order; an exception among them is raised to the
+    submitter of that request.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[J]], Awaitable[Sequence[R | Exception]]],
+        run: Callable[[Sequence[Q]], Awaitable[Sequence[R | Exception]]],
         *,
         max_batch: int,
         max_wait_s: float,
@@ -46,41 +48,41 @@ class Batcher(Generic[J, R]):
         self._max_wait_s = max_wait_s
         self._concurrency = concurrency
         self._on_batch = on_batch
-        self._waiting: deque[tuple[J, asyncio.Future[R]]] = deque()
+        self._waiting: deque[tuple[Q, asyncio.Future[R]]] = deque()
         self._batches: dict[asyncio.Task[None], float] = {}
         self._inside = 0
-        self._job_s = 0.0
+        self._request_s = 0.0
 
-    def submit(self, job: J) -> "asyncio.Future[R]":
-        """The job's result; raises Overloaded at once. A cancelled job that waits is not run."""
+    def submit(self, request: Q) -> "asyncio.Future[R]":
+        """The future result; raises Overloaded at once. A request cancelled in time is not run."""
         if len(self._waiting) >= ALWAYS and self.expected_wait_s() > self._max_wait_s:
             raise Overloaded
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, future))
+        self._waiting.append((request, future))
         self._start()
         return future
 
     @property
     def length(self) -> int:
-        """Jobs that wait."""
+        """Requests that wait."""
         return len(self._waiting)
 
     def expected_wait_s(self) -> float:
-        """Until a job that arrives now is answered."""
-        return (len(self._waiting) + self._inside) * self._job_s
+        """Seconds until a request that arrives now is answered."""
+        return (len(self._waiting) + self._inside) * self._request_s
 
     def stuck_s(self) -> float:
-        """How long the oldest batch has been running."""
+        """Seconds that the oldest batch has been running."""
         now = time.monotonic()
         return now - min(self._batches.values(), default=now)
 
     def _start(self) -> None:
         while self._waiting and len(self._batches) < self._concurrency:
-            batch: list[tuple[J, asyncio.Future[R]]] = []
+            batch: list[tuple[Q, asyncio.Future[R]]] = []
             while self._waiting and len(batch) < self._max_batch:
-                job, future = self._waiting.popleft()
+                request, future = self._waiting.popleft()
                 if not future.done():
-                    batch.append((job, future))
+                    batch.append((request, future))
             if not batch:
                 return
             self._inside += len(batch)
@@ -92,12 +94,12 @@ class Batcher(Generic[J, R]):
         del self._batches[task]
         self._start()
 
-    async def _run_batch(self, batch: list[tuple[J, "asyncio.Future[R]"]]) -> None:
+    async def _run_batch(self, batch: list[tuple[Q, "asyncio.Future[R]"]]) -> None:
         start = time.monotonic()
         self._on_batch(len(batch))
         results: Sequence[R | Exception]
         try:
-            results = await self._run([job for job, _ in batch])
+            results = await self._run([request for request, _ in batch])
         except Exception as error:
             results = [error] * len(batch)
         finally:
@@ -111,6 +113,6 @@ class Batcher(Generic[J, R]):
             else:
                 future.set_result(result)
 
-    def _learn(self, job_s: float) -> None:
-        usual = self._job_s or job_s
-        self._job_s = usual + WEIGHT * (min(job_s, OUTLIER * usual) - usual)
+    def _learn(self, request_s: float) -> None:
+        usual = self._request_s or request_s
+        self._request_s = usual + WEIGHT * (min(request_s, OUTLIER * usual) - usual)

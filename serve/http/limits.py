@@ -1,4 +1,4 @@
-"""Who may ask, how much, and how often."""
+"""Limits of requests: tokens, sizes of bodies, rates of clients."""
 
 import hashlib
 import hmac
@@ -10,24 +10,24 @@ from collections.abc import Mapping, Sequence
 from serve.http.reply import Refusal
 
 BODY_BYTES = 64 * 1024
-"""Largest body of any route but one: 1,000 ids of usual length fit."""
+"""Largest body of every route but /events: 1,000 ids of usual length fit."""
 EVENTS_BYTES = 1024 * 1024
-"""Of /events, which takes 1,000 events at a time."""
+"""Largest body of /events, which takes 1,000 events at a time."""
 
 MAX_CLIENTS = 10_000
-"""Clients whose rate is remembered; the least recently seen is forgotten, to its gain."""
+"""Clients whose rate is remembered, some 2 MB; the least recently seen one is forgotten."""
 
 
 def digest(token: str) -> str:
-    """Configuration holds this and not the token: Ray shows configuration to who can read it."""
+    """SHA-256 of a token, as configuration holds it: Ray shows configuration in its dashboard."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Keys:
     """Bearer tokens, by digest.
 
-    Any of `tokens` or `admin` opens the ordinary routes, which are open to all if there are no
-    `tokens`; only one of `admin` opens /admin, which is closed if there are none.
+    A token of `tokens` or `admin` opens the ordinary routes. Without `tokens` these are open to
+    all. Only a token of `admin` opens /admin, which is closed without `admin`.
     """
 
     def __init__(self, tokens: Sequence[str] = (), admin: Sequence[str] = ()) -> None:
@@ -35,7 +35,7 @@ class Keys:
 
     @classmethod
     def of(cls, tokens: Sequence[str], admin: Sequence[str], env: Mapping[str, str]) -> "Keys":
-        """Those given by digest and, of WINNOW_TOKEN and WINNOW_ADMIN_TOKEN, separated by commas"""
+        """Keys from digests and from the comma-separated tokens in WINNOW_[ADMIN_]TOKEN."""
         named = [_digests(env.get(name, "")) for name in ("WINNOW_TOKEN", "WINNOW_ADMIN_TOKEN")]
         return cls([*tokens, *named[0]], [*admin, *named[1]])
 
@@ -54,7 +54,7 @@ class Keys:
     def _opened(self, authorization: str | None, digests: Sequence[str]) -> str:
         scheme, _, token = (authorization or "").partition(" ")
         given = digest(token.strip())
-        # all are compared, in the same time each: how long it took says nothing of any
+        # every digest is compared in constant time, so the time reveals nothing
         opens = sum(hmac.compare_digest(given, known) for known in digests) > 0
         if scheme.lower() != "bearer" or not opens:
             raise _unauthorized()
@@ -74,9 +74,9 @@ def _unauthorized() -> Refusal:
 
 
 class RateLimit:
-    """A bucket of tokens a client: `burst` requests at once, `per_s` on average.
+    """Token bucket per client: `burst` requests at once, `per_s` on average.
 
-    Each replica counts for itself, so a client of n replicas gets up to n times as much.
+    Each replica counts for itself, so a client of n replicas gets up to n times the rate.
     """
 
     def __init__(self, per_s: float, burst: int) -> None:
@@ -85,10 +85,11 @@ class RateLimit:
 
     @classmethod
     def of(cls, per_s: float) -> "RateLimit | None":
-        """None for a rate of 0, which is no limit; else bursts of what two seconds allow."""
+        """A limit with bursts of two seconds' requests; None for a rate of 0, which is no limit."""
         return cls(per_s, math.ceil(2 * per_s)) if per_s else None
 
     def check(self, client: str) -> None:
+        """Count a request; raises a Refusal with Retry-After if it is one too many."""
         now = time.monotonic()
         left, since = self._buckets.get(client, (float(self._burst), now))
         left = min(self._burst, left + (now - since) * self._per_s)

@@ -1,4 +1,4 @@
-"""The console page: plain files from serve/console, read once and answered from memory."""
+"""The console page: plain files of serve/console, read once and answered from memory."""
 
 from pathlib import Path
 
@@ -10,11 +10,9 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".ico": "image/x-icon",
 }
 HEADERS = {
-    # nothing but the page's own files, in no frame: an item's title can load and run nothing
+    # only the page's own files, and in no frame: markup in an item's title can load and run nothing
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
@@ -22,7 +20,7 @@ HEADERS = {
 
 
 class Pages:
-    """The files that were there when the replica started; no path leaves the folder."""
+    """Files that existed when the replica started, by name; no name leads out of the folder."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._files = {

@@ -1,4 +1,4 @@
-"""An HTTP answer before it is sent, and the refusals that every route can raise."""
+"""An HTTP answer before it is sent, and the refusals that any route may raise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ class Refusal(Exception):
     def __init__(
         self, status: int, *errors: tuple[str, str], headers: Mapping[str, str] | None = None
     ) -> None:
+        """`errors`: pairs of field and message."""
         super().__init__(status, *errors)
         self.status = status
         self.errors = errors

@@ -1,4 +1,4 @@
-"""The endpoint's own log lines, among those of Ray Serve, and how Serve's are kept few."""
+"""The endpoint's log lines, which are among those of Ray Serve, and the level of Serve's own."""
 
 import logging
 
@@ -6,4 +6,4 @@ logger = logging.getLogger("ray.serve.winnow")
 logger.setLevel(logging.INFO)  # Serve sets the level of "ray.serve", by `QUIET`
 
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
-"""Serve makes its line for each request and then throws it away, unless its level is above INFO."""
+"""Serve's `logging_config`. At INFO it builds a line per request even where it drops it."""

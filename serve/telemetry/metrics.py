@@ -1,4 +1,4 @@
-"""The families of /metrics, each series with its place in a replica's numbers (meter.py)."""
+"""The metric families of /metrics, each series with its offset in a replica's metrics file."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -8,14 +8,16 @@ REASONS = ("late", "failed", "overloaded")
 MODES = ("", "standard", "goal", "tree")
 STATUSES = ("200", "401", "403", "404", "405", "409", "413", "422", "429", "500", "503")
 SECONDS = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-    1.0, 5.0, 60.0,
-)  # fmt: skip
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0),
+)
+"""Buckets of times: a stage takes from a tenth of a millisecond to a language model's minute."""
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Buckets of batch sizes."""
 
 
 class Metric:
-    """A family of series; its label values are known beforehand, so each has its place."""
+    """A family of series, whose label values are all known beforehand."""
 
     def __init__(
         self,
@@ -28,36 +30,47 @@ class Metric:
     ) -> None:
         self.name, self.help, self.buckets, self.gauge = name, help_text, buckets, gauge
         self.labels = tuple(labels)
-        # a histogram's series: a number a bucket, those beyond the last one, and the sum
+        # a histogram's series is one number per bucket, one beyond the last bucket, and the sum
         self.width = len(buckets) + 2 if buckets else 1
         self.series = list(product(*labels.values()))
-        self.place: dict[tuple[str, ...], int] = {}
+        self.offset: dict[tuple[str, ...], int] = {}
+        """Index of a series' first number in the file, by label values."""
+
+    @property
+    def kind(self) -> str:
+        return "histogram" if self.buckets else "gauge" if self.gauge else "counter"
 
 
 REQUESTS = Metric(
-    "winnow_serve_requests_total", "Requests to /recommend.",
-    status=STATUSES, mode=MODES, variant=("", "a", "b"),
-)  # fmt: skip
+    "winnow_serve_requests_total",
+    "Requests to /recommend.",
+    status=STATUSES,
+    mode=MODES,
+    variant=("", "a", "b"),
+)
 OTHERS = Metric(
     "winnow_serve_other_requests_total", "Requests to the other routes.", status=STATUSES
 )
 STAGE = Metric(
-    "winnow_serve_stage_seconds", "Time of a stage; total is of the whole request.",
-    buckets=SECONDS, stage=(*STAGES, "total"),
-)  # fmt: skip
+    "winnow_serve_stage_seconds",
+    "Time of a stage; total is of the whole request.",
+    buckets=SECONDS,
+    stage=(*STAGES, "total"),
+)
 DEGRADED = Metric(
     "winnow_serve_degraded_total", "Stages whose fallback answered.", stage=STAGES, reason=REASONS
 )
 REFUSED = Metric(
-    "winnow_serve_refused_total", "Requests refused for the endpoint's sake.",
+    "winnow_serve_refused_total",
+    "Requests refused to protect the endpoint.",
     reason=("overloaded", "rate", "token", "size"),
-)  # fmt: skip
+)
 BATCH = Metric("winnow_serve_batch_size", "Requests computed together.", buckets=SIZES)
 QUEUE = Metric("winnow_serve_queue_length", "Requests that wait.", gauge=True)
 EVENTS = Metric("winnow_serve_events_total", "New events that were stored.")
 STORE_ERRORS = Metric("winnow_serve_store_errors_total", "Calls that the event store failed.")
 STORE_STALE = Metric(
-    "winnow_serve_store_stale_total", "Histories answered from memory for want of the event store."
+    "winnow_serve_store_stale_total", "Histories answered from memory, without the event store."
 )
 STORE_UP = Metric("winnow_serve_store_up", "Whether replicas reach the event store.", gauge=True)
 LLM_CALLS = Metric("winnow_serve_llm_calls_total", "Calls of the language model.")
@@ -70,19 +83,20 @@ SWAP_FAILURES = Metric(
 )
 
 METRICS = (
-    REQUESTS, OTHERS, STAGE, DEGRADED, REFUSED, BATCH, QUEUE, EVENTS, STORE_ERRORS, STORE_STALE,
-    STORE_UP, LLM_CALLS, LLM_TOKENS, LLM_CACHED, SWAPS, SWAP_FAILURES,
-)  # fmt: skip
+    *(REQUESTS, OTHERS, STAGE, DEGRADED, REFUSED, BATCH, QUEUE, EVENTS),
+    *(STORE_ERRORS, STORE_STALE, STORE_UP, LLM_CALLS, LLM_TOKENS, LLM_CACHED),
+    *(SWAPS, SWAP_FAILURES),
+)
 
 
-def _placed() -> int:
-    """Give every series its place in the file; returns how many numbers there are."""
-    place = 0
+def _lay_out() -> int:
+    """Give every series its offset in the file; returns how many numbers there are."""
+    offset = 0
     for metric in METRICS:
         for labels in metric.series:
-            metric.place[labels] = place
-            place += metric.width
-    return place
+            metric.offset[labels] = offset
+            offset += metric.width
+    return offset
 
 
-NUMBERS = _placed()
+NUMBERS = _lay_out()

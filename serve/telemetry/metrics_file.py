@@ -1,9 +1,8 @@
-"""What the endpoint counts, for /metrics in Prometheus' text format.
+"""The replicas' numbers in memory-mapped files, and /metrics in Prometheus' text format.
 
-Each replica adds into a small file of numbers that it maps into memory, some 0.3 us a number; the
-replica that is asked for /metrics sums the files of all replicas of its node. Counts outlive the
-replica that made them, so they never go back; gauges are of replicas that live, which hold a lock
-on their file.
+Each replica adds to a small file of its own, some 0.3 us per number. The replica that is asked for
+/metrics sums the files of all replicas of its node. Counts outlive their replica, so they never
+fall. Gauges are summed over living replicas, which hold a lock on their file.
 """
 
 import fcntl
@@ -23,7 +22,7 @@ REPLICAS = "winnow_serve_replicas"
 
 
 class MetricsFile:
-    """This replica's numbers. Add from one thread: two could lose each other's addition."""
+    """This replica's numbers. Add from one thread only: two could lose each other's additions."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,26 +33,28 @@ class MetricsFile:
         self._numbers = memoryview(mmap.mmap(self._file.fileno(), 8 * NUMBERS)).cast("d")
 
     def add(self, metric: Metric, *labels: str, amount: float = 1.0) -> None:
-        """Raises KeyError for a label value that the metric has no place for."""
-        self._numbers[metric.place[labels]] += amount
+        """Count; raises KeyError for label values that the metric does not have."""
+        self._numbers[metric.offset[labels]] += amount
 
     def set(self, metric: Metric, value: float) -> None:
-        self._numbers[metric.place[()]] = value
+        """Set a gauge, or a count that is kept elsewhere."""
+        self._numbers[metric.offset[()]] = value
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
-        place = metric.place[labels]
-        self._numbers[place + bisect_left(metric.buckets, value)] += 1
-        self._numbers[place + metric.width - 1] += value
+        """Add a value to a histogram."""
+        offset = metric.offset[labels]
+        self._numbers[offset + bisect_left(metric.buckets, value)] += 1
+        self._numbers[offset + metric.width - 1] += value
 
-    def tell(self, bundles: Sequence[dict[str, str]]) -> None:
-        """Labels of the bundle versions in use."""
+    def set_bundles(self, bundles: Sequence[dict[str, str]]) -> None:
+        """Write down the bundle versions in use, each as the labels of its series."""
         hidden = self._path.with_suffix(".new")
         hidden.write_text(json.dumps(bundles))
         hidden.rename(self._path.with_suffix(".bundles"))
 
 
 def exposition(folder: Path, node: str) -> str:
-    """The numbers of all replicas that wrote to the folder, each series labelled with the node."""
+    """The text of /metrics: all replicas that wrote to the folder, labelled with the node."""
     total, living, replicas = np.zeros(NUMBERS), np.zeros(NUMBERS), 0
     bundles: dict[str, int] = {}
     for path in sorted(folder.glob("*.numbers")):
@@ -62,8 +63,8 @@ def exposition(folder: Path, node: str) -> str:
         if _is_held(path):
             living += numbers
             replicas += 1
-            told = path.with_suffix(".bundles")
-            for labels in json.loads(told.read_text()) if told.exists() else []:
+            in_use = path.with_suffix(".bundles")
+            for labels in json.loads(in_use.read_text()) if in_use.exists() else []:
                 text = _labels({**labels, "node": node})
                 bundles[text] = bundles.get(text, 0) + 1
     lines = [line for m in METRICS for line in _family(m, living if m.gauge else total, node)]
@@ -84,14 +85,13 @@ def _is_held(path: Path) -> bool:
 
 
 def _family(metric: Metric, numbers: "np.ndarray", node: str) -> Iterator[str]:
-    kind = "histogram" if metric.buckets else "gauge" if metric.gauge else "counter"
-    yield from _head(metric.name, metric.help, kind)
+    yield from _head(metric.name, metric.help, metric.kind)
     for values in metric.series:
         labels = {**dict(zip(metric.labels, values, strict=True)), "node": node}
-        mine = numbers[metric.place[values] :][: metric.width]
+        mine = numbers[metric.offset[values] :][: metric.width]
         if metric.buckets:
             yield from _histogram(metric, labels, mine)
-        elif mine[0] or not metric.labels:  # most combinations of labels never happen
+        elif mine[0] or not metric.labels:  # most combinations of labels never occur
             yield f"{metric.name}{_labels(labels)} {mine[0]:.10g}"
 
 
@@ -108,5 +108,5 @@ def _head(name: str, help_text: str, kind: str) -> list[str]:
 
 
 def _labels(labels: dict[str, str]) -> str:
-    # JSON escapes what Prometheus escapes
+    # JSON escapes the same characters as Prometheus' format
     return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items()) + "}"

@@ -1,4 +1,4 @@
-"""Which request was it: trace ids, one log line for a request worth it, and optional spans."""
+"""Trace ids, a log line for slow or degraded requests, and optional OpenTelemetry spans."""
 
 import json
 import os
@@ -9,39 +9,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serve.telemetry.log import logger
-from winnow.cascade.query import Degradation
+from winnow.cascade.answer import Degraded
 from winnow.errors import WinnowError
 
 PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
-"""W3C Trace Context, level 1."""
+"""The header `traceparent` of W3C Trace Context, level 1."""
 
 
 class RequestTrace:
-    """Of one request: the caller's, if it sent a valid `traceparent`, else a new one."""
+    """The caller's trace, if it sent a valid `traceparent`, else a new one."""
 
     __slots__ = ("parent", "start", "trace_id")
 
     def __init__(self, traceparent: str | None) -> None:
         match = PARENT.fullmatch(traceparent or "")
         known = match is not None and match[1].strip("0") and match[2].strip("0")
-        # not os.urandom: it lets go of the interpreter, and under load waits to have it back
+        # not os.urandom: it releases the interpreter's lock and, under load, waits to get it back
         self.trace_id: str = match[1] if match and known else f"{random.getrandbits(128):032x}"
         self.parent: str | None = match[2] if match and known else None
         self.start = time.monotonic()
 
     def spent_ms(self) -> float:
+        """Milliseconds since the request arrived."""
         return 1000 * (time.monotonic() - self.start)
 
 
 def log_request(
     trace: RequestTrace,
     fields: Mapping[str, Any],
-    degraded: Sequence[Degradation],
+    degraded: Sequence[Degraded],
     *,
     slow_ms: float,
     sample: float,
 ) -> None:
-    """One line of JSON if the request was slow or degraded, or by chance: `sample` of the rest."""
+    """Log a line of JSON if the request was slow or degraded, and for a `sample` of the others."""
     if not degraded and trace.spent_ms() < slow_ms and random.random() >= sample:
         return
     line = {
@@ -55,9 +56,9 @@ def log_request(
 
 
 class Spans:
-    """OpenTelemetry spans of a request and its stages, to where OTEL_EXPORTER_OTLP_ENDPOINT says.
+    """OpenTelemetry spans of a request and its stages, sent to OTEL_EXPORTER_OTLP_ENDPOINT.
 
-    Made after the answer from the times that it carries, so a request pays nothing for them.
+    They are made from the times in the answer, so they cost a request nothing while it runs.
     """
 
     def __init__(self, exporter: Any = None) -> None:
@@ -72,7 +73,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("winnow.serve")
 
     def record(self, trace: RequestTrace, stages_ms: Mapping[str, float]) -> None:
-        """Stages are drawn one after the other, ending with the request."""
+        """Record the request, with its stages one after the other up to its end."""
         from opentelemetry import trace as api
 
         parent = api.SpanContext(

@@ -1,8 +1,8 @@
 """The plan of bundles that all replicas of one application follow, kept by the cluster.
 
-It lies in Ray's key-value store, where Serve keeps its own state: it outlives every replica and
-Serve's controller, and ends with the cluster. Its key holds the controller's id, so an
-application that was shut down and deployed again begins anew.
+Ray's key-value store holds it, as it holds Serve's own state. The plan outlives every replica and
+Serve's controller, and ends with the cluster. Its key contains the controller's id, so an
+application that was shut down and deployed again starts without a plan.
 """
 
 import json
@@ -14,22 +14,23 @@ from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from serve.versions.loaded_bundles import RolloutPlan
 
 SPACE = b"winnow_serve"
+"""Namespace in the store, where other programs keep keys too."""
 
 
 def instance_id(app: str) -> str:
-    """Names this deployment of Serve and the application in it."""
+    """Name of this deployment of Serve and the application in it."""
     controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
     return f"{controller._actor_id.hex()}-{app}"
 
 
 class PlanStore:
-    """One plan, the same for all; of two written at once the later one stands. Calls block."""
+    """One plan, the same for all replicas; the last write wins. Calls block."""
 
     def __init__(self, instance: str) -> None:
         self._key = f"plan:{instance}".encode()
 
     def read(self) -> RolloutPlan | None:
-        """None before anything was written."""
+        """The plan; None before anything was written."""
         text = _internal_kv_get(self._key, namespace=SPACE)
         return RolloutPlan.from_json(json.loads(text)) if text else None
 

@@ -1,20 +1,20 @@
-"""How long a stage usually takes, learnt while it works."""
+"""How long a stage usually takes, learned while it works."""
 
 from collections import defaultdict
 
 SIZES = 16
-"""Batch sizes are told apart by their power of two, up to 32,768 queries."""
+"""Classes of batch sizes, one per power of two, up to 32,768 queries."""
 WEIGHT = 0.2
-"""Of the newest time in the running estimate."""
+"""Weight of the newest time in the estimate, which follows a change within some ten batches."""
 OUTLIER = 4.0
-"""A time counts as at most so many estimates: one pause must not make every request late."""
+"""Cap of a time, in estimates: one pause of the machine must not make every request late."""
 FORGOTTEN = 0.99
-"""Factor of the estimate after a batch that skipped the stage. A stage that nobody runs is not
-measured; without this, one slow minute could switch it off for good."""
+"""Factor of the estimate after a batch that skipped the stage. A skipped stage is not measured, so
+without this one slow minute could switch it off for good."""
 
 
 class StageClock:
-    """Running estimates of the seconds that a stage needs for a batch of a size.
+    """Running estimates of the seconds that a stage needs, by batch size.
 
     Example:
         >>> clock = StageClock()
@@ -29,10 +29,10 @@ class StageClock:
         self._usual_s: defaultdict[str, list[float]] = defaultdict(lambda: [0.0] * SIZES)
 
     def expected_s(self, stage: str, num_queries: int) -> float:
-        """0 before anything was recorded.
+        """Expected seconds; 0 before anything was recorded.
 
-        A size not seen yet is judged by the next smaller one as if time grew with it, or else by
-        the next larger one as if it did not: neither is too short.
+        A size without a record is estimated from the next smaller one, in proportion, or else from
+        the next larger one as it is. Both estimates are on the long side.
         """
         usual_s, size = self._usual_s[stage], _size(num_queries)
         for smaller in range(size, -1, -1):
@@ -41,13 +41,13 @@ class StageClock:
         return next((seconds for seconds in usual_s[size:] if seconds), 0.0)
 
     def record(self, stage: str, num_queries: int, seconds: float) -> None:
-        """The stage took so long for a batch."""
+        """Learn that the stage took `seconds` for a batch."""
         usual_s, size = self._usual_s[stage], _size(num_queries)
         usual = usual_s[size] or seconds
         usual_s[size] = usual + WEIGHT * (min(seconds, OUTLIER * usual) - usual)
 
     def skipped(self, stage: str) -> None:
-        """No query of a batch had the time for this stage."""
+        """Learn that no query of a batch had time for the stage."""
         self._usual_s[stage] = [FORGOTTEN * seconds for seconds in self._usual_s[stage]]
 
 

@@ -1,4 +1,4 @@
-"""The nearest items that a user may be offered.
+"""Nearest items among those that a user may be offered.
 
 Suffixes: C items found, I items of the catalogue, D vector width.
 """
@@ -13,18 +13,18 @@ Rows = NDArray[np.integer]
 Floats = NDArray[np.float32]
 
 COMPARED_WITH_ALL = 20_000
-"""Items up to which one product with all vectors and a selection beat FAISS' scan, whose heap costs
-a mispredicted branch wherever an item enters it: half the time at 4,000 items, the same at this
-many. Single queries only; and what is hidden costs nothing."""
+"""Items up to which one matrix product and a selection beat FAISS' flat scan for a single query:
+half its time at 4,000 items, the same at this many. Hidden items cost nothing there."""
 OVER_FETCH = 1000
-"""Most hidden items that a search is asked for on top of the wanted ones; beyond, filtering them
-inside of the search is faster."""
+"""Most hidden items that a search fetches on top of the wanted ones. Beyond, filtering them inside
+the search is faster."""
 
 
 class Nearest:
     """An index whose ids are item rows, searched by one vector at a time.
 
-    One at a time, so that what one user has seen cannot change what another is offered.
+    A batched search would over-fetch by the longest list of seen items in the batch, so one user's
+    history would decide how many candidates another user gets.
     """
 
     def __init__(self, index: ItemIndex) -> None:
@@ -41,7 +41,10 @@ class Nearest:
         return np.asarray(self._index.vectors_of(rows))
 
     def search(self, vector_D: Floats, count: int, free_I: NDArray[np.bool_]) -> Rows:
-        """Rows best first, the `count` nearest of the free ones among them, or all there are."""
+        """Rows, nearest first: at least the `count` nearest free ones, or all free ones.
+
+        Rows that are not free may be among them.
+        """
         hidden = len(free_I) - int(np.count_nonzero(free_I))
         if self._all_ID is not None:
             score_I = self._all_ID @ vector_D
@@ -52,5 +55,5 @@ class Nearest:
             _, rows = self._index.search(vector_D[None], count + hidden)
         else:
             _, rows = self._index.search(vector_D[None], count, within=np.flatnonzero(free_I))
-        found_C: Rows = rows[0]
-        return found_C
+        near_C: Rows = rows[0]
+        return near_C

@@ -1,4 +1,4 @@
-"""Which items may be offered at all, and which of them are popular.
+"""Items that may be offered, and the popular ones of each scenario.
 
 Suffixes: C items found, I items of the catalogue.
 """
@@ -12,7 +12,7 @@ Ints = NDArray[np.int32]
 
 
 class Popular:
-    """Items of a scenario by popularity, of those that a user may be offered."""
+    """Items of a scenario by popularity, and which items a user may be offered."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._popular = bundle.popular
@@ -20,25 +20,25 @@ class Popular:
         self._offered_I = np.array([i not in blocked for i in bundle.items["raw_id"].to_pylist()])
 
     def offered(self, seen: Ints) -> NDArray[np.bool_]:
-        """Whether each item is neither blocked nor among the seen; the caller's to change."""
+        """[I], true where an item is neither blocked nor seen; the caller may change the array."""
         offered_I = self._offered_I.copy()
         offered_I[seen] = False
         return offered_I
 
     def of(self, scenario: int) -> Ints:
-        """Rows, most popular first, whoever asks."""
+        """Item rows, most popular first, seen and blocked ones included."""
         return self._popular[scenario]
 
     def unseen(self, scenario: int, seen: Ints, count: int) -> Ints:
         """Up to `count` rows that may be offered; fewer only where the catalogue has no more.
 
-        Who has seen all that is popular gets the rest of the catalogue in its order.
+        A user who has seen all popular items gets the rest of the catalogue in row order.
         """
         offered_I = self.offered(seen)
         popular = self._popular[scenario]
-        found_C = popular[offered_I[popular]][:count]
-        if len(found_C) < count:
-            offered_I[found_C] = False
-            rest = np.flatnonzero(offered_I)[: count - len(found_C)].astype(np.int32)
-            found_C = np.concatenate([found_C, rest])
-        return found_C
+        item_C = popular[offered_I[popular]][:count]
+        if len(item_C) < count:
+            offered_I[item_C] = False
+            rest = np.flatnonzero(offered_I)[: count - len(item_C)].astype(np.int32)
+            item_C = np.concatenate([item_C, rest])
+        return item_C

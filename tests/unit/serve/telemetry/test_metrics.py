@@ -45,17 +45,17 @@ def test_replicas_add_up_and_every_label_is_there(tmp_path):
 
 
 def test_a_histogram_is_cumulative(tmp_path):
-    meter = MetricsFile(tmp_path)
+    numbers = MetricsFile(tmp_path)
     for seconds in (0.00005, 0.0001, 0.0007, 0.004, 100.0):
-        meter.observe(metrics.STAGE, seconds, "rank")
+        numbers.observe(metrics.STAGE, seconds, "rank")
     samples = parsed(tmp_path)
 
     def up_to(bound):
         return value(samples, "winnow_serve_stage_seconds_bucket", stage="rank", le=bound)
 
     assert [up_to(b) for b in ("0.0001", "0.0005", "0.001", "0.005", "60.0", "+Inf")] == [
-        2, 2, 3, 4, 4, 5,
-    ]  # fmt: skip
+        *(2, 2, 3, 4, 4, 5),
+    ]
     assert value(samples, "winnow_serve_stage_seconds_count", stage="rank") == 5
     total = value(samples, "winnow_serve_stage_seconds_sum", stage="rank")
     assert total == pytest.approx(100.00485)
@@ -64,16 +64,16 @@ def test_a_histogram_is_cumulative(tmp_path):
 def test_the_counts_of_a_dead_replica_stay_and_its_gauges_go(tmp_path):
     code = (
         "from pathlib import Path; from serve.telemetry import metrics\n"
-        "from serve.telemetry.metrics_file import Meter\n"
-        f"meter = Meter(Path({str(tmp_path)!r}))\n"
-        "meter.add(metrics.EVENTS, amount=5); meter.set(metrics.QUEUE, 9)\n"
-        "meter.tell([{'bundle': 'old', 'variant': 'a', 'topology': 'fused'}])\n"
+        "from serve.telemetry.metrics_file import MetricsFile\n"
+        f"numbers = MetricsFile(Path({str(tmp_path)!r}))\n"
+        "numbers.add(metrics.EVENTS, amount=5); numbers.set(metrics.QUEUE, 9)\n"
+        "numbers.set_bundles([{'bundle': 'old', 'variant': 'a', 'topology': 'fused'}])\n"
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
-    meter = MetricsFile(tmp_path)
-    meter.add(metrics.EVENTS)
-    meter.tell([{"bundle": 'a"b\\', "variant": "a", "topology": "fused"}])
+    numbers = MetricsFile(tmp_path)
+    numbers.add(metrics.EVENTS)
+    numbers.set_bundles([{"bundle": 'a"b\\', "variant": "a", "topology": "fused"}])
     samples = parsed(tmp_path)
     assert value(samples, "winnow_serve_events_total") == 6
     assert value(samples, "winnow_serve_queue_length") == 0
@@ -88,13 +88,13 @@ def test_an_unknown_label_is_an_error(tmp_path):
 
 
 def test_one_answer_is_counted_in_microseconds(tmp_path):
-    meter = MetricsFile(tmp_path)
+    numbers = MetricsFile(tmp_path)
     start = time.perf_counter()
     for _ in range(1000):
-        meter.add(metrics.REQUESTS, "200", "standard", "a")
+        numbers.add(metrics.REQUESTS, "200", "standard", "a")
         for stage in ("recall", "rank", "rerank", "total"):
-            meter.observe(metrics.STAGE, 0.001, stage)
-        meter.observe(metrics.BATCH, 4)
+            numbers.observe(metrics.STAGE, 0.001, stage)
+        numbers.observe(metrics.BATCH, 4)
     # 3 us where nothing else runs; the bound is for machines where much does
     assert (time.perf_counter() - start) / 1000 < 200e-6
 

@@ -6,7 +6,7 @@ import logging
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from serve.telemetry.trace import RequestTrace, Spans, log_request
-from winnow.cascade.query import Degradation
+from winnow.cascade.answer import Degraded
 
 
 def lines(caplog, degraded=(), **options):
@@ -21,7 +21,7 @@ def test_only_what_is_worth_it_is_logged(caplog):
     assert lines(caplog) == []
     assert len(lines(caplog, sample=1.0)) == 1
     assert len(lines(caplog, slow_ms=0.0)) == 1
-    (line,) = lines(caplog, [Degradation("rank", "late")])
+    (line,) = lines(caplog, [Degraded("rank", "late")])
     assert line["degraded"] == ["rank:late"]
     assert line["bundle"] == "abc"
     assert len(line["trace_id"]) == 32
