@@ -4,9 +4,9 @@
     serve run serve.app:build_app bundle=/data/bundle
     curl -s localhost:8000/recommend -d '{"user_id": "u42", "scenario": "0", "k": 10}'
 
-`fused` runs the three stages in the process that answers; scale it by replicas. `split` gives
-each stage a deployment of its own, so that each scales by its own load and hardware. Both use
-the stage classes of `winnow.cascade` and give the same answers.
+`fused` runs the three stages in the process that answers; scale it by replicas. `split` gives each
+stage a deployment of its own, which scales by its own load and hardware. Both use the stage classes
+of `winnow.cascade` and give the same answers.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from serve.admin import Admin, Held
+from serve.admin import Admin, Versions
 from serve.args import RecommendArgs
 from serve.endpoint import Endpoint
 from serve.graph.fused import FusedGraph
@@ -42,14 +42,18 @@ from winnow.events import GuardedEvents, open_events
 
 APP = "recommend"
 MAX_ONGOING = 4096
-"""Far more than the batcher lets in: its bound, which answers 503, must be met first."""
-LOOK_S = 1.0
-"""Between two looks at the plan of bundles, for replicas that nobody could tell."""
+"""Far above what the batcher accepts, so that its bound, which answers 503, is reached first."""
+WATCH_S = 1.0
+"""Interval between looks at the plan of bundles, for replicas that could not be told."""
 UNMEASURED = {"RAY_enable_metrics_collection": "0"}
-"""Of replicas alone: /metrics counts their requests. What Ray measures goes one by one through the
-node's agent, whose bursts held up the replicas of a small machine."""
+"""Environment of replicas, whose requests /metrics counts. Ray's own measurements pass through the
+node's agent one by one; its bursts held up the replicas of a small machine."""
 STUCK_S = 30.0
-"""A batch that takes longer hangs: the replica says so and Serve replaces it."""
+"""A batch that takes longer hangs: the replica reports itself unhealthy and Serve replaces it."""
+INGRESS_CPUS = 0.5
+"""CPUs of an ingress at most, where the stages compute elsewhere."""
+TELL_S = 60.0
+"""Longest time for all replicas to load a new plan's bundles."""
 
 
 @serve.deployment(
@@ -61,44 +65,48 @@ STUCK_S = 30.0
 )
 @serve.ingress()
 class Recommend:
-    """One replica: the parts put together, and what Ray asks of it."""
+    """One replica: its parts put together, and what Ray calls."""
 
     async def __init__(self, args: RecommendArgs, stages: dict[str, DeploymentHandle]) -> None:
         torch.set_num_threads(max(1, int(args.num_cpus)))
         instance = instance_id(APP)
         self._args = args
         self._folder = Path(tempfile.gettempdir()) / "winnow" / "metrics" / instance
-        self._meter = MetricsFile(self._folder)
+        self._numbers = MetricsFile(self._folder)
         self._events = GuardedEvents(open_events(args.events))
-        self._shelf: LoadedBundles[Version] = LoadedBundles(self._load)
+        self._bundles: LoadedBundles[Version] = LoadedBundles(self._load)
         self._modes = Modes(args.llm)
         self._fused = FusedGraph()
-        self._split = SplitGraph(stages, self._shelf.others) if stages else None
+        self._split = SplitGraph(stages, self._bundles.others) if stages else None
         self._endpoint = Endpoint(
             args,
-            self._shelf,
+            self._bundles,
             self._split or self._fused,
             self._events,
-            self._meter,
+            self._numbers,
             self._modes,
         )
         self._admin = Admin(
-            self._shelf,
+            self._bundles,
             PlanStore(instance),
-            self._meter,
+            self._numbers,
             args.topology,
             self._prepare,
             self._tell,
         )
         await self._admin.start(args.bundle)
-        self._watch = asyncio.get_running_loop().create_task(self._look())
-        _, version = self._shelf.choose(None)
+        self._watcher = asyncio.get_running_loop().create_task(self._watch_plan())
+        _, version = self._bundles.choose(None)
         logger.info("ready: bundle=%s topology=%s", version.version, args.topology)
 
     def _load(self, bundle: Bundle) -> Version:
-        """With its slow first computations behind it."""
-        words = self._modes.words(bundle)
-        version = load(bundle, self._events, with_stages=self._split is None, words=words)
+        """The bundle's version, after its slow first computations."""
+        version = load(
+            bundle,
+            self._events,
+            with_stages=self._split is None,
+            catalogue_words=self._modes.words(bundle),
+        )
         if version.cascade is not None:
             self._fused.warm(version)
         return version
@@ -108,26 +116,28 @@ class Recommend:
             await self._split.hold(uri, version.version)
             await self._split.warm(version)
 
-    async def _tell(self) -> Sequence[Held]:
+    async def _tell(self) -> Sequence[Versions]:
         handle = serve.get_deployment_handle(APP, app_name=APP)
-        answers: Sequence[Held] = await handle.broadcast("follow").results_async(timeout_s=60)
+        answers: Sequence[Versions] = await handle.broadcast("follow").results_async(
+            timeout_s=TELL_S
+        )
         return answers
 
-    async def _look(self) -> None:
+    async def _watch_plan(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(WATCH_S)
             try:
                 self._endpoint.gauge()
                 await self._admin.follow()
             except Exception:
-                logger.exception("looking at the plan of bundles failed; again in a second")
+                logger.exception("looking at the plan of bundles failed; trying again")
 
-    async def follow(self) -> Held:
-        """Called by the replica that has made a new plan; returns the versions now in use."""
+    async def follow(self) -> Versions:
+        """Called by the replica that made a new plan; returns the versions now in use."""
         return await self._admin.follow()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Called by Serve with `user_config`, when it starts and when that changes."""
+        """Called by Serve with `user_config`, at the start and whenever it changes."""
         await self._admin.configure(user_config)
 
     async def check_health(self) -> None:
@@ -136,7 +146,7 @@ class Recommend:
             raise RuntimeError(f"a batch has been computed for {self._endpoint.stuck_s():.0f} s")
 
     async def __del__(self) -> None:
-        self._watch.cancel()
+        self._watcher.cancel()
         await self._modes.close()
 
     def __serve_build_asgi_app__(self) -> HttpApp:
@@ -151,16 +161,16 @@ class Recommend:
 
 
 def build_app(args: RecommendArgs) -> Application:
-    """Named by `import_path` in cluster/serve/*.yaml."""
-    placed = {"num_replicas": args.num_replicas, "ray_actor_options": _actor(args.num_cpus)}
+    """The application that `import_path` in cluster/serve/*.yaml names."""
+    options = {"num_replicas": args.num_replicas, "ray_actor_options": _actor(args.num_cpus)}
     if args.topology == "fused":
-        return Recommend.options(**placed).bind(args, {})
+        return Recommend.options(**options).bind(args, {})
     stages = {
-        name: StageDeployment.options(name=name, **placed).bind(name, args.bundle, APP)
+        name: StageDeployment.options(name=name, **options).bind(name, args.bundle, APP)
         for name in STAGES
     }
-    placed["ray_actor_options"] = _actor(min(args.num_cpus, 0.5))
-    return Recommend.options(**placed).bind(args, stages)
+    options["ray_actor_options"] = _actor(min(args.num_cpus, INGRESS_CPUS))
+    return Recommend.options(**options).bind(args, stages)
 
 
 def _actor(num_cpus: float) -> dict[str, Any]:

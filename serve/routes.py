@@ -1,4 +1,4 @@
-"""The routes: what answers which path, how large a body may be, and who may ask."""
+"""The routes: what answers each path, how large its body may be, and whether it needs a token."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,14 +22,14 @@ def build_http_app(
     node: str,
     env: Mapping[str, str],
 ) -> HttpApp:
-    """The whole HTTP application of a replica; `folder` has the numbers for /metrics."""
+    """The whole HTTP application of a replica; `folder` holds the metrics files of its node."""
     keys = Keys.of(args.token_sha256, args.admin_token_sha256, env)
     pages, described = Pages(), json_reply(openapi.document())
 
-    async def page(ask: HttpRequest) -> Reply:
-        return pages.get(ask.rest or "index.html")
+    async def page(request: HttpRequest) -> Reply:
+        return pages.get(request.rest or "index.html")
 
-    async def description(ask: HttpRequest) -> Reply:
+    async def description(request: HttpRequest) -> Reply:
         return described
 
     metrics = endpoint.metrics(folder, node)
@@ -42,7 +42,7 @@ def build_http_app(
         ("POST", "/admin/bundle"): Route(admin.swap, BODY_BYTES, keys.check_admin),
         ("GET", "/metrics"): Route(metrics, 0, keys.check),
         ("GET", "/openapi.json"): Route(description, 0, keys.check),
-        # probes and the page, which asks for the token, come without one
+        # probes, and the page that asks for the token, come without a token
         ("GET", "/healthz"): Route(endpoint.health),
         ("GET", "/"): Route(page),
         ("GET", "/console/"): Route(page),
@@ -51,5 +51,5 @@ def build_http_app(
         routes,
         rate=RateLimit.of(args.rate_per_s),
         forwarded=env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1",
-        seen=endpoint.seen,
+        on_answer=endpoint.on_answer,
     )

@@ -1,4 +1,4 @@
-"""Helpers of the tests of the endpoint: another bundle, and a replica without Ray around it."""
+"""A replica without Ray around it, whose every answer is held against its closed schema."""
 
 import asyncio
 import json
@@ -12,6 +12,7 @@ from serve.admin import Admin
 from serve.args import RecommendArgs
 from serve.endpoint import Endpoint
 from serve.graph.fused import FusedGraph
+from serve.http import openapi, schema
 from serve.llm_modes import Modes
 from serve.routes import build_http_app
 from serve.telemetry.metrics_file import MetricsFile
@@ -36,8 +37,26 @@ def renamed_bundle(source: Path, target: Path, mark: str) -> str:
     return open_artifact(target, kind="bundle").digest[:12]
 
 
+ANSWERS = {
+    (one.method.upper(), one.path): schema.schema_of(one.answer, closed=True)
+    for one in openapi.OPERATIONS
+    if isinstance(one.answer, type)
+}
+ERRORS = schema.schema_of(schema.Errors, closed=True)
+
+
+def check_answer(method, path, status, text):
+    """Raise unless the JSON has exactly the fields that /openapi.json describes."""
+    if status != 200:
+        ERRORS.validate_json(text)
+        return
+    known = "/users/{user_id}" if path.startswith("/users/") else path
+    if (method, known) in ANSWERS:
+        ANSWERS[method, known].validate_json(text)
+
+
 class Memory:
-    """A registry of one process, in place of the cluster's store."""
+    """A plan store of one process, in place of the cluster's."""
 
     def __init__(self):
         self.plan = None
@@ -55,24 +74,28 @@ class Replica:
     def __init__(self, bundle, folder, **fields):
         self.args = RecommendArgs(bundle=str(bundle), **({"events": f"{folder}/e.sqlite"} | fields))
         self.folder = folder / "metrics"
-        self.meter = MetricsFile(self.folder)
+        self.numbers = MetricsFile(self.folder)
         self.events = GuardedEvents(open_events(self.args.events))
         self.modes = Modes(self.args.llm)
         self.fused = FusedGraph()
-        self.registry = Memory()
-        self.shelf = LoadedBundles(self.load)
+        self.plans = Memory()
+        self.bundles = LoadedBundles(self.load)
         self.endpoint = Endpoint(
-            self.args, self.shelf, self.fused, self.events, self.meter, self.modes
+            self.args, self.bundles, self.fused, self.events, self.numbers, self.modes
         )
-        self.admin = Admin(self.shelf, self.registry, self.meter, "fused", self.prepare, self.tell)
+        self.admin = Admin(self.bundles, self.plans, self.numbers, "fused", self.prepare, self.tell)
         self.app = build_http_app(
-            self.args, self.endpoint, self.admin, folder=self.folder, node="n",
+            self.args,
+            self.endpoint,
+            self.admin,
+            folder=self.folder,
+            node="n",
             env={"WINNOW_ADMIN_TOKEN": ADMIN},
-        )  # fmt: skip
+        )
 
     def load(self, bundle):
         words = self.modes.words(bundle)
-        version = load(bundle, self.events, with_stages=True, words=words)
+        version = load(bundle, self.events, with_stages=True, catalogue_words=words)
         self.fused.warm(version)
         return version
 
@@ -89,7 +112,7 @@ class Replica:
     @property
     def stages(self):
         """Of the version that answers; replace one to break it."""
-        return self.shelf.choose(None)[1].cascade.stages
+        return self.bundles.choose(None)[1].cascade.stages
 
     async def raw(self, method, path, body=b"", **headers):
         """Status, headers and body."""
@@ -111,6 +134,7 @@ class Replica:
 
         await self.app(scope, receive, send)
         start, whole = sent
+        check_answer(method, path, start["status"], whole["body"])
         return start["status"], dict(start["headers"]), whole["body"]
 
     async def call(self, path, body=None, token=None):

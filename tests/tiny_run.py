@@ -7,8 +7,6 @@ import fcntl
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from winnow.artifact import Artifact, create_artifact, open_artifact
 from winnow.bundle import PARTS, CascadeConfig, write_bundle
 from winnow.bundle.item_paths import tree_paths
@@ -17,12 +15,7 @@ from winnow.data.dataset import Dataset
 from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset
 from winnow.data.readers.simulate import SimulateConfig, simulate
-from winnow.ranking.experiment import (
-    RankContext,
-    RankerConfig,
-    splits_in_memory,
-    train_and_test,
-)
+from winnow.ranking.experiment import Experiment as RankerExperiment, RankerConfig
 from winnow.ranking.ranker import save_ranker
 from winnow.ranking.train import OptimizerConfig
 from winnow.retrieval.index import ItemIndex
@@ -98,22 +91,14 @@ def train_ranker(dataset: Dataset, output: Path, **changes: object) -> None:
         }
         | changes
     )
-    weights: dict[str, torch.Tensor] = {}
-    context = RankContext()
-    result = train_and_test(
-        dataset.schema,
-        splits_in_memory(dataset, config, context),
-        config,
-        context=context,
-        wrap=lambda model: model,
-        state=None,
-        on_epoch=lambda run, report: weights.update(run.state_dict()["best_weights"]),
-    )
+    experiment = RankerExperiment.open(config, dataset)
+    experiment.train()
+    result = experiment.measure()
     parents = {"dataset": dataset.artifact}
     with create_artifact(output, "ranker", config=asdict(config), parents=parents) as draft:
         draft.metrics |= result
         spec = config.spec().with_chosen(result["chosen"])
-        save_ranker(draft.path, spec, dataset.schema, weights)
+        save_ranker(draft.path, spec, dataset.schema, experiment.trainer.best_weights)
 
 
 def build_index(dataset: Dataset, folder: Path) -> None:

@@ -67,7 +67,7 @@ def build(models: Models) -> FastAPI:
     async def recommend(body: FastApiBody) -> Response:
         query = models.query(body.model_dump())
         outcome = await batches.compute(query)
-        answer = models.answer(query, outcome.found, outcome.degraded)
+        answer = models.answer(query, outcome.candidates, outcome.degraded)
         return Response(encode(answer), media_type="application/json")
 
     return app

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from winnow.bundle import Bundle
+from winnow.cascade.answer import Degraded
 from winnow.cascade.lookup import Lookup
-from winnow.cascade.query import Candidates, Degradation, Query
+from winnow.cascade.query import Candidates, Query
 from winnow.cascade.request import RecommendRequest
 from winnow.events import open_events
 
@@ -16,14 +17,14 @@ class Models:
 
     def __init__(self, bundle: str) -> None:
         self.bundle = Bundle.open(bundle)
-        self._desk = Lookup(self.bundle, open_events(f"{tempfile.gettempdir()}/events.sqlite"))
+        self._lookup = Lookup(self.bundle, open_events(f"{tempfile.gettempdir()}/events.sqlite"))
 
     def query(self, body: dict[str, Any]) -> Query:
-        return self._desk.resolve(RecommendRequest(**body))
+        return self._lookup.resolve(RecommendRequest(**body))
 
     def answer(
-        self, query: Query, found: Candidates, degraded: Sequence[Degradation]
+        self, query: Query, found: Candidates, degraded: Sequence[Degraded]
     ) -> dict[str, Any]:
         """With dataclasses inside."""
-        response = self._desk.answer(query, found)
-        return {"items": response.items, "bundle": response.bundle, "degraded": [*degraded]}
+        items = self._lookup.items(query, found)
+        return {"items": items, "bundle": self.bundle.version, "degraded": [*degraded]}

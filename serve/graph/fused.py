@@ -2,81 +2,63 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Protocol
 
-from serve.graph.request_state import RequestState, resolve_all
+from serve.graph.request_state import RequestState, by_version, resolve_all
 from serve.versions.version import Version, samples
-from winnow.cascade.query import Candidates, Outcome, Reason
+from winnow.cascade.query import Outcome
 
 WARM_BATCHES = (1, 1, 4, 16, 1)
-"""Sizes whose first computation, which is the slow one, no user shall wait for."""
+"""Batch sizes computed before the first user's: the first computation of a size is slow."""
+WARM_S = 600.0
+"""Time that warming may take; no stage is skipped in it."""
 
 
 class Graph(Protocol):
     """The three stages, wherever they run."""
 
-    async def run(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
-        """What became of each job; the exception of one whose request is wrong."""
+    async def run(self, states: Sequence[RequestState]) -> list[Outcome | Exception]:
+        """The outcome of each request, or the exception of a wrong one."""
         ...
 
 
 class FusedGraph:
     """All stages in this process, on one thread beside the event loop.
 
-    One, since the stages are compute: more threads would only fight for the core.
+    The stages are compute-bound: a second thread would only compete for the core.
     """
 
     def __init__(self) -> None:
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="cascade")
 
-    async def run(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
+    async def run(self, states: Sequence[RequestState]) -> list[Outcome | Exception]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._compute, self.compute, jobs)
+        return await loop.run_in_executor(self._compute, self.compute, states)
 
-    def compute(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
+    def compute(self, states: Sequence[RequestState]) -> list[Outcome | Exception]:
         """Resolve and compute the batch in this thread."""
-        errors = resolve_all(jobs)
-        good = [job for job, error in zip(jobs, errors, strict=True) if error is None]
-        outcomes: dict[RequestState, Outcome] = {}
-        for group in by_version(good):
+        errors = resolve_all(states)
+        right = [state for state, error in zip(states, errors, strict=True) if error is None]
+        for group in by_version(right):
             cascade = group[0].version.cascade
             assert cascade is not None
-            queries = [job.resolve() for job in group]
-            made = cascade(queries, [job.deadline_s for job in group], partial(_advance, group))
-            outcomes.update(zip(group, made, strict=True))
-        return [error or outcomes[job] for job, error in zip(jobs, errors, strict=True)]
+            cascade(
+                [state.resolve() for state in group],
+                [state.deadline_s for state in group],
+                [state.outcome for state in group],
+            )
+        return [error or state.outcome for state, error in zip(states, errors, strict=True)]
 
     def warm(self, version: Version) -> None:
-        for jobs in warm_jobs(version):
-            self.compute(jobs)
+        for states in warm_batches(version):
+            self.compute(states)
 
 
-def _advance(
-    jobs: Sequence[RequestState],
-    stage: str,
-    found: Sequence[Candidates],
-    reasons: Mapping[int, Reason],
-    spent_ms: float,
-) -> None:
-    """Write down how far they are: whose deadline comes before the next stage is done has this."""
-    for row, job in enumerate(jobs):
-        job.advance(stage, found[row], spent_ms, reasons.get(row))
-
-
-def by_version(jobs: Sequence[RequestState]) -> list[list[RequestState]]:
-    """Jobs that can be computed together: a stage has the numbers of one bundle."""
-    groups: dict[str, list[RequestState]] = {}
-    for job in jobs:
-        groups.setdefault(job.version.version, []).append(job)
-    return list(groups.values())
-
-
-def warm_jobs(version: Version) -> list[list[RequestState]]:
+def warm_batches(version: Version) -> list[list[RequestState]]:
     """Batches of real requests with all the time they need."""
-    end_s = time.monotonic() + 600
+    end_s = time.monotonic() + WARM_S
     return [
         [RequestState(request, end_s, version) for request in samples(version, size)]
         for size in WARM_BATCHES

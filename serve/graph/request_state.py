@@ -1,80 +1,74 @@
 """One request on its way through the stages."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from serve.versions.version import Version
 from winnow.cascade import STAGES
-from winnow.cascade.query import Candidates, Degradation, Outcome, Query, Reason
+from winnow.cascade.answer import Reason
+from winnow.cascade.query import Candidates, Outcome, Query, StageResult
 from winnow.cascade.request import RecommendRequest, RequestError
-
-NOTHING = np.empty(0, np.int32)
-BEGUN = Outcome(Candidates.recalled(NOTHING, NOTHING.astype(np.int8)), {}, [], {})
-"""Where every job starts."""
 
 
 @dataclass(slots=True, eq=False)
 class RequestState:
-    """A request and what has become of it so far; `version` answers all of it."""
+    """A request, the bundle version that answers all of it, and its outcome so far."""
 
     request: RecommendRequest
     deadline_s: float
-    """In seconds of `time.monotonic()`."""
+    """Seconds of `time.monotonic()`."""
     version: Version
     query: Query | None = None
-    reached: Outcome | None = None
-    """After the stages that are done, whose candidates are all in `proposed`; never changed but
-    replaced, as another thread may look at it."""
+    outcome: Outcome = field(default_factory=Outcome)
 
     def resolve(self) -> Query:
-        """Raises RequestError if the request is wrong."""
+        """The request's query; raises RequestError if the request is wrong."""
         query = self.query = self.query or self.version.lookup.resolve(self.request)
         return query
 
     def move_to(self, version: Version) -> None:
         """Begin again with another version."""
-        self.version, self.query, self.reached = version, None, None
+        self.version, self.query, self.outcome = version, None, Outcome()
 
-    @property
-    def found(self) -> Candidates | None:
-        """What the latest stage made."""
-        return self.reached.found if self.reached else None
+    def snapshot(self) -> "RequestState":
+        """A copy that a graph still at work on this one does not change."""
+        return replace(self, outcome=self.outcome.snapshot())
 
-    def advance(
-        self, stage: str, found: Candidates | None, spent_ms: float, reason: Reason | None
+    def add(
+        self, stage: str, candidates: Candidates | None, spent_ms: float, reason: Reason
     ) -> None:
-        """The stage is done; for that reason, if there is one, its fallback is in its place, or
-        is put there now."""
-        before = self.reached or BEGUN
-        if found is None:
-            found = self.version.fallbacks.instead_of(stage, self.resolve(), self.found)
-        self.reached = Outcome(
-            found,
-            {**before.timings_ms, stage: round(spent_ms, 3)},
-            [*before.degraded, Degradation(stage, reason)] if reason else before.degraded,
-            {**before.proposed, stage: found},
-        )
+        """Add the stage's result: its candidates, or without them its fallback for that reason."""
+        if candidates is not None:
+            result = StageResult(candidates, spent_ms)
+        else:
+            fallbacks, before = self.version.fallbacks, self.outcome.candidates
+            fallback = fallbacks.instead_of(stage, self.resolve(), before)
+            result = StageResult(fallback, spent_ms, reason)
+        self.outcome.results[stage] = result
 
     def finish(self, reason: Reason) -> Outcome:
-        """The outcome, with fallbacks in place of the stages that have not run."""
+        """The outcome, with fallbacks for the stages that have not run."""
         for stage in STAGES:
-            if stage not in (self.reached or BEGUN).proposed:
-                self.advance(stage, None, 0.0, reason)
-        assert self.reached is not None
-        *before, _ = STAGES
-        proposed = {stage: self.reached.proposed[stage] for stage in before}
-        return replace(self.reached, proposed=proposed)
+            if stage not in self.outcome.results:
+                self.add(stage, None, 0.0, reason)
+        return self.outcome
 
 
-def resolve_all(jobs: Sequence[RequestState]) -> list[RequestError | None]:
-    """Resolve each job; the error of those whose request is wrong."""
+def resolve_all(states: Sequence[RequestState]) -> list[RequestError | None]:
+    """Resolve each request; the error of every wrong one."""
     errors: list[RequestError | None] = []
-    for job in jobs:
+    for state in states:
         try:
-            job.resolve()
+            state.resolve()
             errors.append(None)
         except RequestError as error:
             errors.append(error)
     return errors
+
+
+def by_version(states: Sequence[RequestState]) -> list[list[RequestState]]:
+    """Groups that can be computed together: item rows mean nothing in another bundle."""
+    groups: dict[str, list[RequestState]] = {}
+    for state in states:
+        groups.setdefault(state.version.version, []).append(state)
+    return list(groups.values())

@@ -1,7 +1,7 @@
-"""The stage graph with a deployment a stage: each scales by its own load and hardware.
+"""The stage graph with one deployment per stage: each scales by its own load and hardware.
 
-A hop between two replicas costs more than a stage, so it is paid once for a whole batch: requests
-travel together, and several batches at a time, one in each stage.
+A hop between two replicas costs more than a stage, so it is paid once per batch. Requests travel
+together, and several batches at a time, one in each stage.
 """
 
 import asyncio
@@ -12,16 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from serve.graph.fused import by_version, warm_jobs
-from serve.graph.request_state import RequestState, resolve_all
+from serve.graph.fused import warm_batches
+from serve.graph.request_state import RequestState, by_version, resolve_all
 from serve.telemetry.log import logger
 from serve.versions.version import Version
 from winnow.cascade import StageClock
-from winnow.cascade.query import BundleMismatch, Candidates, Outcome, Reason
+from winnow.cascade.answer import Reason
+from winnow.cascade.query import BundleMismatch, Candidates, Outcome
+from winnow.cascade.request import RequestError
 from winnow.errors import ArtifactError
 
 START_S = 300.0
-"""A stage has to start, in which it loads its models."""
+"""Longest start of a stage, in which it loads its models."""
 
 
 class SplitGraph:
@@ -32,103 +34,110 @@ class SplitGraph:
         stages: dict[str, DeploymentHandle],
         others: Callable[[str], list[Version]],
     ) -> None:
-        """`others`: the held versions but one, to answer with when a stage lacks that."""
+        """`others`: the held versions without one, to answer with where a stage lacks that one."""
         self._stages = stages
         self._others = others
         self._clock = StageClock()
-        self._lookup = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._lookup = ThreadPoolExecutor(1, thread_name_prefix="lookup")
 
-    async def run(self, jobs: Sequence[RequestState]) -> list[Outcome | Exception]:
-        loop = asyncio.get_running_loop()
-        errors = await loop.run_in_executor(self._lookup, resolve_all, jobs)
-        good = [job for job, error in zip(jobs, errors, strict=True) if error is None]
-        await asyncio.gather(*(self._ride(group) for group in by_version(good)))
-        return [error or job.finish("failed") for job, error in zip(jobs, errors, strict=True)]
+    async def run(self, states: Sequence[RequestState]) -> list[Outcome | Exception]:
+        errors = await self._resolve(states)
+        right = [state for state, error in zip(states, errors, strict=True) if error is None]
+        await asyncio.gather(*(self._run_group(group) for group in by_version(right)))
+        return [
+            error or state.finish("failed") for state, error in zip(states, errors, strict=True)
+        ]
 
     async def warm(self, version: Version) -> None:
-        for jobs in warm_jobs(version):
-            await self.run(jobs)
+        for states in warm_batches(version):
+            await self.run(states)
 
     async def hold(self, uri: str, version: str) -> None:
         """Have every replica of every stage load the version beside those it has.
 
-        Raises ArtifactError if one cannot.
+        Raises:
+            ArtifactError: a replica cannot load it.
         """
         for name, stage in self._stages.items():
-            for error in await _told(stage, "hold", uri, version):
+            for error in await _broadcast(stage, "hold", uri, version):
                 if error:
                     raise ArtifactError(f"a replica of {name} cannot load {uri}: {error}")
 
-    async def _ride(self, jobs: list[RequestState]) -> None:
-        """Take jobs of one version through the stages.
+    async def _resolve(self, states: Sequence[RequestState]) -> list[RequestError | None]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._lookup, resolve_all, states)
 
-        A replica that has just started may lack the version: then all of the list comes from
-        another that every stage has, and never from two.
+    async def _run_group(self, states: list[RequestState]) -> None:
+        """Take requests of one version through the stages.
+
+        A replica that has just started may lack the version. Then every stage answers with another
+        version that all of them have, so a list never mixes two.
         """
-        for version in [None, *self._others(jobs[0].version.version)]:
+        for version in [None, *self._others(states[0].version.version)]:
             if version is not None:
-                for job in jobs:
-                    job.move_to(version)
-                await asyncio.get_running_loop().run_in_executor(self._lookup, resolve_all, jobs)
+                for state in states:
+                    state.move_to(version)
+                await self._resolve(states)
             try:
-                for name in self._stages:
-                    await self._stage(name, jobs)
+                for stage in self._stages:
+                    await self._run_stage(stage, states)
                 return
             except BundleMismatch as error:
                 logger.warning("stage lacks a bundle: %s", error)
 
-    async def _stage(self, name: str, jobs: list[RequestState]) -> None:
+    async def _run_stage(self, stage: str, states: list[RequestState]) -> None:
         start = time.perf_counter()
-        ready_s = time.monotonic() + self._clock.expected_s(name, len(jobs))
-        on_time = [job for job in jobs if job.deadline_s >= ready_s]
-        found: list[Candidates | None] = [None] * len(on_time)
+        ready_s = time.monotonic() + self._clock.expected_s(stage, len(states))
+        on_time = [state for state in states if state.deadline_s >= ready_s]
+        answered: list[Candidates | None] = []
         reason: Reason = "late"
         if on_time:
-            found, reason = await self._call(name, on_time)
-            self._clock.record(name, len(on_time), time.perf_counter() - start)
+            answered, reason = await self._call(stage, on_time)
+            self._clock.record(stage, len(on_time), time.perf_counter() - start)
         else:
-            self._clock.skipped(name)
-        made = dict(zip(on_time, found, strict=True))
+            self._clock.skipped(stage)
+        candidates = dict(zip(on_time, answered, strict=True))
         spent_ms = 1000 * (time.perf_counter() - start)
-        for job in jobs:
-            candidates = made.get(job)
-            why = None if candidates is not None else reason if job in made else "late"
-            job.advance(name, candidates, spent_ms, why)
+        for state in states:
+            why = reason if state in candidates else "late"
+            state.add(stage, candidates.get(state), spent_ms, why)
 
     async def _call(
-        self, name: str, jobs: list[RequestState]
+        self, stage: str, states: list[RequestState]
     ) -> tuple[list[Candidates | None], Reason]:
-        """The stage's candidates, and why those are missing that are."""
-        version = jobs[0].version.version
-        nothing: list[Candidates | None] = [None] * len(jobs)
-        response = self._stages[name].remote(
-            version, [job.resolve() for job in jobs], [job.found for job in jobs]
+        """The stage's candidates, None for a request without, and the reason of those."""
+        version = states[0].version.version
+        nothing: list[Candidates | None] = [None] * len(states)
+        response = self._stages[stage].remote(
+            version,
+            [state.resolve() for state in states],
+            [state.outcome.candidates for state in states],
         )
         try:
-            found = await asyncio.wait_for(response, self._patience_s(name, jobs))
+            candidates = await asyncio.wait_for(response, self._patience_s(stage, states))
         except TimeoutError:
             response.cancel()
             return nothing, "late"
         except BackPressureError:
             return nothing, "overloaded"
         except Exception:
-            logger.exception("stage failed: stage=%s queries=%d", name, len(jobs))
+            logger.exception("stage failed: stage=%s queries=%d", stage, len(states))
             return nothing, "failed"
-        if found is None:
-            raise BundleMismatch(f"a replica of {name} does not have {version}")
-        return found, "failed"
+        if candidates is None:
+            raise BundleMismatch(f"a replica of {stage} does not have {version}")
+        return candidates, "failed"
 
-    def _patience_s(self, name: str, jobs: list[RequestState]) -> float:
-        """Until so little is left that the stages after this one could not run either."""
+    def _patience_s(self, stage: str, states: list[RequestState]) -> float:
+        """Time to wait for the stage, which leaves the later stages theirs."""
         names = list(self._stages)
-        later = names[names.index(name) + 1 :]
-        needed_s = sum(self._clock.expected_s(stage, len(jobs)) for stage in later)
-        latest_s = max(job.deadline_s for job in jobs) - time.monotonic()
+        later = names[names.index(stage) + 1 :]
+        needed_s = sum(self._clock.expected_s(name, len(states)) for name in later)
+        latest_s = max(state.deadline_s for state in states) - time.monotonic()
         return max(0.001, latest_s - needed_s)
 
 
-async def _told(stage: DeploymentHandle, method: str, *arguments: str) -> list[str]:
-    """What every replica of the stage answers; waits for the first one to start."""
+async def _broadcast(stage: DeploymentHandle, method: str, *arguments: str) -> list[str]:
+    """Each replica's answer; waits for the first replica to start."""
     end_s = time.monotonic() + START_S
     while True:
         try:

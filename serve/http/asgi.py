@@ -1,7 +1,7 @@
-"""HTTP without a framework: routes, limits, tokens, and errors that show nothing of the inside.
+"""HTTP without a framework: routes, limits, tokens, and errors that reveal nothing internal.
 
-A framework's request costs several times what the stages leave to spare at the wanted rate, and
-all that is needed of one is on this page. /openapi.json describes it.
+FastAPI's validation of answers alone cost as much as a stage, and this module has all that is
+needed. `serve.http.openapi` describes the routes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,22 +25,23 @@ class HttpRequest:
 
     body: bytes
     rest: str
-    """What follows the path of a route that ends with a slash."""
+    """Decoded rest of the path, for a route that ends with a slash."""
     trace: RequestTrace
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     answer: Callable[[HttpRequest], Awaitable[Reply]]
+    """Answers a request that passed the limits."""
     max_bytes: int = 0
-    """Of the body; 0 for a route without one."""
+    """Largest body; 0 for a route without one."""
     guard: Callable[[str | None], str] | None = None
-    """Checks the authorization header and says whose it is, or nothing where all are let in; None
-    where a token is never asked for."""
+    """Checks the authorization header and returns the token's digest, empty where no token is
+    needed. None: the route never asks for one, and its rate is not limited."""
 
 
 class HttpApp:
-    """An ASGI application. Routes are by method and path; one that ends with / is a prefix."""
+    """An ASGI application. Routes go by method and path; a path that ends with / is a prefix."""
 
     def __init__(
         self,
@@ -48,14 +49,20 @@ class HttpApp:
         *,
         rate: RateLimit | None,
         forwarded: bool,
-        seen: Callable[[str, int, Refusal | None], None],
+        on_answer: Callable[[str, int, Refusal | None], None],
     ) -> None:
-        """`forwarded`: requests come through a proxy that adds its client's address; who reaches
-        this port without it can claim any. `seen` is told path, status and refusal of each."""
+        """Take the routes by method and path.
+
+        Args:
+            rate: limit per client; None for no limit.
+            forwarded: a proxy appends the client's address to `x-forwarded-for`. A client that
+                reaches this port past the proxy can claim any address.
+            on_answer: called with path, status and refusal of every answer.
+        """
         self._routes = dict(routes)
         self._paths = {path for _, path in routes}
         self._rate, self._forwarded = rate, forwarded
-        self._seen = seen
+        self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -85,7 +92,7 @@ class HttpApp:
             NOSNIFF,
             *((name.encode(), value.encode()) for name, value in reply.headers.items()),
         ]
-        self._seen(scope["path"], reply.status, refusal)
+        self._on_answer(scope["path"], reply.status, refusal)
         await send({"type": "http.response.start", "status": reply.status, "headers": sent})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -103,7 +110,7 @@ class HttpApp:
         return await route.answer(HttpRequest(body, rest, trace))
 
     def _address(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
-        """The client's; of what it may have claimed itself, the proxy's addition is the last."""
+        """The client's address: behind a proxy the last one listed, as clients may list others."""
         if self._forwarded and (known := headers.get(b"x-forwarded-for")):
             return known.rpartition(",")[2].strip()
         return str((scope.get("client") or [""])[0])
@@ -126,17 +133,17 @@ class HttpApp:
 
 
 def _raw_path(scope: Scope) -> str:
-    """As it was sent; Serve's own proxy does not always say."""
+    """The path as it was sent; Serve's own proxy may leave it out of the scope."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return raw.decode("latin-1")
 
 
 class Disconnected(Exception):
-    """The client went away before it had sent its body."""
+    """The client went away before its whole body had arrived."""
 
 
 async def _read(receive: Receive, headers: Mapping[bytes, str], limit: int) -> bytes:
-    """The whole body; refused as soon as it is known to be too long."""
+    """The whole body; raises a Refusal as soon as it is known to be too long."""
     too_long = Refusal(413, ("body", f"must be at most {limit} bytes"))
     declared = headers.get(b"content-length", "")
     if declared.isdecimal() and int(declared) > limit:
@@ -156,7 +163,7 @@ async def _read(receive: Receive, headers: Mapping[bytes, str], limit: int) -> b
 
 
 def _same_origin(headers: Mapping[bytes, str]) -> None:
-    """A page of another site must not act for who has it open beside this endpoint."""
+    """Refuse requests from pages of other sites, which a browser would send in the user's name."""
     origin, host = headers.get(b"origin"), headers.get(b"host")
     if origin is not None and origin.partition("://")[2] != host:
         raise Refusal(403, ("origin", f"requests from pages of {origin} are not taken"))

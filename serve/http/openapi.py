@@ -1,92 +1,163 @@
-"""/openapi.json: the routes of `serve.http.asgi`, the models of `serve.http.schema`."""
+"""/openapi.json: the routes of `serve.routes` with their bodies and answers."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
-
-from serve.http import schema as api
+from serve.http import schema
 from winnow import __version__
+from winnow.cascade.answer import RecommendAnswer, UserAnswer
 
 JSON = "application/json"
+TEXT = "text/plain"
 REF = "#/components/schemas/{model}"
 MEANING = {
-    401: "No valid token", 403: "Not allowed", 404: "No such path",
-    409: "The bundle cannot be used", 413: "The body is too large",
+    401: "No valid token",
+    403: "Not allowed",
+    404: "No such path",
+    409: "The bundle cannot be used",
+    413: "The body is too large",
     422: "The request is wrong; errors name the fields",
     429: "This client asks too often; see Retry-After",
     500: "The request failed; the log says why",
     503: "Too many requests wait, or the event store is down; see Retry-After",
-}  # fmt: skip
-
-Operation = tuple[str, str, str, type[BaseModel] | None, type[BaseModel] | str, tuple[int, ...]]
-OPERATIONS: tuple[Operation, ...] = (
-    ("post", "/recommend", "The k best items for a user on a surface",
-     api.RecommendBody, api.RecommendAnswer, (401, 403, 413, 422, 429, 500, 503)),
-    ("post", "/events", "Add to users' histories; their next request sees it",
-     api.EventsBody, api.EventsAccepted, (401, 403, 413, 422, 429, 500, 503)),
-    ("get", "/users/{user_id}", "What is known of a user",
-     None, api.UserAnswer, (401, 404, 422, 429, 500)),
-    ("get", "/catalogue", "What can be asked for", None, api.CatalogueAnswer, (401, 429, 500)),
-    ("get", "/admin/bundle", "The bundle versions in use",
-     None, api.BundleState, (401, 403, 429, 500)),
-    ("post", "/admin/bundle", "Swap a bundle in, or compare another for a share of the users",
-     api.BundleBody, api.BundleState, (401, 403, 409, 413, 422, 429, 500)),
-    ("get", "/healthz", "Answers once models and tables are loaded", None, api.Health, (500,)),
-    ("get", "/metrics", "Prometheus text", None, "text/plain", (401, 429, 500)),
-    ("get", "/openapi.json", "This document", None, JSON, (401, 429, 500)),
-)  # fmt: skip
-
-
-def document() -> dict[str, Any]:
-    """The whole OpenAPI 3.1 document."""
-    models = {m for op in OPERATIONS for m in op[3:5] if isinstance(m, type)} | {api.Errors}
-    ordered = sorted(models, key=lambda model: model.__name__)
-    _, definitions = models_json_schema([(m, "validation") for m in ordered], ref_template=REF)
-    paths: dict[str, Any] = {}
-    for method, path, summary, body, answer, statuses in OPERATIONS:
-        operation = _operation(summary, body, answer, statuses)
-        if "{user_id}" in path:
-            operation["parameters"] = [USER_ID]
-        operation["security"] = (
-            [{"token": []}] if path.startswith("/admin") else [{"token": []}, {}]
-        )
-        paths.setdefault(path, {})[method] = operation
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Winnow", "version": __version__},
-        "paths": paths,
-        "components": {
-            "schemas": definitions["$defs"],
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
-    }
-
-
+}
 USER_ID = {
     "name": "user_id",
     "in": "path",
     "required": True,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+    "schema": {"type": "string", "minLength": 1, "maxLength": schema.MAX_ID},
 }
 
 
-def _operation(
-    summary: str,
-    body: type[BaseModel] | None,
-    answer: type[BaseModel] | str,
-    statuses: tuple[int, ...],
-) -> dict[str, Any]:
-    schema = {"type": "string"} if answer == "text/plain" else {"type": "object"}
-    content = {answer: {"schema": schema}} if isinstance(answer, str) else _content(answer)
-    responses: dict[str, Any] = {"200": {"description": summary, "content": content}}
-    for status in statuses:
-        responses[str(status)] = {"description": MEANING[status], "content": _content(api.Errors)}
-    operation: dict[str, Any] = {"summary": summary, "responses": responses}
-    if body is not None:
-        operation["requestBody"] = {"required": True, "content": _content(body)}
-    return operation
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    summary: str
+    body: type | None = None
+    answer: type | str
+    """A dataclass, or the media type of an answer without a schema."""
+    statuses: tuple[int, ...]
+    """Statuses other than 200."""
 
 
-def _content(model: type[BaseModel]) -> dict[str, Any]:
-    return {JSON: {"schema": {"$ref": REF.format(model=model.__name__)}}}
+OPERATIONS = (
+    Operation(
+        method="post",
+        path="/recommend",
+        summary="The k best items for a user on a surface",
+        body=schema.RecommendBody,
+        answer=RecommendAnswer,
+        statuses=(401, 403, 413, 422, 429, 500, 503),
+    ),
+    Operation(
+        method="post",
+        path="/events",
+        summary="Add to users' histories; their next request sees it",
+        body=schema.EventsBody,
+        answer=schema.EventsAccepted,
+        statuses=(401, 403, 413, 422, 429, 500, 503),
+    ),
+    Operation(
+        method="get",
+        path="/users/{user_id}",
+        summary="What is known of a user",
+        answer=UserAnswer,
+        statuses=(401, 404, 422, 429, 500),
+    ),
+    Operation(
+        method="get",
+        path="/catalogue",
+        summary="What can be asked for",
+        answer=schema.CatalogueAnswer,
+        statuses=(401, 429, 500),
+    ),
+    Operation(
+        method="get",
+        path="/admin/bundle",
+        summary="The bundle versions in use",
+        answer=schema.BundleState,
+        statuses=(401, 403, 429, 500),
+    ),
+    Operation(
+        method="post",
+        path="/admin/bundle",
+        summary="Swap a bundle in, or compare another for a share of the users",
+        body=schema.BundleBody,
+        answer=schema.BundleState,
+        statuses=(401, 403, 409, 413, 422, 429, 500),
+    ),
+    Operation(
+        method="get",
+        path="/healthz",
+        summary="Answers once models and tables are loaded",
+        answer=schema.Health,
+        statuses=(500,),
+    ),
+    Operation(
+        method="get",
+        path="/metrics",
+        summary="Prometheus text",
+        answer=TEXT,
+        statuses=(401, 429, 500),
+    ),
+    Operation(
+        method="get",
+        path="/openapi.json",
+        summary="This document",
+        answer=JSON,
+        statuses=(401, 429, 500),
+    ),
+)
+
+
+def document() -> dict[str, Any]:
+    """The whole OpenAPI 3.1 document."""
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation)
+    token = {"type": "http", "scheme": "bearer"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Winnow", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": _schemas(), "securitySchemes": {"token": token}},
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    """Every body and answer, and what they consist of, by name."""
+    wire = {part for one in OPERATIONS for part in (one.body, one.answer) if isinstance(part, type)}
+    named = sorted(wire | {schema.Errors}, key=lambda part: part.__name__)
+    parts = [(part.__name__, "validation", schema.schema_of(part)) for part in named]
+    _, definitions = schema.TypeAdapter.json_schemas(parts, ref_template=REF)
+    schemas: dict[str, Any] = definitions["$defs"]
+    return schemas
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    anybody = [] if operation.path.startswith("/admin") else [{}]
+    responses: dict[str, Any] = {
+        "200": {"description": operation.summary, "content": _content(operation.answer)}
+    }
+    for status in operation.statuses:
+        errors = _content(schema.Errors)
+        responses[str(status)] = {"description": MEANING[status], "content": errors}
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "responses": responses,
+        "security": [{"token": []}, *anybody],
+    }
+    if operation.body is not None:
+        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+    if "{user_id}" in operation.path:
+        described["parameters"] = [USER_ID]
+    return described
+
+
+def _content(part: type | str) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {part: {"schema": {"type": "string" if part == TEXT else "object"}}}
+    return {JSON: {"schema": {"$ref": REF.format(model=part.__name__)}}}

@@ -1,20 +1,31 @@
-"""What goes over the wire: bodies and answers of the endpoint, and how a bad body is refused.
+"""What goes over the wire: request bodies, the answers that are not `winnow.cascade.answer`'s.
 
-The bodies check requests; the answers only describe, for /openapi.json, what is encoded straight
-from the dataclasses of `winnow.desk`.
+Bodies are pydantic models, which check requests. Answers are dataclasses, encoded as they are;
+their schemas are made from the same classes, with their docstrings as descriptions.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
 
+from serve.args import MAX_DEADLINE_MS
 from serve.http.reply import Refusal
-from winnow.cascade.request import RequestError
+from winnow.cascade.answer import Catalogue
+from winnow.cascade.request import Mode, RequestError
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+MAX_ID = 256
+"""Characters of an id: every known data set's ids are shorter."""
+Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID)]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
-Mode = Literal["standard", "goal", "tree"]
-MAX_DEADLINE_MS = 60_000
 
 
 class Body(BaseModel):
@@ -27,20 +38,25 @@ B = TypeVar("B", bound=Body)
 
 
 class RecommendBody(Body):
-    user_id: Id | None = Field(None, description="Known or new user; or give history")
+    user_id: Id | None = Field(None, description="A known or a new user; or give history")
     history: Annotated[list[Id], Field(max_length=1000)] | None = Field(
-        None, description="Liked item ids, oldest first; replaces what is known of the user"
+        None, description="Liked item ids, oldest first; they replace what is known of the user"
     )
-    scenario: Id = Field(description="Name or number of the surface the items will be shown on")
+    scenario: Id = Field(
+        description="Name or number of the surface that the items will be shown on"
+    )
     k: int = Field(10, ge=1, le=10_000, description="Items wanted; /catalogue has the most")
-    mode: Mode = Field("standard", description="/catalogue has those that this endpoint offers")
+    mode: Mode = Field("standard", description="/catalogue lists those that this endpoint offers")
     goal: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
-        None, description="What the list should be like, in words; of mode goal alone"
+        None, description="What the list should be like, in words; for mode goal only"
     )
     deadline_ms: int | None = Field(
-        None, ge=1, le=MAX_DEADLINE_MS, description="For the whole request; what is late is skipped"
+        None,
+        ge=1,
+        le=MAX_DEADLINE_MS,
+        description="Time for the whole request; stages that would be late are skipped",
     )
-    explain: bool = Field(False, description="Say what each stage proposed")
+    explain: bool = Field(False, description="Add what each stage proposed")
 
 
 class EventBody(Body):
@@ -57,107 +73,81 @@ class EventsBody(Body):
 
 
 class BundleBody(Body):
-    bundle: Uri = Field(description="Bundle artifact that every node can read")
-    variant: Literal["a", "b"] = Field("a", description="b: beside the one in use, for a share")
-    share: float | None = Field(None, ge=0, le=1, description="Of the users, that variant b gets")
+    bundle: Uri = Field(description="Bundle artifact: a path or URI that every node can read")
+    variant: Literal["a", "b"] = Field(
+        "a", description="a replaces the bundle in use; b serves beside it, to a share of the users"
+    )
+    share: float | None = Field(
+        None, ge=0, le=1, description="Share of the users that get variant b"
+    )
 
 
-class EventsAccepted(BaseModel):
-    stored: int = Field(description="How many of the events were new")
+@dataclass(frozen=True, slots=True)
+class EventsAccepted:
+    stored: int
+    """How many of the events were new."""
 
 
-class Item(BaseModel):
-    item_id: str
-    title: str
-    score: float | None = Field(description="The ranker's, 0 to 1; null if rank gave none")
-    channel: str = Field(description="Recall channel that found the item, or tree")
-    recall_position: int | None = Field(description="Null of an item of the tree; likewise below")
-    rank_position: int | None
-    placed_by: Literal["recall", "rank", "rerank", "llm"]
-
-
-class Degraded(BaseModel):
-    stage: str
-    reason: Literal["late", "failed", "overloaded"]
-
-
-class Proposed(BaseModel):
-    item_id: str
-    title: str
-    channel: str
-    score: float | None
-
-
-class Llm(BaseModel):
-    stop: str = Field(description="Why the language model's walk ended")
-    nodes: list[dict[str, Any]]
-    calls: int
-    tokens: int
-
-
-class RecommendAnswer(BaseModel):
-    items: list[Item]
-    bundle: str = Field(description="Version of the models and tables that answered")
-    variant: Literal["a", "b"]
-    timings_ms: dict[str, float] = Field(description="By stage, and in total")
-    degraded: list[Degraded] = Field(description="Stages whose fallback answered; empty when whole")
-    trace_id: str
-    proposed: dict[str, list[Proposed]] | None = Field(None, description="Only with explain")
-    llm: Llm | None = Field(None, description="Only of modes goal and tree")
-
-
-class LikedItem(BaseModel):
-    item_id: str
-    title: str
-    scenario: str | None
-
-
-class UserAnswer(BaseModel):
-    user_id: str
-    known: bool
-    liked: list[LikedItem] = Field(description="The latest 50, newest first")
-    views: int
-
-
-class Scenario(BaseModel):
-    id: int
-    name: str
-
-
-class CatalogueAnswer(BaseModel):
-    bundle: str
+@dataclass(frozen=True, slots=True)
+class CatalogueAnswer(Catalogue):
     topology: str
-    scenarios: list[Scenario]
-    users: list[str] = Field(description="Some known users")
-    items: int
-    max_k: int
+    """`fused`: one process runs all stages; `split`: each stage is a deployment."""
     modes: list[Mode]
+    """Modes that this endpoint offers."""
 
 
-class BundleState(BaseModel):
-    bundle: str = Field(description="Version that answers as variant a")
+@dataclass(frozen=True, slots=True)
+class BundleState:
+    bundle: str
+    """Version that answers as variant a."""
     uri: str
-    candidate: str | None = Field(description="Version of variant b")
+    """Where that version was read from."""
+    candidate: str | None
+    """Version that answers as variant b."""
     candidate_uri: str | None
+    """Where that version was read from."""
     share: float
-    previous: str | None = Field(description="Kept loaded: going back to it is instant")
-    switched: int = Field(description="Replicas that are known to have it")
-    behind: int = Field(description="Replicas that could not load it and keep the old one")
+    """Share of the users that get variant b."""
+    previous: str | None
+    """Version that stays loaded: going back to it is instant."""
+    switched: int
+    """Replicas known to answer with these versions."""
+    behind: int
+    """Replicas that could not load them and keep the old ones."""
 
 
-class Health(BaseModel):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
     status: Literal["ok"] = "ok"
     bundle: str
+    """Version that answers as variant a."""
     topology: str
 
 
-class FieldError(BaseModel):
+@dataclass(frozen=True, slots=True)
+class FieldError:
     field: str
+    """Field of the body, such as `events.0.item_id`, or what else the request lacks."""
     message: str
 
 
-class Errors(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Errors:
     errors: list[FieldError]
+
+
+def schema_of(wire: type, *, closed: bool = False) -> TypeAdapter[Any]:
+    """Schema of a body or an answer.
+
+    Args:
+        closed: answers may have no field beyond those of their class. The published schema is
+            open, as a client should accept fields that a later version adds.
+    """
+    if issubclass(wire, BaseModel):
+        return TypeAdapter(wire)
+    extra: Literal["forbid"] | None = "forbid" if closed else None
+    config = ConfigDict(use_attribute_docstrings=True, extra=extra)
+    return TypeAdapter(with_config(config)(wire))
 
 
 def parse(model: type[B], body: bytes) -> B:
@@ -170,6 +160,7 @@ def parse(model: type[B], body: bytes) -> B:
 
 
 def refusal_of(error: RequestError) -> Refusal:
+    """The HTTP answer to a request that cannot be answered."""
     return Refusal(422, (error.field, error.message))
 
 

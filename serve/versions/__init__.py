@@ -1,1 +1,1 @@
-"""Bundles in a replica: loaded, swapped, and the plan of who gets which."""
+"""Bundles in a replica: loaded, swapped, and the plan of which bundle answers which users."""

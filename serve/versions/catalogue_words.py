@@ -1,4 +1,4 @@
-"""What a language model is told of a bundle's items and users, and the tree it can search."""
+"""What a language model is told of a bundle's items and users, and the tree that it can search."""
 
 import numpy as np
 
@@ -14,11 +14,11 @@ from winnow.tree.chain import TreeSearch
 from winnow.tree.item_tree import ItemTree
 
 SHOWN = 20
-"""Candidates that the model orders: what it can compare, and what a page shows."""
+"""Candidates that the model orders: as many as it can compare and a page shows."""
 
 
 class CatalogueWords:
-    """Of one bundle; made once, used by every request of modes goal and tree."""
+    """Words for one bundle; made once, used by every request of modes goal and tree."""
 
     def __init__(self, bundle: Bundle, chat: Chat) -> None:
         self._items = ItemWords(bundle.items, bundle.schema, bundle.value_names)
@@ -39,29 +39,31 @@ class CatalogueWords:
         self.tree = ItemTree.of(bundle.tree_paths, offered)
 
     def user(self, request: RecommendRequest) -> str:
+        """The user in words, `unknown` for a new one."""
         known = self._users.get(request.user_id or "")
         return known or "unknown"
 
     def history(self, query: Query) -> list[str]:
+        """Titles of the likes, oldest first."""
         return [self._items.titles[row] for row in query.history.tolist()]
 
-    def candidates(self, found: Candidates) -> CandidateList:
-        """The first ones, as the model is shown them."""
-        item_C = found.item_C[:SHOWN]
+    def shown(self, candidates: Candidates) -> CandidateList:
+        """The first candidates as the model is shown them."""
+        item_C = candidates.item_C[:SHOWN]
         rows = item_C.tolist()
         return CandidateList(
             [self._ids[row] for row in rows],
             [self._items.fields(row) for row in rows],
-            found.score_C[:SHOWN],
+            candidates.score_C[:SHOWN],
             None if self._index is None else self._index.vectors_of(item_C),
         )
 
-    def ordered(self, query: Query, found: Candidates, order: list[int]) -> Candidates:
-        """The candidates in the model's order, the rules of every list kept."""
-        rest = range(len(order), len(found.item_C))
-        return self._rules.apply(query, found.take([*order, *rest]))
+    def ordered(self, query: Query, candidates: Candidates, order: list[int]) -> Candidates:
+        """The candidates in the model's order, within the rules."""
+        rest = range(len(order), len(candidates.item_C))
+        return self._rules.apply(query, candidates.take([*order, *rest]))
 
-    def searched(self, query: Query, rows: list[int], found: Candidates) -> Candidates:
-        """Items of the tree, then what the stages found, the rules of every list kept."""
-        item_C = np.array(rows, np.int32)
-        return self._rules.apply(query, Candidates.searched(item_C).and_then(found))
+    def searched(self, query: Query, rows: list[int], candidates: Candidates) -> Candidates:
+        """Items of the tree, then the stages' candidates, within the rules."""
+        in_tree = Candidates.searched(np.array(rows, np.int32))
+        return self._rules.apply(query, in_tree.and_then(candidates))

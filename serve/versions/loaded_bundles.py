@@ -1,8 +1,7 @@
-"""The bundle versions that a process has loaded, and which of them answers whom.
+"""The bundle versions that a process has loaded, and the one that answers each user.
 
-A version is loaded and warmed beside those in use and then swapped in between two requests; a
-request keeps the one object that it was given to its end. The version that was in use before is
-kept, so that going back to it is instant.
+A version is loaded and warmed beside those in use, then swapped in between two requests; a request
+keeps its version to the end. The version in use before stays loaded, so going back is instant.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ Variant = Literal["a", "b"]
 
 @dataclass(frozen=True, slots=True)
 class BundleRef:
-    """Where a version is read from, and the version that was found there."""
+    """Where a version is read from, and the version found there."""
 
     uri: str
     version: str
@@ -28,26 +27,35 @@ class BundleRef:
 
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
-    """What all replicas are to have loaded; who makes a new one gives it to the registry."""
+    """What all replicas must have loaded; the replica that makes a new plan stores it."""
 
     bundle: BundleRef
+    """Answers as variant a."""
     candidate: BundleRef | None = None
+    """Answers as variant b."""
     share: float = 0.0
-    """Of the users, those that the candidate answers as variant b."""
+    """Share of the users that the candidate answers."""
     previous: BundleRef | None = None
+    """Replaced by `bundle` and kept loaded."""
     deployed: str = ""
     """The `bundle` argument of the deployment that this plan began with."""
     user_config: dict[str, Any] | None = None
-    """The Serve config's part that was given last; it counts again only when it changes."""
+    """The latest `user_config` of the Serve config; it counts again only when it changes."""
 
-    def places(self) -> list[BundleRef]:
-        return [p for p in (self.bundle, self.candidate, self.previous) if p is not None]
+    @property
+    def versions(self) -> tuple[str, str]:
+        """Versions of variants a and b; the second is empty without a candidate."""
+        return self.bundle.version, self.candidate.version if self.candidate else ""
 
-    def with_bundle(self, place: BundleRef) -> "RolloutPlan":
-        """With another variant a; the version that it replaces is kept."""
-        if place == self.bundle:
+    def refs(self) -> list[BundleRef]:
+        """All that must be loaded, those in use first."""
+        return [ref for ref in (self.bundle, self.candidate, self.previous) if ref is not None]
+
+    def with_bundle(self, bundle: BundleRef) -> "RolloutPlan":
+        """The plan with another variant a; the version that it replaces is kept."""
+        if bundle == self.bundle:
             return self
-        return replace(self, bundle=place, previous=self.bundle)
+        return replace(self, bundle=bundle, previous=self.bundle)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,19 +68,19 @@ class RolloutPlan:
 
 
 def planned(
-    plan: RolloutPlan, place: BundleRef | None, variant: Variant = "a", share: float | None = None
+    plan: RolloutPlan, bundle: BundleRef, variant: Variant = "a", share: float | None = None
 ) -> RolloutPlan:
     """The plan after an order for one variant; a candidate without a share gets half the users."""
     if variant == "b":
-        return replace(plan, candidate=place, share=0.5 if share is None else share)
-    plan = plan if place is None else plan.with_bundle(place)
-    if plan.candidate in (None, plan.bundle):  # the candidate won, which ends the comparison
+        return replace(plan, candidate=bundle, share=0.5 if share is None else share)
+    plan = plan.with_bundle(bundle)
+    if plan.candidate in (None, plan.bundle):  # the candidate won: the comparison ends
         return replace(plan, candidate=None, share=0.0)
     return plan if share is None else replace(plan, share=share)
 
 
 class Loaded(Protocol):
-    """What `load` makes of a bundle."""
+    """A loaded bundle: whatever `load` returns, with its version."""
 
     @property
     def version(self) -> str: ...
@@ -109,28 +117,30 @@ class LoadedBundles(Generic[V]):
             return BundleRef(uri, bundle.version), self._held[bundle.version]
 
     def follow(self, plan: RolloutPlan) -> None:
-        """Load what the plan names, swap it in and let go of the rest.
+        """Load the plan's variants, swap them in and let go of versions that it does not name.
 
-        The previous version is only a convenience: that it cannot be loaded is no fault.
+        The previous version is kept if it is loaded, and not loaded for the plan.
         """
-        wanted = [p for p in (plan.bundle, plan.candidate) if p is not None]
-        loaded = [self.hold(place.uri, place.version)[1] for place in wanted]
-        candidate = loaded[1] if plan.candidate is not None else None
-        self._in_use = (loaded[0], candidate, plan.share)
+        standing = self._loaded(plan.bundle)
+        candidate = self._loaded(plan.candidate) if plan.candidate else None
+        self._in_use = (standing, candidate, plan.share)
         self.plan = plan
-        self.keep(place.version for place in plan.places())
+        self.keep(ref.version for ref in plan.refs())
+
+    def _loaded(self, ref: BundleRef) -> V:
+        return self.hold(ref.uri, ref.version)[1]
 
     def keep(self, versions: Iterable[str]) -> None:
-        """Let go of all others."""
+        """Let go of all versions but these."""
         wanted = set(versions)
         with self._lock:
             self._held = {name: held for name, held in self._held.items() if name in wanted}
 
     def choose(self, user_id: str | None) -> tuple[Variant, V]:
-        """The version that answers this user: always the same one, on every replica."""
+        """The version that answers the user: the same one every time, on every replica."""
         assert self._in_use is not None
         standing, candidate, share = self._in_use
-        if candidate is None or user_id is None or _point(user_id) >= share:
+        if candidate is None or user_id is None or _position(user_id) >= share:
             return "a", standing
         return "b", candidate
 
@@ -138,18 +148,18 @@ class LoadedBundles(Generic[V]):
         return self._held.get(version)
 
     def others(self, version: str) -> list[V]:
-        """The held versions but that one, those in use first."""
-        names = [p.version for p in self.plan.places()] if self.plan else []
+        """The held versions without that one, those in use first."""
+        names = [ref.version for ref in self.plan.refs()] if self.plan else []
         return [held for n in names if n != version and (held := self._held.get(n)) is not None]
 
 
 def _open(uri: str) -> Bundle:
     try:
         return Bundle.open(uri)
-    except (OSError, ValueError) as error:  # of a place that cannot be one
+    except (OSError, ValueError) as error:  # not a path or URI at all
         raise ArtifactError(f"{uri!r} cannot be read: {error}") from error
 
 
-def _point(user_id: str) -> float:
-    """Where in [0, 1) a user stands, as if drawn by chance."""
+def _position(user_id: str) -> float:
+    """The user's hash as a position in [0, 1); users are spread evenly."""
     return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=4).digest()) / 2**32

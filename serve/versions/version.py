@@ -1,4 +1,4 @@
-"""One loaded bundle, and one request on its way through it."""
+"""One loaded bundle, ready to answer."""
 
 from dataclasses import dataclass
 from itertools import cycle
@@ -19,23 +19,32 @@ class Version:
     lookup: Lookup
     fallbacks: Fallbacks
     cascade: Cascade | None
-    words: CatalogueWords | None
-    """For the modes that ask a language model; None where they are not offered."""
+    catalogue_words: CatalogueWords | None
+    """What a language model is told of the bundle; None where its modes are not offered."""
 
 
 def load(
-    bundle: Bundle, events: EventStore, *, with_stages: bool, words: CatalogueWords | None = None
+    bundle: Bundle,
+    events: EventStore,
+    *,
+    with_stages: bool,
+    catalogue_words: CatalogueWords | None = None,
 ) -> Version:
-    cascade = Cascade(bundle) if with_stages else None
-    lookup, fallbacks = Lookup(bundle, events), Fallbacks(bundle)
-    return Version(bundle.version, lookup, fallbacks, cascade, words)
+    """Read the bundle's tables and, `with_stages`, its models and indexes."""
+    return Version(
+        bundle.version,
+        lookup=Lookup(bundle, events),
+        fallbacks=Fallbacks(bundle),
+        cascade=Cascade(bundle) if with_stages else None,
+        catalogue_words=catalogue_words,
+    )
 
 
 def samples(version: Version, count: int) -> list[RecommendRequest]:
-    """Requests of known users on every scenario, for warming up."""
+    """Requests of known users, scenario by scenario, for warming up."""
     catalogue = version.lookup.catalogue()
     users = cycle(catalogue.users or ["nobody"])
-    scenarios = cycle(name for _, name in catalogue.scenarios)
+    scenarios = cycle(scenario.name for scenario in catalogue.scenarios)
     k = min(10, catalogue.max_k)
     return [
         RecommendRequest(user_id=next(users), scenario=next(scenarios), k=k) for _ in range(count)

@@ -1,9 +1,8 @@
 """What stands in for a stage that is late, failing or overloaded.
 
-Suffixes: C candidates of one query, I items.
+Suffixes: C candidates of one query.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ POPULAR = CHANNELS.index("popular")
 
 
 class Fallbacks:
-    """One answer a stage from tables alone: microseconds, and nothing that could fail."""
+    """One answer per stage from tables alone: microseconds, and nothing that could fail."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._popular = Popular(bundle)
@@ -29,20 +28,16 @@ class Fallbacks:
         item_C = self._popular.unseen(query.scenario, query.seen, self._num_candidates)
         return Candidates.recalled(item_C, np.full(len(item_C), POPULAR, np.int8))
 
-    def rank(self, query: Query, found: Candidates) -> Candidates:
+    def rank(self, candidates: Candidates) -> Candidates:
         """The order of recall, without scores."""
-        return replace(found, score_C=np.full(len(found.item_C), np.nan, np.float32))
+        return replace(candidates, score_C=np.full(len(candidates.item_C), np.nan, np.float32))
 
-    def rerank(self, query: Query, found: Candidates) -> Candidates:
+    def rerank(self, query: Query, candidates: Candidates) -> Candidates:
         """The order of rank, within the rules."""
-        return self._rules.apply(query, found)
+        return self._rules.apply(query, candidates)
 
-    def instead_of(self, stage: str, query: Query, found: Candidates | None) -> Candidates:
-        """The fallback of the stage with that name; recall's needs no candidates."""
-        if found is None:
+    def instead_of(self, stage: str, query: Query, candidates: Candidates) -> Candidates:
+        """The fallback of the stage with that name, for what the stage before it handed on."""
+        if stage == "recall":
             return self.recall(query)
-        others: dict[str, Callable[[Query, Candidates], Candidates]] = {
-            "rank": self.rank,
-            "rerank": self.rerank,
-        }
-        return others[stage](query, found)
+        return self.rank(candidates) if stage == "rank" else self.rerank(query, candidates)

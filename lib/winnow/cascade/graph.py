@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from winnow.bundle import Bundle
 from winnow.cascade.clock import StageClock
 from winnow.cascade.fallbacks import Fallbacks
-from winnow.cascade.query import Candidates, Degradation, Outcome, Query, Reason, check_bundle
+from winnow.cascade.query import Candidates, Outcome, Query, StageResult, check_bundle
 from winnow.cascade.rank import Rank
 from winnow.cascade.recall import Recall
 from winnow.cascade.rerank import Rerank
@@ -20,21 +20,21 @@ STAGES: Mapping[str, type[Recall] | type[Rank] | type[Rerank]] = {
     "rank": Rank,
     "rerank": Rerank,
 }
-"""In the order in which they run."""
-OnStage = Callable[[str, Sequence[Candidates], Mapping[int, Reason], float], None]
-"""Takes a stage, each query's candidates, why those that got a fallback did, and milliseconds."""
+"""The stages in the order in which they run."""
 
 
 class Stage(Protocol):
-    """A step of the graph; `found` holds what the one before made of each query."""
+    """A step of the graph."""
 
-    def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
-        """Candidates of each query, best first."""
+    def __call__(
+        self, queries: Sequence[Query], candidates: Sequence[Candidates]
+    ) -> list[Candidates]:
+        """Candidates of each query, best first, from those of the stage before."""
         ...
 
 
 class Cascade:
-    """Recall, rank and rerank of a batch; a stage that cannot answer leaves its fallback.
+    """Recall, rank and rerank for a batch; a stage that cannot answer leaves its fallback.
 
     Safe to call from several threads.
     """
@@ -49,96 +49,73 @@ class Cascade:
         self,
         queries: Sequence[Query],
         deadlines_s: Sequence[float | None] | None = None,
-        on_stage: OnStage | None = None,
+        outcomes: Sequence[Outcome] | None = None,
     ) -> list[Outcome]:
-        """What became of each query.
+        """The outcome of each query.
 
         Args:
-            deadlines_s: of each query, in seconds of `time.monotonic()`. One that has less time
-                left than a stage usually takes gets that stage's fallback.
-            on_stage: told of every stage as it ends, for who cannot wait for the last one.
+            deadlines_s: deadline of each query, in seconds of `time.monotonic()`. A query that
+                has less time left than a stage usually takes gets that stage's fallback.
+            outcomes: filled instead of new ones, for a caller that may look at them before the
+                last stage has ended.
 
         Raises:
             BundleMismatch: a query belongs to another bundle. No fallback could answer it.
         """
         check_bundle(queries, self._version)
-        ends_s = deadlines_s or [None] * len(queries)
-        outcomes: list[Outcome] = []
-        timings_ms: dict[str, float] = {}
-        degraded: list[list[Degradation]] = [[] for _ in queries]
-        proposed: list[dict[str, Candidates]] = [{} for _ in queries]
-        found: Sequence[Candidates | None] = [None] * len(queries)
-        for name in self.stages:
-            start = time.perf_counter()
-            found, reasons = self._step(name, queries, found, self._late(name, ends_s))
-            spent_ms = 1000 * (time.perf_counter() - start)
-            timings_ms[name] = round(spent_ms, 3)
-            if on_stage is not None:
-                on_stage(name, found, reasons, spent_ms)
-            for row, reason in reasons.items():
-                degraded[row].append(Degradation(name, reason))
-            for mine, candidates in zip(proposed, found, strict=True):
-                mine[name] = candidates
-        last = next(reversed(self.stages))
-        for mine, reasons_of in zip(proposed, degraded, strict=True):
-            outcomes.append(Outcome(mine.pop(last), timings_ms, reasons_of, mine))
-        return outcomes
+        if deadlines_s is None:
+            deadlines_s = [None] * len(queries)
+        if outcomes is None:
+            outcomes = [Outcome() for _ in queries]
+        for stage in self.stages:
+            self._run(stage, queries, deadlines_s, outcomes)
+        return list(outcomes)
 
-    def _late(self, stage: str, ends_s: Sequence[float | None]) -> list[bool]:
-        """Whether each query has less time left than the stage usually takes."""
-        done_s = time.monotonic() + self._clock.expected_s(stage, len(ends_s))
-        return [end_s is not None and end_s < done_s for end_s in ends_s]
-
-    def _step(
+    def _run(
         self,
         stage: str,
         queries: Sequence[Query],
-        found: Sequence[Candidates | None],
-        late: Sequence[bool],
-    ) -> tuple[list[Candidates], dict[int, Reason]]:
-        """The stage's candidates of each query, and why those that got a fallback did."""
-        reasons: dict[int, Reason] = {row: "late" for row, is_late in enumerate(late) if is_late}
-        on_time = [row for row in range(len(queries)) if row not in reasons]
-        made = self._attempt(stage, on_time, queries, found)
-        for row in on_time:
-            if row not in made:
-                reasons[row] = "failed"
-        for row in reasons:
-            made[row] = self._fallbacks.instead_of(stage, queries[row], found[row])
-        return [made[row] for row in range(len(queries))], reasons
+        deadlines_s: Sequence[float | None],
+        outcomes: Sequence[Outcome],
+    ) -> None:
+        """Add the stage's result, or its fallback's, to each outcome."""
+        start = time.perf_counter()
+        on_time = self._on_time(stage, deadlines_s)
+        candidates = self._attempt(stage, on_time, queries, outcomes)
+        spent_ms = 1000 * (time.perf_counter() - start)
+        for row, (query, outcome) in enumerate(zip(queries, outcomes, strict=True)):
+            if row in candidates:
+                result = StageResult(candidates[row], spent_ms)
+            else:
+                fallback = self._fallbacks.instead_of(stage, query, outcome.candidates)
+                result = StageResult(fallback, spent_ms, "failed" if row in on_time else "late")
+            outcome.results[stage] = result
+
+    def _on_time(self, stage: str, deadlines_s: Sequence[float | None]) -> list[int]:
+        """Rows of the queries that have as much time left as the stage usually takes."""
+        done_s = time.monotonic() + self._clock.expected_s(stage, len(deadlines_s))
+        return [row for row, end_s in enumerate(deadlines_s) if end_s is None or end_s >= done_s]
 
     def _attempt(
         self,
         stage: str,
         rows: Sequence[int],
         queries: Sequence[Query],
-        found: Sequence[Candidates | None],
+        outcomes: Sequence[Outcome],
     ) -> dict[int, Candidates]:
-        """The stage's candidates of those rows; a row that makes it raise has none."""
+        """The stage's candidates by row; a row that makes the stage raise has none."""
         if not rows:
             self._clock.skipped(stage)
             return {}
         start = time.perf_counter()
+        before = [outcomes[row].candidates for row in rows]
         try:
-            made = self._call(stage, rows, queries, found)
+            after = self.stages[stage]([queries[row] for row in rows], before)
         except Exception:
             logger.exception("stage failed: stage=%s queries=%d", stage, len(rows))
             if len(rows) == 1:
                 return {}
-            return {
-                row: candidates
-                for row in rows
-                for candidates in self._attempt(stage, [row], queries, found).values()
-            }
+            alone = [self._attempt(stage, [row], queries, outcomes) for row in rows]
+            return {row: candidates for one in alone for row, candidates in one.items()}
         self._clock.record(stage, len(rows), time.perf_counter() - start)
-        return dict(zip(rows, made, strict=True))
-
-    def _call(
-        self,
-        stage: str,
-        rows: Sequence[int],
-        queries: Sequence[Query],
-        found: Sequence[Candidates | None],
-    ) -> list[Candidates]:
-        before = [candidates for row in rows if (candidates := found[row]) is not None]
-        return self.stages[stage]([queries[row] for row in rows], before)
+        return dict(zip(rows, after, strict=True))

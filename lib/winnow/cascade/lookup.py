@@ -1,28 +1,21 @@
 """`Lookup`: the tables by id, and the live events.
 
-It turns a request into a `Query` that holds everything the stages need, so that a stage looks
-nothing up by id, and turns the candidates that come back into an answer with titles.
+It resolves a request to a `Query` with everything that the stages need, so no stage looks anything
+up by id, and turns the candidates that come back into items with titles.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain, repeat
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
-from winnow.cascade.query import CHANNELS, Candidates, Query
-from winnow.cascade.request import (
-    Catalogue,
-    Liked,
-    Proposal,
-    Recommendation,
-    RecommendRequest,
-    RecommendResponse,
-    RequestError,
-    UserView,
-)
+from winnow.cascade.answer import Catalogue, Item, Liked, Proposed, Scenario, UserAnswer
+from winnow.cascade.query import CHANNELS, Candidates, Outcome, Query
+from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.data.dataset import stack_columns
 from winnow.events import EventStore
 
@@ -31,15 +24,15 @@ Floats = NDArray[np.float32]
 
 NOTHING: Ints = np.empty(0, np.int32)
 NUM_PROPOSED = 20
-"""Items of each stage that `proposed` shows."""
+"""Items per stage in `proposed`: what the console shows of a column."""
 NUM_LIKED = 50
-"""Likes of a user that `user` shows."""
+"""Likes in `user`, which the console lists in full."""
 NUM_USERS = 50
-"""Users that `catalogue` names."""
+"""Users in `catalogue`: enough to choose one from in the console."""
 
 
 class Lookup:
-    """Requests in, answers out: the tables by id, and the live events."""
+    """Resolves requests and describes answers, by the tables of one bundle and the live events."""
 
     def __init__(self, bundle: Bundle, events: EventStore) -> None:
         self._version = bundle.version
@@ -58,15 +51,14 @@ class Lookup:
         self._histories = bundle.histories
 
     def resolve(self, request: RecommendRequest) -> Query:
-        """Look up user, history and scenario; raises RequestError naming the field.
+        """Look up user, history and scenario; raises RequestError naming the wrong field.
 
-        A user the bundle does not know gets the unknown id in every field (cold start); history
-        items that it does not know are passed over. The arrays are views of the tables wherever
-        nothing is added to them.
+        A user unknown to the bundle gets the unknown id in every field (cold start). History items
+        unknown to it are skipped. The arrays are views of the tables unless something is added.
         """
         self._check(request)
         scenario = self._scenario(request.scenario)
-        sparse_U, dense_E, liked, liked_on, seen = self._person(request.user_id)
+        sparse_U, dense_E, liked, liked_on, seen = self._stored(request.user_id)
         if request.user_id is not None:
             live = self._events.recent(request.user_id)
             if live:
@@ -92,13 +84,13 @@ class Lookup:
             goal=request.goal,
         )
 
-    def answer(
+    def items(
         self, query: Query, candidates: Candidates, by_stages: Candidates | None = None
-    ) -> RecommendResponse:
+    ) -> list[Item]:
         """The first k candidates with their ids, titles and provenance.
 
         Args:
-            by_stages: the stages' list, where a language model has made another one of it.
+            by_stages: the stages' own list, where a language model changed it to `candidates`.
         """
         top = slice(0, query.k)
         before = (candidates if by_stages is None else by_stages).item_C[top].tolist()
@@ -110,37 +102,41 @@ class Lookup:
             candidates.score_C[top].tolist(),
             strict=True,
         )
-        items = [
-            Recommendation(
-                self._item_ids[row],
-                self._titles[row],
-                _shown(score),
-                CHANNELS[channel],
-                recall + 1 if recall >= 0 else None,
-                rank + 1 if rank >= 0 else None,
-                _placed_by(place, recall, rank, row == earlier),
+        return [
+            Item(
+                item_id=self._item_ids[row],
+                title=self._titles[row],
+                score=_rounded(score),
+                channel=CHANNELS[channel],
+                recall_position=recall + 1 if recall >= 0 else None,
+                rank_position=rank + 1 if rank >= 0 else None,
+                placed_by=_placed_by(position, recall, rank, unmoved=row == earlier),
             )
-            for place, ((row, channel, recall, rank, score), earlier) in enumerate(
+            for position, ((row, channel, recall, rank, score), earlier) in enumerate(
                 zip(columns, chain(before, repeat(None)), strict=False)
             )
         ]
-        return RecommendResponse(items, self._version)
 
-    def proposed(self, proposed: Mapping[str, Candidates]) -> dict[str, list[Proposal]]:
-        """The first items that each stage of `Outcome.proposed` handed on, in its order."""
-        return {stage: self._proposals(found) for stage, found in proposed.items()}
+    def proposed(self, outcome: Outcome) -> dict[str, list[Proposed]]:
+        """The first items that each stage handed to the next, in its order."""
+        return {stage: self._first(candidates) for stage, candidates in outcome.proposed.items()}
 
-    def _proposals(self, found: Candidates) -> list[Proposal]:
+    def _first(self, candidates: Candidates) -> list[Proposed]:
         top = slice(0, NUM_PROPOSED)
-        rows, channels = found.item_C[top].tolist(), found.channel_C[top].tolist()
+        columns = zip(
+            candidates.item_C[top].tolist(),
+            candidates.channel_C[top].tolist(),
+            candidates.score_C[top].tolist(),
+            strict=True,
+        )
         return [
-            Proposal(self._item_ids[row], self._titles[row], CHANNELS[channel], _shown(score))
-            for row, channel, score in zip(rows, channels, found.score_C[top].tolist(), strict=True)
+            Proposed(self._item_ids[row], self._titles[row], CHANNELS[channel], _rounded(score))
+            for row, channel, score in columns
         ]
 
-    def user(self, user_id: str) -> UserView:
-        """What is known of a user; of one never heard of, nothing."""
-        _, _, liked, liked_on, seen = self._person(user_id)
+    def user(self, user_id: str) -> UserAnswer:
+        """What is known of a user, live events included."""
+        _, _, liked, liked_on, seen = self._stored(user_id)
         live = self._events.recent(user_id)
         likes = self._rows([e.item_id for e in live if e.kind == "like"]).tolist()
         names = self._schema.scenarios
@@ -151,14 +147,14 @@ class Lookup:
             shown.append(Liked(self._item_ids[row], self._titles[row], names[scenario]))
         viewed = {*seen.tolist(), *self._rows([e.item_id for e in live]).tolist()}
         views = len(viewed - {*liked.tolist(), *likes})
-        return UserView(user_id, user_id in self._user_row, shown[:NUM_LIKED], views)
+        return UserAnswer(user_id, user_id in self._user_row, shown[:NUM_LIKED], views)
 
     def catalogue(self) -> Catalogue:
-        """What can be asked for; the users are spread over the whole table."""
+        """What can be asked for; the users named are spread over the whole table."""
         users = list(self._user_row)
         return Catalogue(
             bundle=self._version,
-            scenarios=list(enumerate(self._schema.scenarios)),
+            scenarios=[Scenario(row, name) for row, name in enumerate(self._schema.scenarios)],
             users=users[:: max(1, len(users) // NUM_USERS)][:NUM_USERS],
             items=len(self._item_ids),
             max_k=self._max_k,
@@ -174,8 +170,8 @@ class Lookup:
         if request.mode != "goal" and request.goal is not None:
             raise RequestError("goal", f"is for mode goal, not {request.mode}")
 
-    def _person(self, user_id: str | None) -> tuple[Ints, Floats, Ints, Ints, Ints]:
-        """Sparse and dense fields, likes and where, and what was seen, as the bundle has them."""
+    def _stored(self, user_id: str | None) -> tuple[Ints, Floats, Ints, Ints, Ints]:
+        """The bundle's sparse fields, dense fields, likes, their scenarios and seen items."""
         row = None if user_id is None else self._user_row.get(user_id)
         if row is None:
             return self._unknown_sparse, self._unknown_dense, NOTHING, NOTHING, NOTHING
@@ -202,13 +198,15 @@ class Lookup:
         raise RequestError("scenario", f"must be one of {choices}, got {named!r}")
 
 
-def _placed_by(place: int, recall: int, rank: int, by_stages: bool) -> str:
-    """Who moved it last; `by_stages`: the last stage had it there too."""
-    if not by_stages or rank < 0:
+def _placed_by(
+    position: int, recall: int, rank: int, *, unmoved: bool
+) -> Literal["recall", "rank", "rerank", "llm"]:
+    """The last stage that moved the item; `unmoved`: the rerank stage had it here too."""
+    if not unmoved or rank < 0:
         return "llm"
-    return "rerank" if rank != place else "rank" if recall != rank else "recall"
+    return "rerank" if rank != position else "rank" if recall != rank else "recall"
 
 
-def _shown(score: float) -> float | None:
-    """JSON has no NaN, which stands for no score."""
+def _rounded(score: float) -> float | None:
+    """The score for JSON, which has no NaN for a missing one."""
     return None if math.isnan(score) else round(score, 6)

@@ -1,15 +1,15 @@
-"""What passes between the stages: a request resolved, its candidates, and what became of them.
+"""What passes between the stages: a resolved request, its candidates, and the outcome so far.
 
 Suffixes: C candidates of one query, U user fields, E dense user fields.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.cascade.answer import Degraded, Reason
 from winnow.cascade.request import Mode
 
 Ints = NDArray[np.int32]
@@ -17,11 +17,8 @@ Floats = NDArray[np.float32]
 
 RECALL_CHANNELS = ("two_tower", "text", "recent", "popular")
 CHANNELS = (*RECALL_CHANNELS, "tree")
-"""What found an item: one of recall's channels, or a language model in the item tree. Candidates
-carry the index of theirs."""
-
-Reason = Literal["late", "failed", "overloaded"]
-"""Why a stage was replaced by its fallback."""
+"""What found an item: a channel of recall, or a language model in the item tree. Candidates carry
+the index of their channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +31,12 @@ class Query:
     history: Ints
     """Liked item rows, oldest first."""
     history_scenario: Ints
-    """Scenario of each like; of one whose surface is not known, the scenario of the request."""
+    """Scenario of each like; the request's own scenario where that of the like is unknown."""
     seen: Ints
     """Item rows that must not be recommended."""
     k: int
     bundle: str
-    """Version that the rows above belong to: in another bundle they are other items."""
+    """Bundle version that the rows above belong to; another bundle has other items there."""
     mode: Mode = "standard"
     goal: str | None = None
 
@@ -51,7 +48,7 @@ class Candidates:
     item_C: Ints
     channel_C: NDArray[np.int8]
     recall_C: Ints
-    """Position after recall; -1 of what recall did not find."""
+    """Position after recall; -1 for an item that recall did not find."""
     rank_C: Ints
     """Position after rank; equal to `recall_C` before that."""
     score_C: Floats
@@ -66,7 +63,7 @@ class Candidates:
 
     @classmethod
     def searched(cls, item_C: Ints) -> "Candidates":
-        """Items found in the item tree, which no stage has placed."""
+        """Items found in the item tree, which have a position in no stage."""
         nowhere_C = np.full(len(item_C), -1, np.int32)
         channel_C = np.full(len(item_C), CHANNELS.index("tree"), np.int8)
         score_C = np.full(len(item_C), np.nan, np.float32)
@@ -94,27 +91,59 @@ class Candidates:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Degradation:
-    """A stage whose fallback answered in its place."""
-
-    stage: str
-    reason: Reason
+NO_CANDIDATES = Candidates.recalled(np.empty(0, np.int32), np.empty(0, np.int8))
+"""What every query has before recall."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the stage graph made of one query."""
+class StageResult:
+    """What one stage made of one query."""
 
-    found: Candidates
+    candidates: Candidates
     """Best first."""
-    timings_ms: dict[str, float]
-    """By stage; of the whole batch that the query was computed with."""
-    degraded: list[Degradation]
-    """In the order of the stages; empty when all of them ran."""
-    proposed: dict[str, Candidates]
-    """What each stage before the last handed on; where a language model came after the stages, the
-    last one's too."""
+    spent_ms: float
+    """Time of the whole batch that the query was computed with."""
+    reason: Reason | None = None
+    """Why the candidates are the fallback's; None if the stage ran."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the stages have made of one query so far, in their order.
+
+    A stage adds its result in one step, so another thread may take a snapshot at any time.
+    """
+
+    results: dict[str, StageResult] = field(default_factory=dict)
+
+    def snapshot(self) -> "Outcome":
+        """A copy that stays as it is while the stages go on."""
+        return Outcome(dict(self.results))
+
+    @property
+    def candidates(self) -> Candidates:
+        """The latest stage's; none before the first."""
+        *_, latest = (NO_CANDIDATES, *(result.candidates for result in self.results.values()))
+        return latest
+
+    @property
+    def proposed(self) -> dict[str, Candidates]:
+        """What each stage but the latest handed on."""
+        handed_on = {stage: result.candidates for stage, result in self.results.items()}
+        if handed_on:
+            handed_on.popitem()
+        return handed_on
+
+    @property
+    def timings_ms(self) -> dict[str, float]:
+        """Milliseconds by stage."""
+        return {stage: round(result.spent_ms, 3) for stage, result in self.results.items()}
+
+    @property
+    def degraded(self) -> list[Degraded]:
+        """Stages whose fallback answered; empty when all of them ran."""
+        results = self.results.items()
+        return [Degraded(stage, result.reason) for stage, result in results if result.reason]
 
 
 class BundleMismatch(ValueError):

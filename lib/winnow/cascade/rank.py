@@ -1,6 +1,6 @@
 """The second stage: every candidate of every query scored in one forward pass.
 
-A bundle in which nothing is trained leaves the order of recall, without scores.
+An untrained bundle keeps the order of recall, without scores.
 
 Suffixes: B queries of a batch, C candidates of one query, N candidates of the whole batch,
 F sparse fields, E dense fields, I items, T history steps.
@@ -33,12 +33,14 @@ class Rank:
         of_items = bundle.schema.select("sparse", ["item"])
         self._item_sparse_IF = stack_columns(bundle.items, of_items, np.int32)
 
-    def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
+    def __call__(
+        self, queries: Sequence[Query], candidates: Sequence[Candidates]
+    ) -> list[Candidates]:
         check_bundle(queries, self._version)
-        sizes = [len(c.item_C) for c in found]
+        sizes = [len(of_query.item_C) for of_query in candidates]
         if not any(sizes) or self._ranker is None:
-            return list(found)
-        item_N = np.concatenate([c.item_C for c in found])
+            return list(candidates)
+        item_N = np.concatenate([of_query.item_C for of_query in candidates])
         sparse_NF = self._sparse.join([q.user_sparse_U for q in queries], sizes, item_N)
         dense_NE = self._dense.join([q.user_dense_E for q in queries], sizes, item_N)
         scenario_N = np.repeat(np.array([q.scenario for q in queries], np.int64), sizes)
@@ -47,8 +49,8 @@ class Rank:
         score_N = self._ranker.score(sparse_NF, dense_NE, scenario_N, history)
         ends = np.cumsum(sizes).tolist()
         return [
-            _sorted(candidates, score_N[end - size : end])
-            for candidates, size, end in zip(found, sizes, ends, strict=True)
+            _sorted(of_query, score_N[end - size : end])
+            for of_query, size, end in zip(candidates, sizes, ends, strict=True)
         ]
 
     def _history(self, queries: Sequence[Query], sizes: Sequence[int], steps: int) -> HistoryBatch:
@@ -79,28 +81,30 @@ def _sorted(recalled: Candidates, score_C: NDArray[np.float32]) -> Candidates:
 
 
 class _ItemFields:
-    """Encoded fields of one kind by item row, to be joined with those of users."""
+    """Encoded item fields of one kind, by item row, to be joined with user fields."""
 
     def __init__(self, bundle: Bundle, kind: Kind, dtype: type[np.generic]) -> None:
         order = bundle.schema.select(kind)
         of_users, of_items = (bundle.schema.select(kind, [role]) for role in ROLES)
-        # as wide as a joined row, so that joining is one gather and the user's columns;
-        # context fields, which neither has, stay unknown
+        # as wide as a joined row, so that joining is one gather and one write of user columns;
+        # context fields belong to neither user nor item and stay unknown (0)
         self._row_IF = np.zeros((bundle.items.num_rows, len(order)), dtype)
         self._row_IF[:, _columns(order, of_items)] = stack_columns(bundle.items, of_items, dtype)
-        self._user_at = _columns(order, of_users)
+        self._user_columns = _columns(order, of_users)
 
     def join(
         self, users: Sequence[NDArray[Any]], sizes: Sequence[int], item_N: NDArray[np.int32]
     ) -> NDArray[Any]:
         """[N, fields] in schema order: user b's fields on each of its `sizes[b]` candidates."""
         joined_NF = self._row_IF[item_N]
-        joined_NF[:, self._user_at] = np.repeat(np.stack(users), sizes, axis=0)
+        joined_NF[:, self._user_columns] = np.repeat(np.stack(users), sizes, axis=0)
         return joined_NF
 
 
 def _columns(order: list[str], names: list[str]) -> slice | list[int]:
-    """Where `names` stand in `order`: a slice where they are side by side, which is faster."""
-    at = [order.index(name) for name in names]
-    side_by_side = at == list(range(at[0], at[-1] + 1)) if at else True
-    return slice(at[0] if at else 0, at[-1] + 1 if at else 0) if side_by_side else at
+    """Columns of `names` in `order`: a slice, which is faster, if they are adjacent."""
+    columns = [order.index(name) for name in names]
+    if not columns:
+        return slice(0, 0)
+    adjacent = slice(columns[0], columns[-1] + 1)
+    return adjacent if columns == list(range(adjacent.start, adjacent.stop)) else columns

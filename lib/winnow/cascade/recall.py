@@ -1,7 +1,6 @@
 """The first stage: from the whole catalogue to a few hundred candidates.
 
-Four channels look for what the user may want, each from another side; what they leave free is
-filled with the next nearest of the first, so that rank gets as many as it can take:
+Four channels each look for items in their own way:
 
     two_tower   nearest to the user's vector
     text        nearest in words to the latest likes; the items' vectors are in the bundle, so no
@@ -9,8 +8,9 @@ filled with the next nearest of the first, so that rank gets as many as it can t
     recent      nearest to each of the last few likes, a table lookup
     popular     what most people liked in the scenario
 
-A channel that has nothing to go by, such as `recent` of a new user, finds nothing. A bundle in
-which nothing is trained has no two-tower channel, and its last one is also what fills up.
+A channel without input, such as `recent` for a new user, finds nothing. Positions that the
+channels leave free are filled with the next nearest items of `two_tower`, so that rank always gets
+as many as it can take. An untrained bundle has no `two_tower`; there `popular` fills up.
 
 Suffixes: B queries of a batch, C items found, H history length, I items, M neighbours of an item,
 D vector width.
@@ -35,15 +35,15 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 TEXT_LIKES = 10
-"""Latest likes whose words are averaged; more would blur into the catalogue's mean."""
+"""Latest likes whose text vectors are averaged; the mean of more approaches the catalogue's."""
 RECENT_LIKES = 5
-"""Latest likes whose neighbours are taken."""
+"""Latest likes whose neighbours are taken: at 20 candidates, four neighbours each."""
 OWNERS = np.arange(len(RECALL_CHANNELS), dtype=np.int8)
 POPULAR = RECALL_CHANNELS.index("popular")
 
 
 class Recall:
-    """Items from all channels, each owned by the first that found it; nothing seen or blocked."""
+    """Unseen items of all channels without blocked ones; the first channel to find one owns it."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._version = bundle.version
@@ -59,8 +59,10 @@ class Recall:
         self._neighbours_IM = bundle.neighbours_IM
         self._popular = Popular(bundle)
 
-    def __call__(self, queries: Sequence[Query], found: Sequence[object]) -> list[Candidates]:
-        """`found` is ignored: recall starts the graph."""
+    def __call__(
+        self, queries: Sequence[Query], candidates: Sequence[object] = ()
+    ) -> list[Candidates]:
+        """`candidates` is ignored: recall is the first stage."""
         check_bundle(queries, self._version)
         if not queries:
             return []
@@ -90,7 +92,7 @@ class Recall:
         )
 
     def _merged(self, query: Query, near_C: Rows, in_words_C: Rows, free_I: Mask) -> Candidates:
-        """The channels' items in their order; `free_I` loses what they take."""
+        """The channels' items in channel order; clears their entries of `free_I`."""
         config = self._config
         parts = [_claimed(near_C, config.num_two_tower, free_I)]
         parts.append(_claimed(in_words_C, config.num_text, free_I))
@@ -109,21 +111,21 @@ class Recall:
     def _near_in_words(self, query: Query, free_I: Mask) -> Rows:
         if self._text is None or not len(query.history) or not self._config.num_text:
             return np.empty(0, np.int32)
-        # their sum is as near to everything as their mean
+        # the sum of vectors ranks items as their mean does
         liked_D = self._text.vectors_of(query.history[-TEXT_LIKES:]).sum(axis=0)
         if not liked_D.any():  # likes without a known word are near to nothing
             return np.empty(0, np.int32)
         return self._text.search(liked_D, self._config.num_text, free_I)
 
     def _near_recent(self, query: Query, free_I: Mask) -> Rows:
-        """Each like's nearest, then each like's second, the newest like first; no item twice."""
+        """Nearest item of each like, newest like first, then second nearest, ...; no item twice."""
         near_C = self._neighbours_IM[query.history[: -RECENT_LIKES - 1 : -1]].T.ravel()
         near_C = near_C[near_C >= 0]
         return np.array(list(dict.fromkeys(near_C[free_I[near_C]].tolist())), np.int32)
 
 
 def _claimed(rows_C: Rows, count: int, free_I: Mask) -> Rows:
-    """The first `count` rows that are free, and no longer are; no row may be there twice."""
+    """The first `count` free rows, cleared in `free_I`; `rows_C` must hold no row twice."""
     mine_C = rows_C[free_I[rows_C]][:count]
     free_I[mine_C] = False
     return mine_C

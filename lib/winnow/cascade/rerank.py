@@ -1,4 +1,4 @@
-"""The last stage: the best ranked candidates in an order that is worth showing.
+"""The last stage: the best ranked candidates, spread over different items.
 
 Suffixes: C candidates of one query, I items, D vector width.
 """
@@ -17,18 +17,19 @@ from winnow.reranking.quota import within_quota
 
 
 class Rules:
-    """What every list keeps to, in whatever order it comes."""
+    """The quota, which every list keeps whatever ordered it."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._quota = bundle.cascade.quota
         field = bundle.cascade.quota_field
         self._value_I: NDArray[np.int32] | None = bundle.items[field].to_numpy() if field else None
 
-    def apply(self, query: Query, found: Candidates) -> Candidates:
+    def apply(self, query: Query, candidates: Candidates) -> Candidates:
         """The candidates with those over the quota moved behind the first k."""
         if self._value_I is None:
-            return found
-        return found.take(within_quota(self._value_I[found.item_C], query.k, self._quota))
+            return candidates
+        value_C = self._value_I[candidates.item_C]
+        return candidates.take(within_quota(value_C, query.k, self._quota))
 
 
 class Rerank:
@@ -41,33 +42,35 @@ class Rerank:
         self._index = None if index is None else Nearest(index)
         self._rules = Rules(bundle)
 
-    def __call__(self, queries: Sequence[Query], found: Sequence[Candidates]) -> list[Candidates]:
+    def __call__(
+        self, queries: Sequence[Query], candidates: Sequence[Candidates]
+    ) -> list[Candidates]:
         check_bundle(queries, self._version)
-        orders = self._proposed(queries, found)
+        orders = self._orders(queries, candidates)
         return [
             self._rules.apply(q, c.take(as_permutation(order, range(len(c.item_C))).order))
-            for q, c, order in zip(queries, found, orders, strict=True)
+            for q, c, order in zip(queries, candidates, orders, strict=True)
         ]
 
-    def _proposed(
-        self, queries: Sequence[Query], found: Sequence[Candidates]
+    def _orders(
+        self, queries: Sequence[Query], candidates: Sequence[Candidates]
     ) -> list[list[int]] | list[range]:
-        """The first k of each query as the configured method would have them."""
+        """The first k positions of each query as the configured method orders them."""
         config, index = self._config, self._index
         if config.reranker == "none" or index is None or not queries:
-            return [range(len(c.item_C)) for c in found]
+            return [range(len(c.item_C)) for c in candidates]
         heads = [max(config.num_reranked, q.k) for q in queries]
         return spread(
             config.reranker,
-            [_relevance(c.score_C[:head]) for c, head in zip(found, heads, strict=True)],
-            [index.vectors_of(c.item_C[:head]) for c, head in zip(found, heads, strict=True)],
+            [_relevance(c.score_C[:head]) for c, head in zip(candidates, heads, strict=True)],
+            [index.vectors_of(c.item_C[:head]) for c, head in zip(candidates, heads, strict=True)],
             [q.k for q in queries],
             trade_off=config.trade_off,
         )
 
 
 def _relevance(score_C: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores, or the order itself of candidates that rank did not score."""
+    """The scores or, where rank gave none, falling numbers in the order of the candidates."""
     if len(score_C) and np.isnan(score_C[0]):
         return -np.arange(len(score_C), dtype=np.float32)
     return score_C

@@ -34,9 +34,9 @@ def test_the_hand_written_app_answers_what_the_cascade_does(tiny_run):
             with urllib.request.urlopen(ask, timeout=60) as response:
                 answer = json.load(response)
             query = lookup.resolve(RecommendRequest(**body))
-            expected = lookup.answer(query, cascade([query])[0].found)
+            expected = lookup.items(query, cascade([query])[0].candidates)
             ids = [item["item_id"] for item in answer["items"]]
-            assert ids == [item.item_id for item in expected.items]
+            assert ids == [item.item_id for item in expected]
         plan = LoadPlan(requests=requests, port=port, connections=8, seconds=1, k=5)
         figures = send(replace(plan, bundle=bundle.version, check_every=1))
     assert figures["accepted"] == figures["checked"] == figures["sent"] > 10

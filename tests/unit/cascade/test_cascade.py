@@ -10,9 +10,10 @@ from tests.tiny_run import train_ranker
 from winnow.artifact import create_artifact, open_artifact
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade, Rank, Recall, Rerank
+from winnow.cascade.answer import Scenario, UserAnswer
 from winnow.cascade.lookup import Lookup
 from winnow.cascade.query import CHANNELS
-from winnow.cascade.request import RecommendRequest, RequestError, UserView
+from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.data.dataset import Dataset
 from winnow.errors import ArtifactError
 from winnow.events import Event, SqliteEvents
@@ -46,7 +47,7 @@ def test_a_batch_answers_like_single_requests(bundle, lookup):
         assert set(outcome.timings_ms) == {"recall", "rank", "rerank"}
         assert set(outcome.proposed) == {"recall", "rank"}
         assert outcome.degraded == []
-        found, alone = outcome.found, cascade([query])[0].found
+        found, alone = outcome.candidates, cascade([query])[0].candidates
         assert found.item_C.tolist() == alone.item_C.tolist()
         np.testing.assert_allclose(found.score_C, alone.score_C, atol=1e-6)
 
@@ -54,17 +55,16 @@ def test_a_batch_answers_like_single_requests(bundle, lookup):
 def test_recommended_items_carry_their_provenance(bundle, lookup):
     query = ask(lookup, k=20)
     (outcome,) = Cascade(bundle)([query])
-    found = outcome.found
-    answer = lookup.answer(query, found)
-    assert answer.bundle == bundle.version
-    assert len(answer.items) == 20
-    for place, item in enumerate(answer.items, 1):
-        moved_last = item.rank_position != place
+    found = outcome.candidates
+    items = lookup.items(query, found)
+    assert len(items) == 20
+    for position, item in enumerate(items, 1):
+        moved_last = item.rank_position != position
         moved_before = item.recall_position != item.rank_position
         expected = "rerank" if moved_last else "rank" if moved_before else "recall"
         assert item.placed_by == expected
-        assert item.channel == CHANNELS[found.channel_C[place - 1]]
-        assert item.score == pytest.approx(found.score_C[place - 1], abs=1e-6)
+        assert item.channel == CHANNELS[found.channel_C[position - 1]]
+        assert item.score == pytest.approx(found.score_C[position - 1], abs=1e-6)
 
 
 def test_live_events_join_the_history_once_each_kind(bundle, lookup, events):
@@ -122,7 +122,7 @@ def test_a_query_knows_its_bundle_mode_and_goal(bundle, lookup):
 
 def test_what_each_stage_proposed(bundle, lookup):
     (outcome,) = Cascade(bundle)([ask(lookup)])
-    proposed = lookup.proposed(outcome.proposed)
+    proposed = lookup.proposed(outcome)
     assert list(proposed) == ["recall", "rank"]
     ids, titles = bundle.items["raw_id"].to_pylist(), bundle.items["title"].to_pylist()
     for stage, rows in proposed.items():
@@ -151,7 +151,7 @@ def test_what_is_known_of_a_user(bundle, lookup, events):
 
 
 def test_a_stranger_is_known_by_live_events_alone(lookup, events):
-    assert lookup.user("new") == UserView("new", known=False, liked=[], views=0)
+    assert lookup.user("new") == UserAnswer("new", known=False, liked=[], views=0)
     events.append([Event("a", "new", "i5", "like"), Event("b", "new", "i6", "view")])
     user = lookup.user("new")
     assert not user.known
@@ -161,7 +161,11 @@ def test_a_stranger_is_known_by_live_events_alone(lookup, events):
 def test_what_can_be_asked_for(bundle, lookup):
     catalogue = lookup.catalogue()
     assert catalogue.bundle == bundle.version
-    assert catalogue.scenarios == [(0, "home"), (1, "search"), (2, "cart")]
+    assert catalogue.scenarios == [
+        Scenario(0, "home"),
+        Scenario(1, "search"),
+        Scenario(2, "cart"),
+    ]
     assert catalogue.items == bundle.items.num_rows
     assert catalogue.max_k == 20
     assert len(set(catalogue.users)) == 50
@@ -174,12 +178,12 @@ def test_a_user_who_saw_everything_gets_nothing(bundle, lookup, events):
     store.append([Event(i, "greedy", i, "view") for i in ids[:-1]])
     query = ask(Lookup(bundle, store), user_id="greedy")
     (outcome,) = Cascade(bundle)([query])
-    found = outcome.found
+    found = outcome.candidates
     assert found.item_C.tolist() == [len(ids) - 1]
     store.append([Event(ids[-1], "greedy", ids[-1], "view")])
     query = ask(Lookup(bundle, store), user_id="greedy")
     (outcome,) = Cascade(bundle)([query])
-    found = outcome.found
+    found = outcome.candidates
     assert found.item_C.tolist() == []
 
 

@@ -148,13 +148,13 @@ def test_items_without_common_words_leave_the_text_channel_out(bundle_with, monk
 
 def test_blocked_items_are_never_offered(tiny_run, bundle_with):
     plain = Bundle.open(tiny_run / "bundle")
-    offered = Cascade(plain)([ask(plain)])[0].found.item_C[:5]
+    offered = Cascade(plain)([ask(plain)])[0].candidates.item_C[:5]
     ids = plain.items["raw_id"].to_pylist()
     bundle = bundle_with(replace(TINY, blocked=tuple(ids[row] for row in offered)))
     query = ask(bundle)
     (outcome,) = Cascade(bundle)([query])
-    assert len(outcome.found.item_C) == 50
-    assert not set(outcome.found.item_C.tolist()) & set(offered.tolist())
+    assert len(outcome.candidates.item_C) == 50
+    assert not set(outcome.candidates.item_C.tolist()) & set(offered.tolist())
     assert not set(Fallbacks(bundle).recall(query).item_C.tolist()) & set(offered.tolist())
 
 
@@ -167,12 +167,12 @@ def test_the_tree_keeps_the_rules(bundle_with):
     (outcome,) = Cascade(bundle)([query])
     searched = np.flatnonzero(topic == topic[0])[:6].tolist()
     assert len(searched) == 6
-    found = words.searched(query, searched, outcome.found)
+    found = words.searched(query, searched, outcome.candidates)
     in_first = topic[found.item_C[:10]].tolist()
     assert found.item_C[:2].tolist() == searched[:2]
     assert in_first.count(topic[0]) == 2
     assert len(set(found.item_C.tolist())) == len(found.item_C)
-    items = Lookup(bundle, SqliteEvents(":memory:")).answer(query, found, outcome.found).items
+    items = Lookup(bundle, SqliteEvents(":memory:")).items(query, found, outcome.candidates)
     assert [item.channel for item in items[:2]] == ["tree"] * 2
     assert [item.placed_by for item in items[:2]] == ["llm"] * 2
     assert items[0].recall_position is items[0].rank_position is items[0].score is None
@@ -183,7 +183,7 @@ def test_a_model_is_told_names_and_not_numbers(tiny_run):
     bundle = Bundle.open(tiny_run / "bundle")
     words = CatalogueWords(bundle, None)
     (outcome,) = Cascade(bundle)([ask(bundle)])
-    topics = {row["topic"] for row in words.candidates(outcome.found).fields if "topic" in row}
+    topics = {row["topic"] for row in words.shown(outcome.candidates).fields if "topic" in row}
     assert topics
     assert topics <= set(bundle.value_names["topic"])
     assert not {name for name in words.tree.children() if name.startswith("topic ")}
@@ -200,7 +200,7 @@ def test_a_catalogue_on_which_nothing_is_trained_is_served(tiny_run, tmp_path):
         query = ask(bundle, user_id=user)
         (outcome,) = Cascade(bundle)([query])
         assert outcome.degraded == []
-        found = outcome.found
+        found = outcome.candidates
         assert len(set(found.item_C.tolist())) == len(found.item_C) == 50
         assert not set(found.item_C.tolist()) & set(query.seen.tolist())
         assert np.isnan(found.score_C).all()
@@ -208,7 +208,7 @@ def test_a_catalogue_on_which_nothing_is_trained_is_served(tiny_run, tmp_path):
         assert channels == ({"popular"} if user == "nobody" else {"text", "recent", "popular"})
     words = CatalogueWords(bundle, None)
     assert len(words.tree) == bundle.items.num_rows
-    assert words.candidates(found).vector_CD is not None
+    assert words.shown(found).vector_CD is not None
 
 
 def test_half_trained_is_refused():
@@ -224,8 +224,8 @@ def test_the_quota_holds_whatever_reranks(bundle_with, reranker):
         query = ask(bundle, user_id=f"u{number}")
         (outcome,) = Cascade(bundle)([query])
         ranked = outcome.proposed["rank"]
-        assert sorted(outcome.found.item_C.tolist()) == sorted(ranked.item_C.tolist())
-        in_first = topic[outcome.found.item_C[:10]].tolist()
+        assert sorted(outcome.candidates.item_C.tolist()) == sorted(ranked.item_C.tolist())
+        in_first = topic[outcome.candidates.item_C[:10]].tolist()
         assert all(in_first.count(t) <= 2 for t in set(in_first) - {0})
         without_rerank = Fallbacks(bundle).rerank(query, ranked)
         in_first = topic[without_rerank.item_C[:10]].tolist()
@@ -235,7 +235,7 @@ def test_the_quota_holds_whatever_reranks(bundle_with, reranker):
 def test_without_a_reranker_the_order_is_the_rankers(bundle_with):
     bundle = bundle_with(replace(TINY, reranker="none"))
     (outcome,) = Cascade(bundle)([ask(bundle)])
-    assert outcome.found.item_C.tolist() == outcome.proposed["rank"].item_C.tolist()
+    assert outcome.candidates.item_C.tolist() == outcome.proposed["rank"].item_C.tolist()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from winnow.cascade import STAGES, Cascade, Fallbacks
-from winnow.cascade.query import CHANNELS, BundleMismatch, Degradation
+from winnow.cascade.answer import Degraded
+from winnow.cascade.query import CHANNELS, BundleMismatch
 from winnow.cascade.request import RecommendRequest
 from winnow.events import Event
 
@@ -31,10 +32,10 @@ class Failing:
     def __init__(self, stage, *broken):
         self.stage, self.broken = stage, broken
 
-    def __call__(self, queries, found):
+    def __call__(self, queries, candidates):
         if any(query is one for query in queries for one in self.broken):
             raise RuntimeError("this query is poison")
-        return self.stage(queries, found)
+        return self.stage(queries, candidates)
 
 
 class Slow:
@@ -43,14 +44,14 @@ class Slow:
     def __init__(self, stage, seconds):
         self.stage, self.seconds = stage, seconds
 
-    def __call__(self, queries, found):
+    def __call__(self, queries, candidates):
         time.sleep(self.seconds)
-        return self.stage(queries, found)
+        return self.stage(queries, candidates)
 
 
 def check_whole(query, outcome, *, count=50):
     """Real, distinct, unseen items, and all of them."""
-    items = outcome.found.item_C.tolist()
+    items = outcome.candidates.item_C.tolist()
     assert len(items) == len(set(items)) == count
     assert not set(items) & set(query.seen.tolist())
 
@@ -64,13 +65,13 @@ def test_without_a_deadline_nothing_is_late(cascade, lookup):
 def test_a_deadline_that_has_passed_leaves_every_fallback(cascade, lookup):
     query = ask(lookup)
     (outcome,) = cascade([query], [time.monotonic() - 1])
-    assert outcome.degraded == [Degradation(name, "late") for name in NAMES]
+    assert outcome.degraded == [Degraded(name, "late") for name in NAMES]
     check_whole(query, outcome)
-    assert {CHANNELS[c] for c in outcome.found.channel_C} == {"popular"}
-    assert np.isnan(outcome.found.score_C).all()
-    answer = lookup.answer(query, outcome.found)
-    assert [item.score for item in answer.items] == [None] * 10
-    assert {item.placed_by for item in answer.items} == {"recall"}
+    assert {CHANNELS[c] for c in outcome.candidates.channel_C} == {"popular"}
+    assert np.isnan(outcome.candidates.score_C).all()
+    items = lookup.items(query, outcome.candidates)
+    assert [item.score for item in items] == [None] * 10
+    assert {item.placed_by for item in items} == {"recall"}
 
 
 @pytest.mark.parametrize("slow", NAMES)
@@ -80,21 +81,20 @@ def test_a_query_without_the_time_for_a_stage_skips_it(cascade, lookup, slow):
     cascade([query])  # learns how long it takes
     start = time.monotonic()
     hurried, patient = cascade([query, query], [start + 0.25, start + FAR_S])
-    assert Degradation(slow, "late") in hurried.degraded
+    assert Degraded(slow, "late") in hurried.degraded
     assert patient.degraded == []
     check_whole(query, hurried)
-    assert patient.found.item_C.tolist() == cascade([query])[0].found.item_C.tolist()
+    assert patient.candidates.item_C.tolist() == cascade([query])[0].candidates.item_C.tolist()
 
 
 def test_skipping_leaves_time_for_the_stages_after(cascade, lookup):
-    cascade.stages["rank"] = Slow(cascade.stages["rank"], 5)
     query = ask(lookup)
-    cascade([query])
+    cascade._clock.record("rank", 1, 5.0)  # as if it had taken so long
     (outcome,) = cascade([query], [time.monotonic() + 4])
-    assert outcome.degraded == [Degradation("rank", "late")]
+    assert outcome.degraded == [Degraded("rank", "late")]
     recalled = outcome.proposed["recall"]
     assert outcome.proposed["rank"].item_C.tolist() == recalled.item_C.tolist()
-    assert outcome.found.item_C[0] == recalled.item_C[0]  # spread by the order of recall
+    assert outcome.candidates.item_C[0] == recalled.item_C[0]  # spread by the order of recall
 
 
 @pytest.mark.parametrize("stage", NAMES)
@@ -105,10 +105,10 @@ def test_only_the_queries_that_fail_get_the_fallback(cascade, lookup, stage):
     outcomes = cascade(queries)
     for row, (query, outcome) in enumerate(zip(queries, outcomes, strict=True)):
         check_whole(query, outcome)
-        failed = [Degradation(stage, "failed")] if row == 1 else []
+        failed = [Degraded(stage, "failed")] if row == 1 else []
         assert outcome.degraded == failed
         if row != 1:
-            assert outcome.found.item_C.tolist() == whole[row].found.item_C.tolist()
+            assert outcome.candidates.item_C.tolist() == whole[row].candidates.item_C.tolist()
 
 
 def test_every_stage_may_fail_at_once(cascade, lookup):
@@ -116,7 +116,7 @@ def test_every_stage_may_fail_at_once(cascade, lookup):
     for name, stage in cascade.stages.items():
         cascade.stages[name] = Failing(stage, query)
     (outcome,) = cascade([query])
-    assert outcome.degraded == [Degradation(name, "failed") for name in NAMES]
+    assert outcome.degraded == [Degraded(name, "failed") for name in NAMES]
     check_whole(query, outcome)
 
 
@@ -125,7 +125,7 @@ def test_a_query_of_another_bundle_is_refused_by_every_stage(bundle, cascade, lo
     other = replace(query, bundle="somethingelse")
     with pytest.raises(BundleMismatch, match=f"this stage has {bundle.version}"):
         cascade([query, other])
-    found = cascade([query])[0].found
+    found = cascade([query])[0].candidates
     for stage in cascade.stages.values():
         with pytest.raises(BundleMismatch, match="resolve it again"):
             stage([other], [found])
@@ -151,18 +151,18 @@ def test_answers_do_not_depend_on_the_batch(cascade, lookup):
     together = cascade(queries)
     for query, among in zip(queries, together, strict=True):
         (alone,) = cascade([query])
-        assert among.found.item_C.tolist() == alone.found.item_C.tolist()
-        assert among.found.channel_C.tolist() == alone.found.channel_C.tolist()
+        assert among.candidates.item_C.tolist() == alone.candidates.item_C.tolist()
+        assert among.candidates.channel_C.tolist() == alone.candidates.channel_C.tolist()
         for stage in ("recall", "rank"):
             mine, theirs = alone.proposed[stage], among.proposed[stage]
             assert mine.item_C.tolist() == theirs.item_C.tolist()
-        np.testing.assert_allclose(among.found.score_C, alone.found.score_C, atol=1e-6)
+        np.testing.assert_allclose(among.candidates.score_C, alone.candidates.score_C, atol=1e-6)
 
 
 def test_users_do_not_see_each_other(bundle, lookup, events, cascade):
     """Interleaved users in threads get what each gets alone; one's events change nobody else."""
     users = [f"u{n}" for n in range(12)]
-    before = {u: cascade([ask(lookup, user_id=u)])[0].found.item_C.tolist() for u in users}
+    before = {u: cascade([ask(lookup, user_id=u)])[0].candidates.item_C.tolist() for u in users}
     liked = bundle.items["raw_id"].to_pylist()[before["u0"][0]]
     events.append([Event("e", "u0", liked, "like")])
     wrong: list[str] = []
@@ -171,7 +171,7 @@ def test_users_do_not_see_each_other(bundle, lookup, events, cascade):
         for _ in range(10):
             queries = [ask(lookup, user_id=u) for u in mine]
             for user, outcome in zip(mine, cascade(queries), strict=True):
-                items = outcome.found.item_C.tolist()
+                items = outcome.candidates.item_C.tolist()
                 if user != "u0" and items != before[user]:
                     wrong.append(user)
                 if user == "u0" and before["u0"][0] in items:

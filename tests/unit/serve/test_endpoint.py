@@ -34,9 +34,9 @@ def within(bundle, tmp_path, scenario, **fields):
 def hanging(gate):
     """A stage that does not answer before the gate opens."""
 
-    def stage(queries, found):
+    def stage(queries, candidates):
         gate.wait(30)
-        return found
+        return candidates
 
     return stage
 
@@ -69,8 +69,11 @@ def test_what_the_page_asks(bundle, tmp_path):
         assert known["known"]
         assert known["liked"]
         assert (await replica.call("/users/nobody"))[1] == {
-            "user_id": "nobody", "known": False, "liked": [], "views": 0,
-        }  # fmt: skip
+            "user_id": "nobody",
+            "known": False,
+            "liked": [],
+            "views": 0,
+        }
         _, catalogue = await replica.call("/catalogue")
         assert catalogue["modes"] == ["standard"]
         assert catalogue["topology"] == "fused"
@@ -99,8 +102,9 @@ def test_a_hanging_stage_leaves_a_list_at_the_deadline(bundle, tmp_path):
         assert {row["score"] for row in answer["items"]} == {None}
         assert [row["recall_position"] for row in answer["items"]] == list(range(1, 11))
         assert [(d["stage"], d["reason"]) for d in answer["degraded"]] == [
-            ("rank", "late"), ("rerank", "late"),
-        ]  # fmt: skip
+            ("rank", "late"),
+            ("rerank", "late"),
+        ]
         assert replica.endpoint.stuck_s() > 0.1
         gate.set()
         replica.stages["rank"] = rank
@@ -130,9 +134,9 @@ def test_a_failing_stage_is_named_and_replaced(bundle, tmp_path, stage, placed):
 
 def test_a_broken_graph_still_leaves_a_list(bundle, tmp_path):
     async def scenario(replica):
-        _, version = replica.shelf.choose(None)
+        _, version = replica.bundles.choose(None)
         broken = replace(version, cascade=failing)
-        replica.shelf._in_use = (broken, None, 0.0)
+        replica.bundles._in_use = (broken, None, 0.0)
         status, answer = await replica.call("/recommend", BODY)
         assert status == 200
         assert [d["reason"] for d in answer["degraded"]] == ["failed"] * 3
@@ -144,9 +148,9 @@ def test_overload_is_refused_at_once_and_ends(bundle, tmp_path):
     async def scenario(replica):
         rank = replica.stages["rank"]
 
-        def slow(queries, found):
+        def slow(queries, candidates):
             time.sleep(0.02 * len(queries))
-            return rank(queries, found)
+            return rank(queries, candidates)
 
         replica.stages["rank"] = slow
         for _ in range(10):
@@ -270,35 +274,35 @@ def test_user_config_and_the_route_make_the_same_plan(bundle, tmp_path):
     other = renamed_bundle(bundle, tmp_path / "other", "(new)")
 
     async def scenario(replica):
-        first = replica.shelf.plan.bundle.version
+        first = replica.bundles.plan.bundle.version
         config = {"bundle": str(tmp_path / "other")}
         await replica.admin.configure(config)
-        assert replica.shelf.plan.bundle.version == other
+        assert replica.bundles.plan.bundle.version == other
         await replica.call("/admin/bundle", {"bundle": str(bundle)}, ADMIN)
         # Serve gives a replica that starts later the same user_config: it is no new order
         await replica.admin.configure(config)
-        assert replica.shelf.plan.bundle.version == first
+        assert replica.bundles.plan.bundle.version == first
         later = Replica(bundle, tmp_path, events=str(tmp_path / "later.sqlite"))
-        later.registry = later.admin._registry = replica.registry
+        later.plans = later.admin._plans = replica.plans
         await later.start()
         await later.admin.configure(config)
-        assert later.shelf.plan == replica.shelf.plan
+        assert later.bundles.plan == replica.bundles.plan
         await replica.admin.configure({"candidate": str(tmp_path / "other"), "share": 1.0})
-        assert replica.shelf.choose("u1")[0] == "b"
+        assert replica.bundles.choose("u1")[0] == "b"
         assert await later.admin.follow() == (first, other)
-        assert later.shelf.choose("u1")[0] == "b"
+        assert later.bundles.choose("u1")[0] == "b"
 
     within(bundle, tmp_path, scenario)
 
 
 def test_a_user_config_that_cannot_be_followed_changes_nothing(bundle, tmp_path):
     async def scenario(replica):
-        plan = replica.shelf.plan
+        plan = replica.bundles.plan
         bad = [{"bundle": "/nowhere"}, {"candidate": "/nowhere"}, {"bundl": str(bundle)}]
         for config in bad:
             await replica.admin.configure(config)
             kept = replace(plan, user_config=config)
-            assert replica.shelf.plan == replica.registry.plan == kept
+            assert replica.bundles.plan == replica.plans.plan == kept
             await replica.admin.configure(config)  # as a replica that starts later: not again
         assert await replica.metric("winnow_serve_bundle_failures_total") == len(bad)
         assert await replica.metric("winnow_serve_bundle_swaps_total") == 1  # the start's
@@ -321,7 +325,7 @@ def test_a_user_config_is_tried_again_where_a_stage_was_away(bundle, tmp_path, m
 
         replica.admin._prepare = at_last
         await replica.admin.configure({"bundle": str(tmp_path / "other")})
-        assert replica.shelf.plan.bundle.version == other
+        assert replica.bundles.plan.bundle.version == other
         assert await replica.metric("winnow_serve_bundle_failures_total") == 0
 
     within(bundle, tmp_path, scenario)
@@ -330,10 +334,10 @@ def test_a_user_config_is_tried_again_where_a_stage_was_away(bundle, tmp_path, m
 def test_a_replica_goes_on_where_it_cannot_follow_what_another_was_told(bundle, tmp_path):
     async def scenario(replica):
         config = {"bundle": "/nowhere"}
-        told = replace(replica.shelf.plan, bundle=BundleRef("/nowhere", "0"), user_config=config)
-        replica.registry.plan, before = told, replica.shelf.plan
+        told = replace(replica.bundles.plan, bundle=BundleRef("/nowhere", "0"), user_config=config)
+        replica.plans.plan, before = told, replica.bundles.plan
         await replica.admin.configure(config)
-        assert (replica.registry.plan, replica.shelf.plan) == (told, before)
+        assert (replica.plans.plan, replica.bundles.plan) == (told, before)
         assert await replica.metric("winnow_serve_bundle_failures_total") == 1
         assert (await replica.call("/recommend", BODY))[0] == 200
 
@@ -344,7 +348,7 @@ def test_a_replica_without_the_candidate_is_behind(bundle, tmp_path):
     other = renamed_bundle(bundle, tmp_path / "other", "(new)")
 
     async def scenario(replica):
-        first = replica.shelf.plan.bundle.version
+        first = replica.bundles.plan.bundle.version
 
         async def tell():
             return [(first, other), (first, "")]

@@ -6,18 +6,10 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from serve.http import openapi, schema as api
+from serve.http import openapi
 from tests.replica import ADMIN, Replica
 
 DOCUMENT = openapi.document()
-ANSWERS = {
-    "/recommend": api.RecommendAnswer,
-    "/events": api.EventsAccepted,
-    "/users/{user_id}": api.UserAnswer,
-    "/catalogue": api.CatalogueAnswer,
-    "/admin/bundle": api.BundleState,
-    "/healthz": api.Health,
-}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
@@ -98,10 +90,6 @@ def check(ask, request):
     known = DOCUMENT["paths"][path][method]["responses"]
     assert status < 500, (request, text)
     assert str(status) in known, (request, status)
-    if status != 200:
-        api.Errors.model_validate_json(text)
-    elif path in ANSWERS:
-        ANSWERS[path].model_validate_json(text)
 
 
 def test_the_document_names_every_route_and_only_those(ask):

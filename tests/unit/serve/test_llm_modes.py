@@ -9,18 +9,19 @@ import pytest
 
 from serve.args import LlmArgs
 from serve.llm_modes import Modes
-from winnow.cascade.query import Candidates, Degradation, Outcome
+from winnow.cascade.answer import Degraded
+from winnow.cascade.query import Candidates, Outcome, StageResult
 from winnow.tree.chain import TreeNode, TreeResult, TreeTrace
 
 
 def outcome():
     found = Candidates.recalled(np.array([3, 1], np.int32), np.zeros(2, np.int8))
-    return Outcome(found=found, proposed={}, timings_ms={}, degraded=[])
+    return Outcome({"rerank": StageResult(found, 1.0)})
 
 
-def job(mode, words, seconds=5.0):
+def state(mode, words, seconds=5.0):
     request = SimpleNamespace(mode=mode, goal="", user_id="u1")
-    version = SimpleNamespace(words=words)
+    version = SimpleNamespace(catalogue_words=words)
     return SimpleNamespace(
         request=request, version=version, deadline_s=time.monotonic() + seconds, resolve=object
     )
@@ -35,7 +36,9 @@ class SlowWords:
 
     async def rerank(self, *_):
         await self.go.wait()
-        trace = SimpleNamespace(as_dict=lambda: {"stop": "stop", "calls": 1, "tokens": 2})
+        trace = SimpleNamespace(
+            as_dict=lambda: {"stop": "stop", "nodes": [], "calls": 1, "tokens": 2}
+        )
         return SimpleNamespace(order=[1, 0], trace=trace)
 
     def user(self, _):
@@ -44,11 +47,11 @@ class SlowWords:
     def history(self, _):
         return []
 
-    def candidates(self, found):
-        return found
+    def shown(self, candidates):
+        return candidates
 
-    def ordered(self, _, found, order):
-        return found.take(order)
+    def ordered(self, _, candidates, order):
+        return candidates.take(order)
 
 
 def modes(at_a_time):
@@ -58,17 +61,19 @@ def modes(at_a_time):
 def test_one_request_more_than_may_ask_gets_its_list_at_once():
     async def script():
         ours, words = modes(1), SlowWords()
-        first = asyncio.create_task(ours.apply(job("goal", words), outcome()))
+        first, second, third = outcome(), outcome(), outcome()
+        asking = asyncio.create_task(ours.apply(state("goal", words), first))
         await asyncio.sleep(0)
-        second, trace = await ours.apply(job("goal", words), outcome())
-        assert second.found.item_C.tolist() == [3, 1]
-        assert second.degraded == [Degradation("llm", "overloaded")]
-        assert (trace["stop"], trace["calls"]) == ("overloaded", 0)
+        llm = await ours.apply(state("goal", words), second)
+        assert second.candidates.item_C.tolist() == [3, 1]
+        assert second.degraded == [Degraded("llm", "overloaded")]
+        assert (llm.stop, llm.calls) == ("overloaded", 0)
         words.go.set()
-        ordered, trace = await first
-        assert ordered.found.item_C.tolist() == [1, 3]
-        assert ordered.degraded == []
-        third, _ = await ours.apply(job("goal", words), outcome())  # there is room again
+        await asking
+        assert first.candidates.item_C.tolist() == [1, 3]
+        assert first.degraded == []
+        assert list(first.proposed) == ["rerank"]
+        await ours.apply(state("goal", words), third)  # there is room again
         assert third.degraded == []
         await ours.close()
 
@@ -79,10 +84,11 @@ def test_a_model_that_is_late_leaves_the_list_and_its_place():
     async def script():
         ours, words = modes(1), SlowWords()
         for _ in range(2):
-            late, trace = await ours.apply(job("goal", words, seconds=0.05), outcome())
-            assert late.found.item_C.tolist() == [3, 1]
-            assert late.degraded == [Degradation("llm", "late")]
-            assert trace["stop"] == "deadline"
+            late = outcome()
+            llm = await ours.apply(state("goal", words, seconds=0.05), late)
+            assert late.candidates.item_C.tolist() == [3, 1]
+            assert late.degraded == [Degraded("llm", "late")]
+            assert llm.stop == "deadline"
         await ours.close()
 
     asyncio.run(script())
@@ -90,9 +96,9 @@ def test_a_model_that_is_late_leaves_the_list_and_its_place():
 
 def test_the_standard_mode_asks_nobody():
     async def script():
-        ours = modes(1)
-        same = outcome()
-        assert await ours.apply(job("standard", SlowWords()), same) == (same, None)
+        ours, same = modes(1), outcome()
+        assert await ours.apply(state("standard", SlowWords()), same) is None
+        assert list(same.results) == ["rerank"]
         await ours.close()
 
     asyncio.run(script())
@@ -111,8 +117,8 @@ class Tree:
     def history(self, _):
         return ["Alien"]
 
-    def searched(self, _, rows, found):
-        return Candidates.searched(np.array(rows, np.int32)).and_then(found)
+    def searched(self, _, rows, candidates):
+        return Candidates.searched(np.array(rows, np.int32)).and_then(candidates)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +132,13 @@ class Tree:
 def test_a_tree_of_which_the_model_answered_nothing_is_not_its_choice(ways, items, stop):
     async def script():
         ours, words = modes(1), Tree(*ways)
-        asked = job("tree", words)
+        asked = state("tree", words)
         asked.resolve = lambda: SimpleNamespace(k=1, seen=np.array([], np.int32))
-        made, trace = await ours.apply(asked, outcome())
-        assert made.found.item_C.tolist() == items
-        assert trace["stop"] == stop
-        assert made.degraded == ([Degradation("llm", "failed")] if stop == "fallback" else [])
+        after = outcome()
+        llm = await ours.apply(asked, after)
+        assert after.candidates.item_C.tolist() == items
+        assert llm.stop == stop
+        assert after.degraded == ([Degraded("llm", "failed")] if stop == "fallback" else [])
         await ours.close()
 
     asyncio.run(script())

@@ -10,15 +10,17 @@ from serve.http.limits import Keys, RateLimit, digest
 from serve.http.reply import Refusal, json_reply
 
 
-async def echo(ask: HttpRequest):
-    return json_reply({"body": ask.body.decode(), "rest": ask.rest, "trace": ask.trace.trace_id})
+async def echo(request: HttpRequest):
+    return json_reply(
+        {"body": request.body.decode(), "rest": request.rest, "trace": request.trace.trace_id}
+    )
 
 
-async def broken(ask: HttpRequest):
+async def broken(request: HttpRequest):
     raise RuntimeError("secret detail")
 
 
-async def picky(ask: HttpRequest):
+async def picky(request: HttpRequest):
     raise Refusal(422, ("k", "must be 1"), ("goal", "is missing"))
 
 
@@ -36,7 +38,7 @@ class Client:
             },
             rate=rate,
             forwarded=forwarded,
-            seen=lambda *what: self.seen.append(what),
+            on_answer=lambda *what: self.seen.append(what),
         )
 
     def ask(self, method, path, chunks=(b"",), **headers):

@@ -1,0 +1,94 @@
+"""Answers are closed where they are tested and open where they are published."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from pydantic import ValidationError
+
+from serve.http import openapi, schema
+from serve.http.reply import Refusal, json_reply
+from winnow.cascade.answer import Item, RecommendAnswer
+
+ANSWERS = sorted(
+    {one.answer for one in openapi.OPERATIONS if isinstance(one.answer, type)} | {schema.Errors},
+    key=lambda answer: answer.__name__,
+)
+ITEM = Item("i1", "Alien", 0.5, "popular", 1, 1, "recall")
+ANSWER = RecommendAnswer([ITEM], "0a", "a", {"total": 1.0}, [], "t")
+
+
+def sample(answer):
+    """The least JSON that the published schema of an answer allows."""
+    schemas = openapi.document()["components"]["schemas"]
+
+    def value(part):
+        if "$ref" in part:
+            return value(schemas[part["$ref"].rsplit("/", 1)[1]])
+        if part.get("type") == "object" and "properties" in part:
+            return {name: value(part["properties"][name]) for name in part.get("required", ())}
+        one = (part.get("enum") or [part.get("const")])[0]
+        plain = {"string": one or "x", "integer": 1, "number": 0.5, "boolean": True}
+        plain |= {"array": [value(part["items"])] if "items" in part else [], "object": {}}
+        return plain[part["type"]] if "type" in part else value(part["anyOf"][0])
+
+    return value(schemas[answer.__name__])
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.__name__)
+def test_a_field_that_nobody_described_fails(answer):
+    closed = schema.schema_of(answer, closed=True)
+    fields = sample(answer)
+    closed.validate_python(fields)
+    with pytest.raises(ValidationError, match="undescribed"):
+        closed.validate_python(fields | {"undescribed": 1})
+
+
+def test_a_field_inside_of_an_answer_is_held_to_its_class_too():
+    body = json.loads(json_reply(ANSWER.present()).body)
+    closed = schema.schema_of(RecommendAnswer, closed=True)
+    closed.validate_python(body)
+    body["items"][0]["undescribed"] = 1
+    with pytest.raises(ValidationError, match="undescribed"):
+        closed.validate_python(body)
+
+
+def test_a_new_field_of_the_class_is_published():
+    @dataclass(frozen=True, slots=True)
+    class Longer(schema.Health):
+        added: int = 0
+
+    published = schema.schema_of(Longer).json_schema()
+    assert published["properties"]["added"]["type"] == "integer"
+
+
+def test_what_does_not_apply_is_left_out():
+    fields = ANSWER.present()
+    assert list(fields) == ["items", "bundle", "variant", "timings_ms", "degraded", "trace_id"]
+
+
+def test_every_field_says_what_it_is():
+    schemas = openapi.document()["components"]["schemas"]
+    texts = [
+        field["description"]
+        for part in schemas.values()
+        for field in part["properties"].values()
+        if "description" in field
+    ]
+    assert len(texts) > 40
+    assert not [text for text in texts if text.startswith("Of ") or "below" in text]
+    assert all("additionalProperties" not in schemas[answer.__name__] for answer in ANSWERS)
+
+
+def test_component_names_are_what_clients_know():
+    assert openapi.document()["components"]["schemas"].keys() == {
+        *("BundleBody", "BundleState", "CatalogueAnswer", "Degraded", "Errors", "EventBody"),
+        *("EventsAccepted", "EventsBody", "FieldError", "Health", "Item", "Liked", "Llm"),
+        *("Proposed", "RecommendAnswer", "RecommendBody", "Scenario", "UserAnswer"),
+    }
+
+
+def test_a_wrong_body_names_its_fields():
+    with pytest.raises(Refusal) as caught:
+        schema.parse(schema.EventsBody, b'{"events": [{"event_id": "e", "user_id": 1}]}')
+    assert [field for field, _ in caught.value.errors] == ["events.0.user_id", "events.0.item_id"]
