@@ -1,1 +1,1 @@
-"""What a language model is asked, one module a task."""
+"""The questions that a language model is asked, one module per task."""

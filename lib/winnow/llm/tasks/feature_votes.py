@@ -1,33 +1,34 @@
-"""Task `feature_votes`: which field helps a ranker most, asked one field after another.
+"""Task `feature_votes`: the field that helps a ranker most, asked one field after another.
 
 Source: stage 1 of AltFS (arXiv 2412.08516 v1; v2 renames it SELF). Several models rank the fields
-of a dataset, each on its own, by adding to the selected fields one at a time; so a field that
+of a dataset, each on its own, by adding one field at a time to the selected ones. So a field that
 repeats a selected one is passed over, and one that completes it is not.
 
-In: one chain of questions a shuffle, at most five (`MAX_CHAINS`; more orders by one model say
-little new, more models do). Its first inputs are the facts of all fields, `selected` with the
-fields of user and item id, which are never asked about, and `candidates`, all others but those
-constant in training. `fallback` has all others by what they tell about the label, constant ones
-last. After an answer the field moves from the candidates to the selected; after none, the first
-candidate of `fallback` does, and `fallbacks` notes it. The last candidate needs no question.
-The model sees: field facts (`winnow.llm.tasks.field_statistics`), rows and share of positives,
-all of the train split and the same in every prompt, so first; then the selected, then the
-candidates in an order that is drawn anew at every step. Example values go to the model: at
-most three a field, clipped, none of ids, none that fewer than five users share unless it is an
-item's.
+In: one chain of questions per shuffle, at most five. Its first inputs are the facts of all fields,
+`selected` with the fields of user and item id, which are never asked about, and `candidates`: all
+other fields but those constant in training. `fallback` holds all other fields by what they tell
+about the label, constant ones last. After an answer its field moves from the candidates to the
+selected. After none, the first candidate of `fallback` does, and `fallbacks` notes it. The last
+candidate needs no question.
+The model sees: field facts (`winnow.llm.tasks.field_statistics`), rows and share of positives.
+These are of the train split and the same in every prompt, so they come first. The selected follow,
+then the candidates in an order drawn anew at every step. Example values go to the model: at most
+three per field, clipped; none of ids; none that fewer than five users share unless it is an item's.
 Out: {"feature": "...", "reason": "..."}.
-Checks: the feature is a candidate. A near spelling is put right ("name matched"): case, quotes,
-`_`, `-` and spaces fold, then a similarity of 0.9 that no other field reaches, with equal digits.
-Read by: `winnow.ranking.selection`, which replays the chains into a ranking for each voter.
+Checks: the feature is a candidate. A near spelling is corrected ("name matched"): case, quotes,
+`_`, `-` and spaces are folded, then a similarity of 0.9 that no other field reaches, with equal
+digits.
+Read by: `winnow.ranking.selection`, which replays the chains into a ranking per voter. No job
+trains with that ranking yet.
 
-Reconstruction: the five parts of the prompt, the fixed ids and the iteration are reported; the
-words, the facts and the order for want of an answer are ours. That order is the spec's, mutual
-information on the train split and then fewer values, but less the information with shuffled
-labels, which keeps values that never recur from leading. The next order of the candidates follows
-from the last one and the answer, not from the shuffle's number: two chains that come to the same
-prompt stay together, and the prompt is asked once.
-Left out: descriptions of fields beyond their names, since datasets hold none (names that say
-nothing are warned of); a name taken from an answer that is no JSON; hashed example values.
+Reconstruction: the five parts of the prompt, the fixed ids and the iteration are reported. The
+words, the facts and the fallback order are ours. That order is by mutual information on the train
+split, then by fewer values. The information with shuffled labels is subtracted, so that values
+that never recur do not lead. The next order of the candidates follows from the last one and the
+answer, not from the shuffle's number: two chains that reach the same prompt stay together, and the
+prompt is asked once.
+Left out: descriptions of fields beyond their names, since datasets hold none (a warning lists names
+that say nothing); a name taken from an answer that is not JSON; hashed example values.
 """
 
 import difflib
@@ -50,10 +51,13 @@ from winnow.llm.tasks.field_statistics import field_facts
 logger = logging.getLogger(__name__)
 
 MAX_CHAINS = 5
+"""More orders by one model say little new; more models do."""
 REASON_CHARACTERS = 160
+"""One short sentence."""
 SIMILAR = 0.9
+"""Smallest similarity of a near spelling: one wrong letter in ten."""
 LONGEST_NAME = 200
-"""Characters of a name worth comparing; similarity takes their square in time."""
+"""Characters of a name worth comparing; the time for a similarity grows with their square."""
 FACTS = ("name", "role", "kind", "unique_values", "unknown_share", "example_values")
 ANONYMOUS = re.compile(
     r"(?:[a-z]{0,2}|attr|cat|col|column|feat|feature|field|num|var)[ _-]?\d+(?:[_-]\d+)*",
@@ -79,7 +83,7 @@ candidate, spelled as it is there; the reason is one short sentence."""
 
 
 class FeatureVotes(TextTask):
-    """Fields, the selected and the candidates in; the next field out."""
+    """Facts of the fields, the selected and the candidates in; the next field out."""
 
     template: ClassVar[Template] = Template(
         name="feature_votes",
@@ -90,7 +94,7 @@ class FeatureVotes(TextTask):
     default_prompts: ClassVar[int] = 1
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
-        """The first inputs of each chain; none if there are not two fields to choose from."""
+        """The first inputs of each chain; none if fewer than two fields can be chosen."""
         ids, train = dataset.schema.id_fields(), dataset.split("train")
         facts = field_facts(dataset, train)
         free = [fact for fact in facts if fact.name not in ids]
@@ -124,7 +128,7 @@ class FeatureVotes(TextTask):
         return None
 
     def read(self, inputs: Inputs, text: str) -> Response:
-        """Also takes a candidate that is nearly spelled right, and says so."""
+        """The parsed answer; a near spelling of a candidate is corrected and reported."""
         response = super().read(inputs, text)
         if response.valid or response.parsed is None:
             return response
@@ -150,7 +154,7 @@ class FeatureVotes(TextTask):
 def moved(inputs: Inputs, answer: Mapping[str, Any] | None) -> Inputs:
     """The inputs with the answer's field among the selected.
 
-    Without an answer that names a candidate, the first one of `fallback` is moved.
+    Without an answer that names a candidate, the first one of `fallback` moves.
     """
     candidates, fallbacks = inputs["candidates"], inputs["fallbacks"]
     name = None if answer is None else answer.get("feature")
@@ -167,13 +171,13 @@ def moved(inputs: Inputs, answer: Mapping[str, Any] | None) -> Inputs:
 
 
 def _shuffled(names: Sequence[str], drawn_for: Sequence[Any]) -> list[str]:
-    """An order of the names that depends on `drawn_for` alone, not on theirs."""
+    """The names in an order that depends on `drawn_for` alone, not on their own order."""
     opening = canonical_json(drawn_for)
     return sorted(names, key=lambda name: hashlib.sha256(f"{opening}{name}".encode()).digest())
 
 
 def _near(answered: Any, names: Sequence[str]) -> str | None:
-    """The one of the names that was meant, or None if that is not certain."""
+    """The name that the answer means, or None if that is not certain."""
     if not isinstance(answered, str) or len(answered) > LONGEST_NAME:
         return None
     if answered in names:
@@ -193,13 +197,13 @@ def _near(answered: Any, names: Sequence[str]) -> str | None:
 
 
 def _folded(name: str) -> str:
-    """A name without what spellings differ in: case, quotes, and how words are joined."""
+    """The name with case, quotes and the joints between words folded."""
     return re.sub(r"[\s_-]+", "_", name.casefold().strip(" \t\r\n\"'`\u201c\u201d\u2018\u2019"))
 
 
 @cache
 def _warn_of_anonymous(dataset: str, names: tuple[str, ...]) -> None:
-    """Once a dataset: a model that votes on such names can only guess."""
+    """Warn, once per dataset, that a model can only guess what such names mean."""
     anonymous = [name for name in names if ANONYMOUS.fullmatch(name)]
     if anonymous:
         logger.warning(

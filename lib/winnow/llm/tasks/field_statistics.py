@@ -1,6 +1,6 @@
-"""What a prompt may say about the fields of a dataset, and how much each tells about the label.
+"""Facts about the fields of a dataset that a prompt may show, and what each tells about the label.
 
-Everything is counted on the train split. Suffixes: N rows, V distinct values of a field.
+Everything is counted on the train split. Shape suffixes: N rows, V distinct values of a field.
 """
 
 import json
@@ -15,29 +15,29 @@ from winnow.data.dataset import Dataset, Interactions
 from winnow.data.likes import clip
 from winnow.data.schema import Field
 
-EXAMPLES = 3
-EXAMPLE_CHARACTERS = 40
+EXAMPLES, EXAMPLE_CHARACTERS = 3, 40
+"""Example values per field and their characters: enough to see what the field is."""
 FEWEST_USERS = 5
 """A value that fewer users have may tell who they are, so it is no example."""
 BINS = 32
-"""Equally full bins into which a dense field is cut to be counted."""
+"""Equally full bins that a dense field is cut into, to be counted like a sparse one."""
 KINDS = {"sparse": "categorical", "dense": "numeric"}
 
 
 @dataclass(frozen=True, slots=True)
 class FieldFacts:
-    """One field as a prompt shows it, and what statistics make of it."""
+    """One field as a prompt shows it, and its statistics."""
 
     name: str
+    """Name in the schema."""
     description: dict[str, Any]
     """JSON: name, role, kind, unique_values, unknown_share (if categorical), example_values."""
     distinct: int
-    """Values in the train split; unknown is one of them."""
+    """Distinct values in the train split, with "unknown" as one of them."""
     information: float
-    """Mutual information with the label in nats, less that with shuffled labels, at least 0.
+    """Mutual information with the label less that with shuffled labels, in nats, at least 0.
 
-    A field of many values seems to tell much about any labels; one whose values never recur seems
-    to tell all.
+    Without the subtraction a field whose values never recur would seem to tell all.
     """
 
     @property
@@ -46,7 +46,7 @@ class FieldFacts:
 
 
 def field_facts(dataset: Dataset, train: Interactions) -> list[FieldFacts]:
-    """Facts of every field, in schema order. Ids of users and items have no example values."""
+    """Facts of every field in schema order; ids of users and items have no example values."""
     label_N = train.label_N == 1
     shuffled_N = np.random.default_rng(0).permutation(label_N)
     sparse, dense = iter(train.sparse_NF.T), iter(train.dense_NE.T)  # both in schema order
@@ -68,7 +68,7 @@ def information(count_V2: NDArray[np.integer]) -> float:
     """Mutual information of a field with the label in nats; 0 without rows.
 
     Args:
-        count_V2: rows with each value and label.
+        count_V2: number of rows with each value and label.
 
     Example:
         >>> print(f"{information(np.array([[200, 0], [0, 0], [0, 200]])):.4f}")  # log 2
@@ -85,7 +85,7 @@ def information(count_V2: NDArray[np.integer]) -> float:
 def _sparse(
     dataset: Dataset, field: Field, value_N: NDArray[np.int32], user_N: NDArray[np.int32]
 ) -> tuple[dict[str, Any], int]:
-    """What a prompt says of a sparse field, and its distinct values."""
+    """The description of a sparse field, and its number of distinct values."""
     count_V = np.bincount(value_N, minlength=1)
     described = _opening(field)
     described["unique_values"] = int((count_V[1:] > 0).sum())
@@ -103,9 +103,9 @@ def _sparse(
 def _dense(
     dataset: Dataset, field: Field, value_N: NDArray[np.float32]
 ) -> tuple[dict[str, Any], int]:
-    """What a prompt says of a dense field, and its distinct values.
+    """The description of a dense field, and its number of distinct values.
 
-    Examples are quartiles: an extreme may be the value of a single user.
+    Its examples are quartiles, because an extreme may be the value of a single user.
     """
     distinct = len(np.unique(value_N))
     described = {**_opening(field), "unique_values": distinct}
@@ -126,7 +126,7 @@ def _encoder(dataset: Dataset, field: Field) -> Path:
 
 
 def _binned(value_N: NDArray[np.float32]) -> NDArray[np.integer]:
-    """The number of the equally full bin that each value is in; equal values are in one."""
+    """The number of each value's bin; equal values share a bin."""
     if not len(value_N):
         return np.zeros(0, np.int64)
     edges = np.unique(np.quantile(value_N, np.arange(1, BINS) / BINS))
@@ -134,12 +134,12 @@ def _binned(value_N: NDArray[np.float32]) -> NDArray[np.integer]:
 
 
 def _counted(number_N: NDArray[np.integer], label_N: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rows by number and label, [V, 2]."""
+    """Number of rows per value and label, [V, 2]."""
     numbers = int(number_N.max(initial=0)) + 1
     cell_N = number_N.astype(np.int64) * 2 + label_N
     return np.bincount(cell_N, minlength=2 * numbers).reshape(-1, 2)
 
 
 def _shared(field: Field, user_N: NDArray[np.int32]) -> bool:
-    """Whether a value that these users have says nothing about a single one."""
+    """Whether a value of these users cannot identify one of them."""
     return field.role == "item" or len(np.unique(user_N)) >= FEWEST_USERS

@@ -1,10 +1,17 @@
 """Task `hard_negatives`: documents that look right for a user and are not.
 
-The query is a user's history in words, the positive an item that the user liked next. The
-prompt has the parts that SyNeg describes (Li et al., "SyNeg: LLM-Driven Synthetic Hard-Negatives
-for Dense Retrieval", arXiv 2412.17250): a reflection before the answer, a definition of hard
-negatives, attributes drawn per request, and a JSON format. The words are our own; that each
-document must violate exactly one requirement follows arXiv 2606.01304.
+Source: SyNeg (Li et al., "SyNeg: LLM-Driven Synthetic Hard-Negatives for Dense Retrieval", arXiv
+2412.17250). The prompt has the parts that the paper describes: a reflection before the answer, a
+definition of hard negatives, attributes drawn per request, and a JSON format. The words are ours.
+Each document must violate exactly one requirement, as in arXiv 2606.01304.
+
+In: a user's history in words as the query, and an item that the user liked next as the positive.
+Or rows of a user's own table with `query` and `positive`, texts.
+Out: {"reasoning": "...", "hard_negatives": [{"text", "violated_requirement", "why_not_relevant"}]}
+with two documents.
+Checks: a document is not blank, has half to twice the positive's length, and is a near-copy of
+neither the positive, nor the query, nor the other document.
+Read by: `winnow.retrieval.two_tower.llm_negatives` and `winnow.retrieval.negatives.llm_texts`.
 """
 
 import hashlib
@@ -22,15 +29,16 @@ from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
 NUM_NEGATIVES = 2
-"""Documents an answer, as in the paper's figure."""
-HISTORY = 6
-MIN_HISTORY = 2
+"""Documents per answer, as in the paper's figure."""
+HISTORY, MIN_HISTORY = 6, 2
+"""Titles in a query: two at least to tell a taste, and few enough for one sentence."""
 POSITIVE_CHARACTERS = 320
+"""About 80 tokens: a title and the beginning of a description."""
 
 RULE_COLUMN = "relevance_rule"
-"""Optional column of a table: what the judges of its collection call relevant, where a reader would
-guess wrong. In SciFact a document that refutes the claim is as relevant as one that supports it.
-Prompts of tables without the column are those of version 1, so their answers stay of use."""
+"""Optional column of a table: what the collection's judges call relevant, if a reader would guess
+wrong. In SciFact a document that refutes the claim is as relevant as one that supports it.
+Tables without the column give the same prompts as if it did not exist."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "domain": ("entertainment", "literature", "popular culture", "consumer research", "shopping"),
@@ -38,7 +46,10 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "length": ("approximately the same as", "nearly the same as"),
 }
 
+"""Values of the attributes that are drawn per request."""
+
 SMALLEST_LENGTH, LENGTH_STEP = 24.0, 1.9
+"""First length class and the factor between classes; below 2, so bounds stay in half and twice."""
 
 SYSTEM = """\
 You write hard negatives that train the search model of a catalogue.
@@ -58,10 +69,10 @@ Answer with one JSON object: {"reasoning": "...", "hard_negatives": [{"text": ".
 
 
 def length_bounds(positive: str) -> tuple[int, int]:
-    """Fewest and most characters of a negative: always within half and twice the positive.
+    """Fewest and most characters of a negative, both within half and twice the positive.
 
-    Lengths fall into classes a factor 1.9 apart, because an engine compiles a grammar for each
-    distinct schema: a handful instead of one for every positive.
+    Lengths fall into classes a factor of 1.9 apart. An engine compiles a grammar per distinct
+    schema, so classes make that a handful instead of one per positive.
 
     Example:
         >>> length_bounds("x" * 100)
@@ -98,7 +109,7 @@ class HardNegatives(TextTask):
             }
 
     def completed(self, row: Mapping[str, Any], seed: int) -> Inputs:
-        """Draws the attributes that the row does not name itself."""
+        """The row with attributes drawn for those that it does not have."""
         return {**draw_attributes(f"{seed}:{row['query']}:{row['positive']}"), **row}
 
     def data(self, inputs: Inputs) -> dict[str, Any]:
@@ -159,20 +170,18 @@ class HardNegatives(TextTask):
 def draw_attributes(
     drawn_for: str, lists: Mapping[str, Sequence[str]] = ATTRIBUTES
 ) -> dict[str, str]:
-    """One value of each list, the same whenever it is drawn for the same text.
+    """One value of each list; every run draws the same values for the same text.
 
-    Lists of one's own have the keys of ATTRIBUTES: `domain`, `difficulty` and `length`.
+    `lists` must have the keys of ATTRIBUTES: `domain`, `difficulty` and `length`.
     """
-    return {name: _drawn(values, drawn_for, name) for name, values in lists.items()}
-
-
-def _drawn(values: Sequence[str], drawn_for: str, name: str) -> str:
-    """A choice that depends on the request alone, so that every run draws the same."""
-    digest = hashlib.sha256(f"{drawn_for}:{name}".encode()).digest()
-    return values[int.from_bytes(digest[:8]) % len(values)]
+    drawn = {}
+    for name, values in lists.items():
+        digest = hashlib.sha256(f"{drawn_for}:{name}".encode()).digest()
+        drawn[name] = values[int.from_bytes(digest[:8]) % len(values)]
+    return drawn
 
 
 def _topic(text: str) -> str:
-    """A few words that stand for a document: those after its title."""
+    """A few words that stand for a document: the ones after its title."""
     _, _, rest = text.partition(". ")
     return clip((rest or text).partition(".")[0], 60)

@@ -1,28 +1,30 @@
 """Task `rationales`: why an answer is right, in words that a supporting document would use.
 
 Source: step 1 of RADIO (Jia et al., "RAtionale DIstillatiOn", arXiv 2412.08519, Findings of ACL
-2025). The answer is known, so the model explains instead of guessing; documents near to question,
-answer and rationale then become the positives of a reranker, which needs no rationale to serve.
+2025). The answer is known, so the model explains instead of guessing. The documents nearest to
+question, answer and rationale can then be the positives of a reranker, which needs no rationale
+when it serves.
 
-In: rows of one's own table with `question` and `answer`, texts. Several right answers are joined
-with " or " beforehand; of a multiple choice take the option's words, not its letter. Other columns,
-such as ids or `documents`, are kept beside the answer and not shown. From a dataset: the question
-is a user's history in words, as in `hard_negatives`, and the answer the item that the user liked
-next. Likes are those of training without the held-out pairs, in an order drawn with the seed.
-The model sees: question and answer, no more. From a dataset these are clipped: titles to 80
+In: rows of a user's own table with `question` and `answer`, texts. Join several right answers with
+" or " beforehand; for a multiple choice take the option's words, not its letter. Other columns,
+such as ids or `documents`, stay beside the answer and are not shown. From a dataset, the question
+is a user's history in words, as in `hard_negatives`, and the answer is the item that the user
+liked next. Likes come from training without the held-out pairs, in an order drawn with the seed.
+The model sees: question and answer, no more. From a dataset they are clipped: titles to 80
 characters, the item's text to 320.
 Out: {"rationale": "...", "key_facts": ["..."], "answerable": true}: 40 to 600 characters, and 1 to
 5 facts of 3 to 120. `answerable` is false if no rationale can be given; that is a valid answer.
-Checks, where it is answerable: the rationale is not blank, has at most 150 words, and does not
-restate: at most 0.8 of its distinct words are in question and answer; no fact is blank.
-Read by: `winnow.reranking.rationales`, which drops what is not answerable.
+Checks of an answerable one: the rationale is not blank, has at most 150 words, and does not
+restate: at most 0.8 of its distinct words occur in question and answer. No fact is blank.
+Read by: `winnow.reranking.rationales`, which drops what is not answerable. No job trains a
+reranker with it yet.
 
-Reconstruction: the published prompt has a role, question, answer and a cue for plain text. The
-words here are ours; so are the JSON form, the key facts, the way out by `answerable`, and all
-checks. That a recommendation is a question whose answer is the next item is ours too.
-Left out: asking a second model whether the answer follows from the rationale; a check for talk
-about the task itself, which the prompt forbids; rationales that argue against the answer while
-claiming to support it cannot be told by form.
+Reconstruction: the published prompt has a role, question, answer and a cue for plain text. Ours
+are the words, the JSON form, the key facts, the way out by `answerable`, all checks, and the idea
+that a recommendation is a question whose answer is the next item.
+Left out: a second model that judges whether the answer follows from the rationale; a check for
+talk about the task itself, which the prompt forbids. Rationales that argue against the answer
+while claiming to support it cannot be told by form.
 """
 
 import random
@@ -37,16 +39,20 @@ from winnow.llm.prompting.json_schema import Schema, array, boolean, object_of, 
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
-HISTORY = 6
-MIN_HISTORY = 2
+HISTORY, MIN_HISTORY = 6, 2
+"""Titles in a question, as in `hard_negatives`."""
 ANSWER_CHARACTERS = 320
+"""About 80 tokens: a title and the beginning of a description."""
 SHORTEST, LONGEST = 40, 600
-FACT_CHARACTERS = 120
-MOST_FACTS = 5
+"""Characters of a rationale: one to four sentences."""
+FACT_CHARACTERS, MOST_FACTS = 120, 5
+"""A fact is one short statement; five cover four sentences."""
 MOST_WORDS = 150
+"""600 characters are some 100 English words: more are fragments, not sentences."""
 MOST_OVERLAP = 0.8
+"""Largest share of the rationale's words that question and answer may hold; above, it restates."""
 WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u9fff]|[^\W_\u0e00-\u0e7f\u3040-\u9fff]+")
-"""A run of letters and digits; of scripts that do not part words, one character."""
+"""A run of letters and digits; one character in scripts that do not separate words."""
 
 SYSTEM = f"""\
 You explain why an answer is right, for a search engine that looks for supporting documents.
@@ -63,7 +69,7 @@ Answer with one JSON object: {{"rationale": "...", "key_facts": ["..."], "answer
 
 
 class Rationales(TextTask):
-    """Question and answer in, the reason out."""
+    """A question and its answer in, the reason out."""
 
     template: ClassVar[Template] = Template(
         name="rationales",
@@ -133,7 +139,7 @@ class Rationales(TextTask):
 
 
 def _answer(likes: Likes, item_row: int) -> str:
-    """An item in words, its title first and once; empty if it has none."""
+    """An item in words, its title first and only once; empty if it has no words."""
     title, text = likes.titles[item_row], clip(likes.texts[item_row] or "", ANSWER_CHARACTERS)
     if not title or text.startswith(title):
         return text
@@ -141,5 +147,5 @@ def _answer(likes: Likes, item_row: int) -> str:
 
 
 def _words(text: str) -> set[str]:
-    """Distinct words, whatever their case."""
+    """The distinct words, case folded."""
     return set(WORD.findall(text.casefold()))

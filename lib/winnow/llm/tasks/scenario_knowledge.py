@@ -1,29 +1,28 @@
-"""Task `scenario_knowledge`: what a language model makes of each scenario, as a hidden state.
+"""Task `scenario_knowledge`: a language model's knowledge of each scenario, as a hidden state.
 
 Source: step 1 of LLM4MSR (Wang et al., "LLM4MSR: An LLM-Enhanced Paradigm for Multi-Scenario
 Recommendation", CIKM 2024, arXiv 2406.12529), multi-scenario knowledge reasoning. The model is
-frozen and runs offline, once a scenario.
+frozen and runs offline, once per scenario.
 
-In: one input a scenario of the dataset, in the dataset's order whatever the seed: its number and
-name, and the table below. A limit beyond the number of scenarios asks about all of them.
+In: one input per scenario, in the dataset's order whatever the seed: its number and name, and the
+table below. A limit beyond the number of scenarios asks about all of them.
 The model sees: of every scenario the name, the numbers of users, items and interactions, and the
-share of interactions that are positive (null without any), then the name of the one asked about.
-All is counted on the train split; no single interaction, user or item is shown. The table is the
-same in all prompts of a dataset and comes first, so an engine with prefix caching computes it
-once; the name comes last.
-Out: no text. One forward pass over the prompt; kept is the last layer's state at its last token,
-H numbers, in the column `vector` of the generation.
-Checks: there is no answer to check. `winnow.ranking.knowledge` refuses vectors of several models
-or widths, and states that are not finite.
-Read by: `winnow.ranking.knowledge`, for the ranker. A vector belongs to row `scenario` of its
-table; serving reads that table by id and calls no model.
+share of positive interactions (null without any), then the name of the one asked about. All is
+counted on the train split; no single interaction, user or item is shown. The table is the same in
+all prompts of a dataset and comes first, so an engine with prefix caching computes it once.
+Out: no text. One forward pass over the prompt; the last layer's state at the last token, H
+numbers, goes into the column `vector` of the generation.
+Checks: none here. `winnow.ranking.knowledge` refuses vectors of several models or widths, and
+states that are not finite.
+Read by: `winnow.ranking.knowledge`, as a table whose row `scenario` is the vector. No ranking
+model uses that table yet.
 
-Reconstruction: the paper is known here by its abstract, a figure caption and summaries. That
-statistics and a description go in and that hidden states come out is reported; the words of the
-prompt, which statistics there are, and which token's state is kept are ours.
-Left out: descriptions of the scenarios in words beyond their names, since datasets hold none; the
-mean over the prompt's tokens (`pooling = "mean"` in a subclass gives it); the generated text,
-which the paper's code makes and throws away.
+Reconstruction: the paper is known here by its abstract, a figure caption and summaries. They say
+that statistics and a description go in and hidden states come out. The words of the prompt, the
+choice of statistics and of the token whose state is kept are ours.
+Left out: descriptions of scenarios beyond their names, since datasets hold none; the mean over the
+prompt's tokens, which `pooling = "mean"` in a subclass gives; the generated text, which the
+paper's code makes and throws away.
 """
 
 from collections.abc import Iterator
@@ -65,7 +64,7 @@ class ScenarioKnowledge(VectorTask):
 
 
 def _statistics(dataset: Dataset) -> list[dict[str, Any]]:
-    """What the train split says of each scenario, in the dataset's order."""
+    """Statistics of each scenario on the train split, in the dataset's order."""
     train = dataset.split("train")
     found = []
     for number, name in enumerate(dataset.schema.scenarios):

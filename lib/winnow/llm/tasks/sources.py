@@ -1,8 +1,8 @@
-"""What a generation is about: a dataset artifact, or a table of one's own.
+"""What a generation asks about: a dataset artifact, or a user's own table.
 
-A table is a Parquet file or a JSON lines file (`.jsonl`), here or at any `pyarrow.fs` URI, or a
-folder of Parquet files here, with the columns that the task names (`Task.columns`). Other columns,
-such as ids, are kept with the answers.
+A table has the columns that the task names (`Task.columns`); other columns, such as ids, are kept
+with the answers. It is a Parquet or JSON lines file (`.jsonl`), local or at any `pyarrow.fs` URI,
+or a local folder of Parquet files.
 """
 
 import hashlib
@@ -23,15 +23,17 @@ from winnow.errors import GenerationError
 from winnow.llm.tasks.base import Inputs, Task
 
 TEXT_ROWS = 20_000
-"""Rows of a table whose texts are looked at: more than a model trained for seconds can read."""
+"""Rows of a table whose texts the tiny model learns from: more than it can read in its time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A row of a table that no prompt can be made of."""
+    """A row of a table that fits no prompt."""
 
     row: Mapping[str, Any]
+    """The row; for a line that is no JSON object, its number and text."""
     reason: str
+    """Why it does not fit."""
 
 
 class DatasetSource:
@@ -46,7 +48,7 @@ class DatasetSource:
         return task.requests(self.dataset, limit, seed)
 
     def texts(self, tasks: Sequence[Task]) -> list[str]:
-        """The texts of the catalogue, whatever the tasks."""
+        """All texts of the catalogue; the tasks change nothing."""
         return [text for text in self.dataset.items["text"].to_pylist() if text]
 
 
@@ -67,10 +69,8 @@ class TableSource:
         self.recorded = {"input": self._digest()}
 
     def inputs(self, task: Task, limit: int, seed: int) -> Iterator[Inputs | Misfit]:
-        """At most `limit` rows in the order of the table, those that do not fit among them."""
-        for number, row in enumerate(self._rows()):
-            if number == limit:
-                return
+        """At most `limit` rows in the order of the table, misfits included."""
+        for row in islice(self._rows(), limit):
             if isinstance(row, Misfit):
                 yield row
                 continue
@@ -81,7 +81,7 @@ class TableSource:
                 yield Misfit(row, str(error))
 
     def texts(self, tasks: Sequence[Task]) -> list[str]:
-        """Distinct texts of the columns that the tasks name, in the order of the table."""
+        """Distinct texts in the tasks' columns, in the order of the table."""
         names = dict.fromkeys(name for task in tasks for name in task.columns)
         found: dict[str, None] = {}
         for row in islice(self._rows(), TEXT_ROWS):
@@ -153,8 +153,8 @@ def open_source(uri: str) -> Source:
     """The dataset or table at `uri`.
 
     Raises:
-        GenerationError: there is neither.
-        ArtifactError: there is an artifact, but no whole dataset.
+        GenerationError: `uri` is neither.
+        ArtifactError: `uri` is an artifact, but no complete dataset.
     """
     if uri.endswith((".parquet", ".jsonl")):
         return TableSource(uri)

@@ -4,33 +4,33 @@ Source: the semantic paths of UniLLMRec ("Tired of Plugins? Large Language Model
 End-To-End Recommenders", arXiv 2404.00702; final version LLMTreeRec, COLING 2025): an item is
 `coarse > finer > finest`, and items that share a prefix are one node of the tree.
 
-In: one input an item that has words, those most liked in training first (ties by row), then the
-rest; the seed changes nothing. With it go up to 64 categories, if an item field of the dataset
-offers any: the first sparse one, after the item's id, that has 5 to 500 values which are words.
-Of more than 64 those of the most items are taken. Likes without held-out pairs decide the order;
-nothing else comes from interactions. Rows of one's own table need `title` and `text`, and may
-bring `categories`, a list of texts.
-The model sees: the categories, which are the same in all prompts and come first, then title and
-text of the item, clipped to 80 and 320 characters.
+In: one input per item that has words, the ones most liked in training first, ties by row; the
+seed changes nothing. Each has the same 64 categories at most, if an item field offers any: the
+first sparse field, after the item's id, with 5 to 500 values that are words. Of more than 64
+categories the ones with most items are taken. The order comes from likes without the held-out
+pairs; nothing else comes from interactions. Rows of a user's own table need `title` and `text`,
+and may have `categories`, a list of texts.
+The model sees: the categories first, which are the same in all prompts, then title and text of
+the item, clipped to 80 and 320 characters.
 Out: {"path": ["...", "..."]}, 2 to 4 levels of 2 to 40 characters, coarse to fine.
-Checks: a level is not blank, holds no "/" and repeats no other level; none is the title; the
-first one is an offered category, if there are any. Case and spaces are not told apart.
+Checks: a level is not blank, holds no "/", repeats no other level and is not the title. The first
+one is an offered category, if there are any. Case and spaces do not count.
 Read by: `winnow.tree.item_tree`, which folds case and spaces. An item without a valid answer is
-still in the tree, under "other".
+in the tree too, under "other".
 
-Reconstruction: the paper takes its paths from categories that its datasets bring (news category
-and sub-category, Amazon's category lists) and does not say how to label other items. The prompt,
-the offered vocabulary and the checks are ours. The vocabulary makes the first level agree between
-items that are labelled in parallel; deeper levels are free, and agree as far as the model is
-consistent.
-Left out: asking again with the labels of earlier items in view, which would make the prompts
-depend on each other; merging levels that mean the same; more than one path an item.
+Reconstruction: the paper takes its paths from categories in its datasets (news category and
+sub-category, Amazon's category lists) and does not say how to label other items. The prompt, the
+offered vocabulary and the checks are ours. The vocabulary makes items that are labelled in
+parallel agree on the first level; deeper levels agree as far as the model is consistent.
+Left out: showing the labels of earlier items, which would make prompts depend on each other;
+merging levels of the same meaning; more than one path per item.
 """
 
 import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,15 +42,19 @@ from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
 FEWEST_LEVELS, MOST_LEVELS = 2, 4
+"""Levels of a path: one makes no tree, and a short text supports no more than four."""
 SHORTEST_LEVEL, LONGEST_LEVEL = 2, 40
+"""Characters of a category: a common name of one to three words."""
 TITLE_CHARACTERS = 80
+"""As long as titles in all other prompts."""
 TEXT_CHARACTERS = 320
+"""About 80 tokens: a title and the beginning of a description."""
 MOST_CATEGORIES = 64
 """About 300 tokens, shared by all prompts; more children of one node are hard to choose from."""
 FEWEST_VALUES, MOST_VALUES = 5, 500
 """Distinct values of a field of categories: fewer are types or flags, more are names."""
 WORDS_SHARE = 0.9
-"""Least share of a field's values that must be words; the rest are codes and are left out."""
+"""Smallest share of a field's values that must be words; the rest are codes and left out."""
 
 SYSTEM = f"""\
 You sort the items of a catalogue into a tree of categories.
@@ -64,7 +68,7 @@ Answer with one JSON object: {{"path": ["...", "..."]}}. No category holds a sla
 
 
 def folded(text: str) -> str:
-    """`text` without what two spellings of one name differ in: case and spaces.
+    """The text in lower case with single spaces, so that spellings of one name are equal.
 
     Example:
         >>> folded("  Science   Fiction ")
@@ -88,18 +92,13 @@ class TreeLabels(TextTask):
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         likes, offered = Likes.of(dataset), _categories(dataset)
         liked_I = np.bincount(likes.item_N, minlength=len(likes.titles))
-        found = 0
-        for row in np.argsort(-liked_I, kind="stable"):
-            title = likes.titles[row]
-            text = clip(likes.texts[row] or "", TEXT_CHARACTERS)
-            if found == limit:
-                return
-            if title or text:
-                found += 1
-                yield {"item_row": int(row), "title": title, "text": text, "categories": offered}
+        rows = np.argsort(-liked_I, kind="stable").tolist()
+        words = ((r, likes.titles[r], clip(likes.texts[r] or "", TEXT_CHARACTERS)) for r in rows)
+        for row, title, text in islice((w for w in words if w[1] or w[2]), limit):
+            yield {"item_row": row, "title": title, "text": text, "categories": offered}
 
     def completed(self, row: Mapping[str, Any], seed: int) -> Inputs:
-        """Clips the words; a table without `categories` offers none."""
+        """The row with clipped words; without a column `categories` it offers none."""
         offered = row.get("categories") or []
         if not isinstance(offered, list) or not all(map(_is_category, offered)):
             raise ValueError(
@@ -146,7 +145,7 @@ class TreeLabels(TextTask):
 
 
 def _is_category(value: Any) -> bool:
-    """Whether an answer can name it."""
+    """Whether a value is a text that an answer can name as a category."""
     return (
         isinstance(value, str)
         and SHORTEST_LEVEL <= len(value) <= LONGEST_LEVEL
@@ -156,11 +155,11 @@ def _is_category(value: Any) -> bool:
 
 
 def _categories(dataset: Dataset) -> list[str]:
-    """Names that the first field of categories offers, in alphabetical order; none without it."""
+    """Names of the first field of categories, in alphabetical order; empty without such a field."""
     ids = dataset.schema.id_fields()
     for field in dataset.schema.select("sparse", ["item"]):
         (size,) = dataset.schema.sizes([field])
-        if field in ids or not FEWEST_VALUES < size <= MOST_VALUES + 1:  # one is the unknown id
+        if field in ids or not FEWEST_VALUES < size <= MOST_VALUES + 1:  # one is "unknown"
             continue
         values = json.loads((dataset.artifact.path / "vocab" / f"{field}.json").read_text())
         items = np.bincount(dataset.items[field].to_numpy(), minlength=size)[1:]

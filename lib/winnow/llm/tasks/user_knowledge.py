@@ -1,27 +1,28 @@
-"""Task `user_knowledge`: what a language model makes of a user's likes across scenarios.
+"""Task `user_knowledge`: a language model's knowledge of a user's likes across scenarios.
 
 Source: step 1 of LLM4MSR (Wang et al., "LLM4MSR: An LLM-Enhanced Paradigm for Multi-Scenario
 Recommendation", CIKM 2024, arXiv 2406.12529), the users' cross-scenario interests. The model is
-frozen and runs offline, once a user.
+frozen and runs offline, once per user.
 
-In: one input a user who liked anything: the user row, and by scenario the titles of the last 10
-distinct items that the user liked there, oldest first, for those are what a prompt that is too
-long loses. An item liked in two scenarios counts in both. Users come in an order drawn with the
-seed; a larger limit appends to it.
+In: one input per user who liked anything: the user row, and per scenario the titles of the last 10
+distinct items that the user liked there. Titles are oldest first, because a prompt that is too
+long loses the first ones. An item liked in two scenarios counts in both. Users come in an order
+drawn with the seed; a larger limit appends to it.
 The model sees: the scenarios in which the user liked something, in the dataset's order, each
 with its name and those titles, clipped to 80 characters. No user id, no property of the user.
-Only training likes are used, without the held-out pairs, so neither the ranker's valid and test
+Only training likes are used, without the held-out pairs. So neither the ranker's valid and test
 rows nor the item that recall is measured on can leak into the vector.
-Out: no text. One forward pass over the prompt; kept is the last layer's state at its last token,
-H numbers, in the column `vector` of the generation.
-Checks: there is no answer to check. `winnow.ranking.knowledge` refuses vectors of several models
-or widths, and states that are not finite.
-Read by: `winnow.ranking.knowledge`, for the ranker. A vector belongs to row `user_row` of its
-table. Users without one, for they liked nothing in training or came later, get the mean vector.
+Out: no text. One forward pass over the prompt; the last layer's state at the last token, H
+numbers, goes into the column `vector` of the generation.
+Checks: none here. `winnow.ranking.knowledge` refuses vectors of several models or widths, and
+states that are not finite.
+Read by: `winnow.ranking.knowledge`, as a table whose row `user_row` is the vector. Users without
+one, who liked nothing in training or came later, get the mean vector. No ranking model uses that
+table yet.
 
-Reconstruction: that prompts hold a user's interests across scenarios is in the paper; the layout,
-the words, the number of titles, and which token's state is kept are ours, as is the use of
-training likes only, on which the paper's published code says nothing.
+Reconstruction: the paper says that prompts hold a user's interests across scenarios. The layout,
+the words, the number of titles, the token whose state is kept, and the use of training likes
+only, on which the published code says nothing, are ours.
 Left out: dislikes, times, and categories beside titles. Where titles are mere ids, as in hashed
 logs, the vectors can only tell which items two users share; leave the task out there.
 """
@@ -37,7 +38,7 @@ from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, VectorTask
 
 TITLES = 10
-"""Titles a scenario: enough to tell a taste, about 100 tokens."""
+"""Titles per scenario: enough to tell a taste, about 100 tokens."""
 
 SYSTEM = """\
 You describe what a user of a platform looks for in each of its scenarios, the surfaces on which \

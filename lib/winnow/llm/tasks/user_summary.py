@@ -1,9 +1,17 @@
-"""Task `user_summary`: what a user likes, in words a person or an agent can read."""
+"""Task `user_summary`: a user's taste in words that a person can read.
+
+In: a user with at least three likes, as the texts of the last twelve items that the user liked,
+oldest first and clipped to 120 characters. Users come in an order drawn with the seed.
+Out: {"summary": "...", "interests": ["..."]}: 40 to 360 characters, and 2 to 4 interests.
+Checks: neither summary nor an interest is blank; the summary copies no item.
+Read by: people. No code here reads it.
+"""
 
 import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,10 +22,12 @@ from winnow.llm.prompting.json_schema import Schema, array, object_of, string
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
-HISTORY = 12
-MIN_HISTORY = 3
+HISTORY, MIN_HISTORY = 12, 3
+"""Items in a prompt: fewer than three tell no taste; twelve are about 400 tokens."""
 ITEM_CHARACTERS = 120
+"""About 30 tokens: a title and a few words."""
 NUM_INTERESTS = 4
+"""Most interests of an answer, as the prompt says."""
 
 SYSTEM = """\
 You describe what a user of a catalogue enjoys.
@@ -31,7 +41,7 @@ few words each, the strongest first."""
 
 
 class UserSummary(TextTask):
-    """History in, interests in words out."""
+    """A history in, interests in words out."""
 
     template: ClassVar[Template] = Template(
         name="user_summary",
@@ -43,16 +53,12 @@ class UserSummary(TextTask):
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         likes = Likes.of(dataset)
-        found = 0
-        for user in np.random.default_rng(seed).permutation(np.unique(likes.user_N)):
-            if found == limit:
-                return
-            past = likes.before(int(user), None, length=HISTORY)
-            if len(past) < MIN_HISTORY:
-                continue
-            found += 1
+        users = np.random.default_rng(seed).permutation(np.unique(likes.user_N)).tolist()
+        histories = ((user, likes.before(user, None, length=HISTORY)) for user in users)
+        known = (found for found in histories if len(found[1]) >= MIN_HISTORY)
+        for user, past in islice(known, limit):
             liked = [clip(likes.texts[row], ITEM_CHARACTERS) for row in past]
-            yield {"user_row": int(user), "item_rows": past, "liked": liked}
+            yield {"user_row": user, "item_rows": past, "liked": liked}
 
     def data(self, inputs: Inputs) -> dict[str, Any]:
         return {"liked": inputs["liked"]}

@@ -103,9 +103,8 @@ def test_a_table_is_learned_from_by_its_own_words(tmp_path):
     bad = [{"query": "no positive"}, {"query": "half a character \ud800", "positive": 7}]
     source = write_table(tmp_path / "in.jsonl", [*bad, *CLAIMS, CLAIMS[0]])
     texts = source.texts([TASKS["hard_negatives"]])
-    assert texts == [
-        "no positive", "half a character ?", *(text for row in CLAIMS for text in row.values())
-    ]  # fmt: skip
+    known = [text for row in CLAIMS for text in row.values()]
+    assert texts == ["no positive", "half a character ?", *known]
     found = train_tiny(source, [TASKS["hard_negatives"]], SMALL, tmp_path / "model")
     words = AutoTokenizer.from_pretrained(tmp_path / "model").get_vocab()
     assert {"Ġzephyr", "Ġbassoon"} <= words.keys()  # a token each, so its texts were learned

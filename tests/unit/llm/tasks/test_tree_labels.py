@@ -18,9 +18,7 @@ from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.tree_labels import _categories
 
 TASK = TASKS["tree_labels"]
-TOPICS = [
-    "astronomy", "coding", "cooking", "fitness", "gardening", "music", "mystery", "travel",
-]  # fmt: skip
+TOPICS = ["astronomy", "coding", "cooking", "fitness", "gardening", "music", "mystery", "travel"]
 INPUTS = {
     "item_row": 5,
     "title": "My Desert Road",
