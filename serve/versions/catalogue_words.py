@@ -8,7 +8,8 @@ from winnow.cascade.request import RecommendRequest
 from winnow.cascade.rerank import Rules
 from winnow.data.item_words import ItemWords
 from winnow.llm.online.chat import Chat
-from winnow.reranking.goal.aspects import CandidateList, Split, standard_aspects
+from winnow.reranking.goal.aspects import standard_aspects
+from winnow.reranking.goal.base import CandidateList, GroupSplit
 from winnow.reranking.goal.rerank import GoalGraph
 from winnow.tree.chain import TreeSearch
 from winnow.tree.item_tree import ItemTree
@@ -30,7 +31,7 @@ class CatalogueWords:
         self._ids = bundle.items["raw_id"].to_pylist()
         likes_I = np.bincount(bundle.histories.liked.values, minlength=len(self._ids))
         middle = self._items.middle_year
-        split = None if middle is None else Split("year", middle)
+        split = None if middle is None else GroupSplit("year", middle)
         self.graph = GoalGraph(chat, standard_aspects(self._items.facet, split))
         self.search = TreeSearch(chat, self._items.titles, likes_I)
         blocked = set(bundle.cascade.blocked)

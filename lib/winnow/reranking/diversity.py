@@ -1,9 +1,10 @@
-"""Orders that trade relevance for variety.
+"""MMR and DPP: orders that trade relevance for variety.
 
-Both pick greedily, and what they pick at a step does not depend on how many steps follow: the
-first n of k are what they would pick for n.
+Both are greedy, and a choice does not depend on how many follow: the first n of k items are those
+chosen for n.
 
-Suffixes: B lists computed together, C candidates of a list, D vector width.
+Suffixes: B lists computed together, C candidates of a list, D vector width, K items chosen,
+F = B * C.
 """
 
 from collections.abc import Sequence
@@ -16,19 +17,19 @@ Floats = NDArray[np.float32]
 Spread = Literal["mmr", "dpp"]
 
 DEPENDENT = 1e-5
-"""Squared length of what is new in a candidate, below which it repeats those already taken."""
+"""Squared length of a candidate's new part below which it repeats chosen ones: 100 roundings."""
 
 
 def mmr(relevance_C: Floats, vector_CD: Floats, k: int, *, trade_off: float) -> list[int]:
-    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
+    """Order by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
 
-    Greedily takes the candidate with the largest
+    Each step takes the candidate with the largest
     `trade_off * relevance - (1 - trade_off) * (cosine with the nearest one already taken)`,
     where relevance is scaled to [0, 1] over the candidates. Use when near-copies crowd the top;
     `trade_off=1` keeps the order of relevance. Cost: C * C * D multiplications, k steps over C.
 
     Args:
-        relevance_C: any real scores; higher is better.
+        relevance_C: real scores; higher is better.
         vector_CD: unit vectors.
 
     Returns:
@@ -38,16 +39,16 @@ def mmr(relevance_C: Floats, vector_CD: Floats, k: int, *, trade_off: float) -> 
 
 
 def dpp(relevance_C: Floats, vector_CD: Floats, k: int, *, trade_off: float) -> list[int]:
-    """A determinantal point process' likeliest set, found greedily (Chen et al., NeurIPS 2018).
+    """Order by a determinantal point process, greedily (Chen et al., NeurIPS 2018).
 
-    Greedily takes the candidate with the largest
+    Each step takes the candidate with the largest
     `trade_off * relevance + (1 - trade_off) * log(volume that it adds to those already taken)`,
-    relevance scaled as in `mmr` and similarity (1 + cosine) / 2. Use instead of `mmr` where a
+    with relevance scaled as in `mmr` and similarity (1 + cosine) / 2. Use instead of `mmr` where a
     candidate may repeat several others together without being close to any one of them.
 
     Returns:
-        At most min(k, C) candidate indices, best first; ties go to the lower index. Fewer where
-        all that remain are repetitions of the taken.
+        At most min(k, C) candidate indices, best first; ties go to the lower index. There are fewer
+        if all remaining candidates repeat the chosen ones.
     """
     return spread("dpp", [relevance_C], [vector_CD], [k], trade_off=trade_off)[0]
 
@@ -60,12 +61,14 @@ def spread(
     *,
     trade_off: float,
 ) -> list[list[int]]:
-    """`mmr` or `dpp` of several lists in the time of little more than one.
+    """Order several lists by `mmr` or `dpp`, in little more time than one list takes.
 
     Args:
-        relevances: [C] of each list; the lists may differ in length.
-        vectors: [C, D] of each list.
-        ks: items wanted of each list.
+        by: the algorithm.
+        relevances: scores [C] per list; lists may differ in length.
+        vectors: unit vectors [C, D] per list.
+        ks: items wanted per list.
+        trade_off: weight of relevance, from 0 to 1.
     """
     if not 0 <= trade_off <= 1:
         raise ValueError(f"trade_off must be in [0, 1], got {trade_off}")
@@ -97,10 +100,10 @@ def _scaled(relevance_C: Floats) -> Floats:
 def _greedy_mmr(
     gain_BC: Floats, similar_BCC: Floats, steps: int, variety: np.float32
 ) -> NDArray[np.int64]:
-    """[B, steps] indices; any where a list has no more. `gain_BC` is -inf outside of a list."""
+    """Chosen indices [B, K]; arbitrary past the end of a list. `gain_BC` is -inf there."""
     lists, width = gain_BC.shape
     start_B = np.arange(0, lists * width, width)
-    # flat views: a list's best is one number, and a row of similarities is taken by it
+    # flat views: one number addresses a candidate of a list and its row of similarities
     gain_F, similar_FC = gain_BC.ravel(), (similar_BCC * variety).reshape(-1, width)
     taken_BK = np.empty((lists, steps), np.int64)
     left_BC = gain_BC.copy()
@@ -119,10 +122,11 @@ def _greedy_mmr(
 def _greedy_dpp(
     gain_BC: Floats, similar_BCC: Floats, steps: int, variety: np.float32
 ) -> NDArray[np.int64]:
-    """[B, steps] indices; -1 where a list has no more, or nothing new.
+    """Chosen indices [B, K]; -1 where a list has no candidate left, or none that adds volume.
 
-    The kernel is `exp(relevance)` of both candidates times their similarity; taking its logarithm
-    apart leaves the similarities alone to be decomposed, one row of their Cholesky factor a step.
+    The kernel is `exp(relevance)` of both candidates times their similarity. Its logarithm splits
+    into relevance and similarity, so only similarities are decomposed: each step computes one row
+    of their Cholesky factor.
     """
     row_B = np.arange(len(gain_BC))
     taken_BK = np.empty((len(gain_BC), steps), np.int64)

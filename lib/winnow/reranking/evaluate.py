@@ -1,16 +1,16 @@
-"""Orders of candidate lists measured side by side, with the rows that any comparison needs.
+"""Measures of orders of candidate lists, and the baseline orders that any comparison needs.
 
-One held-out item a list, as in leave-one-out. Where the item is not among the candidates, the list
-counts as a miss at every depth: `with_positive` says how many lists can hit at all.
+Every list has one held-out item, as in leave-one-out. If it is not among the candidates, the list
+is a miss at every depth.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from winnow.metrics.lists import (
     alpha_ndcg,
@@ -25,32 +25,33 @@ from winnow.metrics.lists import (
     scores_by_position,
 )
 from winnow.reranking.diversity import Spread, spread
-from winnow.reranking.goal.aspects import CandidateList, Split, topics_of
+from winnow.reranking.goal.base import CandidateList, GroupSplit
 from winnow.reranking.permutation import as_permutation
 
 DEPTHS = (1, 3, 5, 10)
+"""Depths of the measures at k, from the first item to a page of ten."""
 TOP = 10
-"""Places that the measures of a whole list look at."""
+"""Positions that variety and exposure look at: what a page shows at once."""
 
 Orders = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationList:
-    """The candidates of one user in the order of the ranker, and the item that was held out."""
+    """Candidates of one user in the order of the ranker, and the held-out item."""
 
     user: str
     history: Sequence[str]
-    """Titles, oldest first."""
+    """Titles of liked items, oldest first."""
     candidates: CandidateList
     rows: Sequence[int]
-    """The candidates' items."""
+    """Item rows of the candidates."""
     positive: int
-    """Index of the held-out item; -1 where it is not among the candidates."""
+    """Index of the held-out candidate; -1 if it is not among the candidates."""
 
 
 def baseline_orders(lists: Sequence[EvaluationList], seed: int) -> dict[str, Orders]:
-    """Random, the ranker's order, the held-out item first, MMR and DPP."""
+    """Orders by baseline: random, the ranker's, the held-out item first, MMR and DPP."""
     draw = np.random.default_rng(seed)
     base = [list(range(len(one.candidates))) for one in lists]
     found: dict[str, Orders] = {
@@ -75,8 +76,8 @@ def _spread(by: Spread, lists: Sequence[EvaluationList]) -> Orders:
     return [as_permutation(order, range(size)).order for order, size in pairs]
 
 
-def places(lists: Sequence[EvaluationList], orders: Orders) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where each held-out item is, counted from 1; 0 where it is not."""
+def positions(lists: Sequence[EvaluationList], orders: Orders) -> NDArray[np.int64]:
+    """Position of each held-out item, counted from 1; 0 if it is missing."""
     pairs = zip(lists, orders, strict=True)
     found = [list(order).index(p) + 1 if (p := one.positive) >= 0 else 0 for one, order in pairs]
     return np.array(found, np.int64)
@@ -87,18 +88,18 @@ def measured(
     orders: Orders,
     *,
     facet: str | None,
-    split: Split | None,
+    split: GroupSplit | None,
     num_items: int,
 ) -> dict[str, float | None]:
     """All measures of one row of the comparison; None where one is not defined.
 
-    HR, NDCG and alpha-NDCG (`alpha_ndcg`: of the held-out item alone, `alpha_ndcg_free`: of any)
-    at the depths; MAD over whole lists, with places for scores, and of the first places with the
-    same scores; variety and exposure of the first ten.
+    At each depth: HR, NDCG, and alpha-NDCG of the held-out item (`alpha_ndcg`) and of any item
+    (`alpha_ndcg_free`). MAD compares scores by position, over whole lists and over their first
+    positions. Variety and exposure look at the first `TOP`.
     """
-    place_U = places(lists, orders)
-    found = {f"hr@{k}": hit_rate(place_U, k) for k in DEPTHS}
-    found |= {f"ndcg@{k}": ndcg(place_U, k) for k in DEPTHS}
+    position_U = positions(lists, orders)
+    found = {f"hr@{k}": hit_rate(position_U, k) for k in DEPTHS}
+    found |= {f"ndcg@{k}": ndcg(position_U, k) for k in DEPTHS}
     if facet is not None:
         found |= _variety(lists, orders, facet)
     if split is not None:
@@ -110,7 +111,7 @@ def measured(
 def _variety(lists: Sequence[EvaluationList], orders: Orders, facet: str) -> Mapping[str, float]:
     found: dict[str, list[float]] = {}
     for one, order in zip(lists, orders, strict=True):
-        topics = topics_of(one.candidates, facet)
+        topics = one.candidates.topics(facet)
         relevant = {one.positive} - {-1}
         for k in DEPTHS:
             gain = alpha_ndcg(topics, order, k, relevant=relevant)
@@ -121,14 +122,16 @@ def _variety(lists: Sequence[EvaluationList], orders: Orders, facet: str) -> Map
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def _fairness(lists: Sequence[EvaluationList], orders: Orders, split: Split) -> Mapping[str, float]:
+def _fairness(
+    lists: Sequence[EvaluationList], orders: Orders, split: GroupSplit
+) -> Mapping[str, float]:
     scores = [scores_by_position(len(order)) for order in orders]
     groups = [
         np.array([split.group(one.candidates.fields[at]) for at in order], np.int64)
         for one, order in zip(lists, orders, strict=True)
     ]
     found = {"mad": mad_pooled(scores, groups), "mad_per_user": mad_per_user(scores, groups)}
-    for k in DEPTHS[1:]:  # one item is of one group
+    for k in DEPTHS[1:]:  # the first item alone is in one group
         found[f"mad@{k}"] = mad_pooled([s[:k] for s in scores], [g[:k] for g in groups])
     return found
 

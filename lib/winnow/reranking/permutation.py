@@ -1,7 +1,7 @@
 """The invariant of every reranker: its output is a permutation of its input.
 
-Whatever proposes an order (an algorithm, or a language model that repeats, forgets and invents
-ids), `as_permutation` makes it a whole one and says what was repaired.
+`as_permutation` completes any proposed order, such as that of a language model, which repeats,
+forgets and invents ids, and says what it repaired.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -10,23 +10,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Permutation:
-    """A complete order of the candidates and how much of the proposal had to be repaired."""
+    """A complete order of the candidates, and how much of the proposal was repaired."""
 
     order: list[int]
     missing: int = 0
-    """Candidates the proposal left out; appended in base order."""
+    """Candidates that the proposal left out; appended in base order."""
     duplicates: int = 0
-    """Repetitions dropped; the first mention counts."""
+    """Repetitions, dropped; the first mention counts."""
     unknown: int = 0
-    """Proposed things that are not candidates; dropped."""
+    """Proposed values that are no candidates, dropped."""
 
     @property
     def repaired(self) -> bool:
+        """Whether the proposal was anything but a permutation."""
         return bool(self.missing or self.duplicates or self.unknown)
 
 
 def as_permutation(proposed: Iterable[Hashable], base: Sequence[int]) -> Permutation:
-    """`proposed` made into a permutation of `base`, the distinct candidate ids.
+    """Complete `proposed` to a permutation of `base`, the distinct candidate ids.
 
     Example:
         >>> as_permutation([3, 3, 99, 1], base=[1, 2, 3])
@@ -39,7 +40,7 @@ def as_permutation(proposed: Iterable[Hashable], base: Sequence[int]) -> Permuta
     duplicates = unknown = 0
     taken: set[int] = set()
     for candidate in proposed:
-        # True == 1 in Python: only real integers are ids
+        # True == 1 in Python, and is no id
         if not isinstance(candidate, int) or isinstance(candidate, bool):
             unknown += 1
         elif candidate in remaining:

@@ -1,4 +1,4 @@
-"""Hard rules of a list, applied after everything that prefers.
+"""A hard rule of a list, applied after all preferences: a quota per value.
 
 Suffixes: C candidates.
 """
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 
 def within_quota(value_C: NDArray[np.integer], k: int, quota: int) -> NDArray[np.int64]:
-    """The order in which the first k hold at most `quota` candidates of a value, as indices.
+    """Order, as indices, in which the first k hold at most `quota` candidates of a value.
 
-    Candidates over the quota move behind the first k, all else keeps its order. Value 0 stands for
-    unknown and has no quota. Where fewer than k candidates fit, the others follow in their order:
-    a list that is short of items helps nobody.
+    Candidates over the quota move behind the first k; all others keep their order. Value 0 means
+    unknown and has no quota. If fewer than k candidates fit, the others follow in their order,
+    because a full list matters more than the quota.
 
     Example:
         >>> within_quota(np.array([7, 7, 7, 5, 5]), k=3, quota=2).tolist()

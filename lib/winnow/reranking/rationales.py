@@ -1,14 +1,14 @@
-"""Why answers are right, as language models put it: the rationales of a generation, read.
+"""Reader of a generation's rationales: why answers are right, in the words of a language model.
 
-What step 3 of RADIO (Jia et al., arXiv 2412.08519, Findings of ACL 2025) starts from; the task that
-asks for them is `winnow.llm.tasks.rationales`.
+This is the input of step 3 of RADIO (Jia et al., arXiv 2412.08519, Findings of ACL 2025). The task
+`winnow.llm.tasks.rationales` asks for it. Step 3, which labels documents, does not exist: only
+tests call the reader and `scoring_text`.
 
 In: the answers of a generation, a table with the columns task, inputs (JSON), parsed (JSON) and
-valid. Rows of other tasks are passed over.
-Out: one `Rationale` a row, in the order of the table, with all columns of its inputs but question
-and answer as `ids`. Rows without a valid answer, and those that the model called unanswerable, are
-dropped and counted in a log line. No row may be left: then the list is empty.
-Read by: the labelling of documents, which encodes `scoring_text` and compares.
+valid. Rows of other tasks are skipped.
+Out: one `Rationale` per row, in the order of the table, with all columns of its inputs but question
+and answer as `ids`. Rows without a valid answer and rows that the model called unanswerable are
+dropped and counted in a log line. The list is empty if no row is left.
 """
 
 import json
@@ -35,11 +35,11 @@ class Rationale:
     rationale: str
     key_facts: tuple[str, ...]
     ids: Mapping[str, Any]
-    """What else the row was about, such as the rows of user and item, or a table's own ids."""
+    """Other columns of the inputs, such as the rows of user and item, or a table's own ids."""
 
 
 def read_rationales(answers: pa.Table) -> list[Rationale]:
-    """The usable rationales; logs how many were not."""
+    """Read the usable rationales; logs how many rows were dropped."""
     columns = ["inputs", "parsed", "valid"]
     rows = answers.filter(pc.equal(answers["task"], TASK)).select(columns).to_pylist()
     kept, invalid, unanswerable = [], 0, 0
@@ -61,7 +61,7 @@ def read_rationales(answers: pa.Table) -> list[Rationale]:
 
 
 def scoring_text(rationale: Rationale) -> str:
-    """What documents are compared with: question, answer and rationale, one after the other.
+    """Question, answer and rationale as one text, to compare documents with.
 
     Example:
         >>> scoring_text(Rationale("Who wrote Emma?", "Jane Austen.", "It is hers.", (), {}))

@@ -21,7 +21,7 @@ from winnow.data.prepare.split import SPLITS
 from winnow.errors import DataError
 from winnow.ranking.ranker import Ranker
 from winnow.reranking.evaluate import EvaluationList
-from winnow.reranking.goal.aspects import CandidateList, Split
+from winnow.reranking.goal.base import CandidateList, GroupSplit
 
 HISTORY = 50
 LATER = 1996
@@ -53,11 +53,11 @@ class EvaluationData:
         self.user_texts: list[str] = dataset.users["text"].to_pylist()
 
     @property
-    def split(self) -> Split:
+    def split(self) -> GroupSplit:
         """Two groups of items to treat alike: by year, or by whether many or few like them."""
         if self.words.has_years:
-            return Split("year", LATER)
-        return Split("likes", float(np.median(self.likes_I)))
+            return GroupSplit("year", LATER)
+        return GroupSplit("likes", float(np.median(self.likes_I)))
 
     def fields(self, row: int) -> dict[str, Any]:
         shown = self.words.fields(row)

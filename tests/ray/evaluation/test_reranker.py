@@ -11,7 +11,7 @@ from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
 from winnow.llm.online.chat import online
 from winnow.ranking.ranker import Ranker
-from winnow.reranking.evaluate import baseline_orders, places
+from winnow.reranking.evaluate import baseline_orders, positions
 from winnow_ray.evaluation.held_out_lists import EvaluationData
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,7 @@ def test_lists_are_the_rankers_best_of_unseen_items(config, tiny_run):
         assert (one.candidates.score_C[:-1] >= one.candidates.score_C[1:]).all()
         assert short.rows == one.rows[:5]
         assert short.positive == (one.positive if one.positive < 5 else -1)
-    assert (places(whole, baseline_orders(whole, 0)["oracle"]) == 1).all()
+    assert (positions(whole, baseline_orders(whole, 0)["oracle"]) == 1).all()
 
 
 def test_without_an_endpoint_the_tree_has_one_row(config):

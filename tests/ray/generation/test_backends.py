@@ -25,7 +25,8 @@ from winnow.llm.online.chat import Chat, online
 from winnow.llm.prompting.request import SamplingConfig
 from winnow.llm.tasks.registry import text_task
 from winnow.llm.tasks.sources import DatasetSource
-from winnow.reranking.goal.aspects import CandidateList, spread_by, standard_aspects
+from winnow.reranking.goal.aspects import spread_by, standard_aspects
+from winnow.reranking.goal.base import CandidateList
 from winnow.reranking.goal.rerank import GoalGraph, GoalGraphConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1500)]

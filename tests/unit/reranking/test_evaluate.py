@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from winnow.reranking.evaluate import EvaluationList, baseline_orders, measured, places
-from winnow.reranking.goal.aspects import CandidateList, Split
+from winnow.reranking.evaluate import EvaluationList, baseline_orders, measured, positions
+from winnow.reranking.goal.base import CandidateList, GroupSplit
 
-SPLIT = Split("year", 2000)
+SPLIT = GroupSplit("year", 2000)
 
 
 def one(positive, topics="aab", years=(1990, 2010, 2010), vectors=True):
@@ -37,7 +37,7 @@ def test_baselines():
 
 def test_measures_by_hand():
     lists, orders = [one(1), one(-1)], [[1, 0, 2], [0, 1, 2]]
-    assert places(lists, orders).tolist() == [1, 0]
+    assert positions(lists, orders).tolist() == [1, 0]
     found = measured(lists, orders, facet="topic", split=SPLIT, num_items=20)
     assert (found["hr@1"], found["ndcg@10"]) == (0.5, 0.5)
     assert found["alpha_ndcg@1"] == 0.5  # the list without the item gains nothing

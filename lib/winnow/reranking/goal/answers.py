@@ -1,7 +1,6 @@
-"""The answers of the goal graph, read leniently: out comes an order, or what keeps it from one.
+"""Lenient readers of the goal graph's answers: they return an order, or say what is wrong.
 
-Routing takes nothing but the name of a node that is allowed; no text of the model is looked up or
-run in any other way.
+Routing accepts only the name of an allowed node. No other text of the model is looked up or run.
 """
 
 import json
@@ -11,32 +10,33 @@ from typing import Any
 
 from winnow.llm.prompting.parse_answer import read_numbers, read_object
 from winnow.reranking.goal.prompts import STOP
-from winnow.reranking.permutation import Permutation, as_permutation
+from winnow.reranking.permutation import as_permutation
 
 MOST_MISSING = 0.3
-"""Share of the candidates that an answer may leave out; with more it is no order of them."""
+"""Share of the candidates that an answer may leave out; beyond it, too little is ordered to use."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProposedOrder:
-    """An order that the model proposed, made whole, and where it wants to go."""
+    """An order that the model proposed, completed, and the node it wants to visit next."""
 
-    permutation: Permutation
-    """Of the numbers of all candidates."""
+    order: list[int]
+    """Numbers of all candidates, best first."""
     next: str
     repairs: tuple[str, ...]
-    """What had to be put right, of: form, missing, duplicates, unknown, next."""
+    """Defects that were repaired: form, missing, duplicates, unknown, next."""
 
 
 def read_ranking(
     text: str, latest: Sequence[int], shown: int, allowed: Sequence[str]
 ) -> tuple[ProposedOrder | None, str]:
-    """The proposal in an answer, or what keeps it from being one.
+    """The proposal in an answer, or None and what is wrong with the answer.
 
     Args:
         text: whatever the model wrote.
-        latest: numbers of all candidates in the latest order; what the answer leaves out keeps it.
-        shown: how many candidates the prompt listed.
+        latest: numbers of all candidates in the latest order, in which those that the answer leaves
+            out follow at the end.
+        shown: number of candidates that the prompt listed.
         allowed: names of the nodes that may follow.
     """
     answer = read_object(text)
@@ -65,17 +65,12 @@ def read_ranking(
         "next": not exact,
     }
     unlisted = [number for number in latest if number > shown]
-    whole = Permutation(
-        [*permutation.order, *unlisted],
-        permutation.missing,
-        permutation.duplicates,
-        permutation.unknown,
-    )
-    return ProposedOrder(whole, node, tuple(name for name, is_so in wrong.items() if is_so)), ""
+    repairs = tuple(name for name, is_so in wrong.items() if is_so)
+    return ProposedOrder([*permutation.order, *unlisted], node, repairs), ""
 
 
 def read_next(text: str, allowed: Sequence[str]) -> tuple[tuple[str, bool] | None, str]:
-    """The node in an answer and whether it is named exactly; for prose, none."""
+    """The node in an answer and whether it is named exactly, or None and what is wrong."""
     named = read_object(text).get("next", text if len(text.split()) == 1 else None)
     if named is None:
         return None, f'"next" must be one of {", ".join(allowed)}'
@@ -83,7 +78,7 @@ def read_next(text: str, allowed: Sequence[str]) -> tuple[tuple[str, bool] | Non
 
 
 def read_node(named: Any, allowed: Sequence[str]) -> tuple[str, bool]:
-    """The allowed node with this name or the only one that begins with it, else stop."""
+    """The allowed node with this name, or the only one that begins with it, or else Stop."""
     if not isinstance(named, str):
         return STOP, False
     name = named.strip(" \t\r\n.\"'`").lower()
@@ -94,7 +89,7 @@ def read_node(named: Any, allowed: Sequence[str]) -> tuple[str, bool]:
 
 
 def _number(value: Any) -> int | None:
-    """A candidate's number, also if it is written as a text."""
+    """A candidate's number, given as a number or as text; None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -105,6 +100,7 @@ def _number(value: Any) -> int | None:
 
 
 def _plain(text: str) -> bool:
+    """Whether the text is a JSON object and nothing else."""
     try:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):

@@ -1,14 +1,14 @@
-"""The words of the goal graph: prompts that share their beginning.
+"""The prompts of the goal graph, which share their beginning.
 
-A prompt is: fixed words; user, history and candidates; the steps so far and the goal; the focus of
-this step; what may come next; the format. The first two are the same at every step of a request,
-so an engine with prefix caching computes them once. All that users or the catalogue wrote is JSON
-between `<data>` and `</data>` (see `winnow.llm.prompting.template.fenced`).
+A prompt has these parts: fixed words; user, history and candidates; the steps so far and the goal;
+the focus of this step; what may come next; the format. The first two are equal at every step of a
+request, so that an engine with prefix caching computes them once. All text from users and catalogue
+is JSON between `<data>` and `</data>` (see `winnow.llm.prompting.template.fenced`).
 
 Candidates are numbered from 1 in the order of the ranker; the model sees no id of the catalogue.
 
-What is too long is cut in this order, and nothing else ever is: texts of the candidates, all but
-their first field, the history, the last candidates.
+A prompt that is too long loses, in this order: the ends of the candidates' texts, all of their
+fields but the first, the history, and the last candidates. Nothing else is cut.
 """
 
 import math
@@ -23,13 +23,15 @@ from winnow.llm.online.chat import chat_request
 from winnow.llm.prompting.json_schema import Schema, array, choice, object_of
 from winnow.llm.prompting.request import Request
 from winnow.llm.prompting.template import Messages, fenced
-from winnow.reranking.goal.aspects import Aspect, CandidateList
+from winnow.reranking.goal.base import Aspect, CandidateList
 
 TASK = "goal_rerank"
 TEMPLATE = f"{TASK}/1"
 STOP, BACKWARD = "stop", "backward"
 USER_CHARACTERS = 600
+"""Characters of the user's description that are shown: a paragraph."""
 GOAL_CHARACTERS = 500
+"""Characters of a goal that are shown; a goal is one sentence."""
 
 SYSTEM = """\
 You put a short list of candidates in order for one user, in steps. Each step has one focus. You \
@@ -45,14 +47,16 @@ MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class AspectLevel:
-    """How much of everything is shown."""
+    """How much of a prompt's data is shown."""
 
     characters: int
-    """Of a text of a candidate or of the history."""
+    """Characters of each text of a candidate or of the history."""
     fields: int
+    """Fields of each candidate."""
     history: int
+    """Latest items of the history."""
     share: float = 1.0
-    """Of the candidates, the first ones."""
+    """Share of the candidates, the first ones."""
 
 
 LEVELS = (
@@ -65,24 +69,25 @@ LEVELS = (
     AspectLevel(30, 1, 0, 0.5),
     AspectLevel(30, 1, 0, 0.25),
 )
+"""Levels from most to least; a prompt that is too long takes the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    """What does not change during a request."""
+    """The part of the prompts that does not change during a request."""
 
     user: str
     history: Sequence[str]
-    """Oldest first."""
+    """Liked items in words, oldest first."""
     candidates: CandidateList
     goal: str
 
     def shown(self, level: AspectLevel) -> int:
-        """How many candidates a prompt of this level lists."""
+        """Number of candidates that a prompt of this level lists."""
         return min(len(self.candidates), max(2, round(level.share * len(self.candidates))))
 
     def messages(self, level: AspectLevel, steps: Sequence[tuple[str, Sequence[int]]]) -> Messages:
-        """All but the part of the step. `steps`: focus and numbers of the candidates in order."""
+        """Messages without the part of this step; `steps` are focus and order of earlier ones."""
         numbers = range(1, self.shown(level) + 1)
         history = list(self.history)[-level.history :] if level.history else []
         about = {
@@ -120,7 +125,7 @@ def ranking_request(
     focus: Aspect,
     allowed: Mapping[str, str],
 ) -> Request:
-    """Asks for an order and what comes next; `allowed`: names and what each means."""
+    """A request for an order and the next node; `allowed` maps names to what each node does."""
     shown = briefing.shown(level)
     part = (
         f"Focus of this step: {focus.name}. {focus.instruction}\n{_operations(allowed)}\n"
@@ -138,7 +143,7 @@ def next_request(
     steps: Sequence[tuple[str, Sequence[int]]],
     allowed: Mapping[str, str],
 ) -> Request:
-    """Asks only what comes next."""
+    """A request for the next node alone."""
     part = (
         f"No order is asked for in this step.\n{_operations(allowed)}\nAnswer with one JSON object "
         f'and nothing else: {{"next": "one of: {", ".join(allowed)}"}}'
@@ -160,7 +165,7 @@ def _operations(allowed: Mapping[str, str]) -> str:
 
 
 def _shown(value: Any, characters: int) -> Any:
-    """A field's value as JSON of bounded length."""
+    """Value of a field as JSON of bounded length."""
     if isinstance(value, str):
         return clip(_clean(value), characters)
     if isinstance(value, (list, tuple, set, frozenset)):

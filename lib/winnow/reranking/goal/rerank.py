@@ -1,16 +1,16 @@
-"""A list steered by one sentence: a language model walks a graph of aspects and reorders.
+"""Rerank a list towards a goal in one sentence: a language model walks a graph of aspects.
 
 Source: LLM4Rerank (Gao et al., arXiv 2406.12433, WWW 2025). Every aspect (accuracy, diversity,
-fairness, ...) is a node; at a node the model gives an order of all candidates and names the next
-node. Two more nodes are Backward, which drops the latest order, and Stop. The walk begins at the
-first aspect, and what was last in the pool of orders is shown. Nothing is trained.
+fairness, ...) is a node. At a node the model orders all candidates and names the next node. Two
+more nodes exist: Backward, which drops the latest order, and Stop. The walk begins at the first
+aspect, and the latest order kept is the result. Nothing is trained.
 
-Ours: walks cannot go on for ever (visits count Backward too, and going in circles ends them);
-answers are numbers in JSON, repaired and never trusted; algorithms are nodes beside the model's
-(MMR), for which only the next node is asked.
+Ours: walks end, because visits count Backward too and a walk in circles stops. Answers are numbers
+in JSON, repaired and never trusted. Algorithms such as MMR are nodes beside the model's; there,
+the model only chooses the next node.
 
-The result is a permutation of the candidates whatever the model writes, and within calls, tokens
-and deadline whatever the endpoint does. Without a usable answer it is the order that came in.
+The result is a permutation of the candidates whatever the model writes, within the limits of calls,
+tokens and deadline whatever the endpoint does. Without a usable answer it is the input order.
 """
 
 import time
@@ -20,28 +20,30 @@ from typing import Any
 
 from winnow.llm.online.budget import Ledger
 from winnow.llm.online.chat import Chat
-from winnow.reranking.goal.aspects import Aspect, CandidateList
+from winnow.reranking.goal.base import Aspect, CandidateList
 from winnow.reranking.goal.prompts import BACKWARD, STOP, Briefing
 from winnow.reranking.goal.walk import Ended, GoalGraphConfig, NodeTrace, Walk
 
 GOAL = "Accuracy first."
-"""Of a request that names none."""
+"""Goal of a request that names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoalTrace:
+    """What a walk did."""
+
     stop: Ended
     nodes: list[NodeTrace]
     calls: int
     tokens: int
     steps: dict[str, dict[str, int]]
-    """Calls and tokens by node."""
+    """Calls and tokens per node."""
     ms: float
     detail: str = ""
-    """More about a stop that was not chosen; for logs, may hold the endpoint's words."""
+    """More about a stop that the model did not choose. For logs: may quote the endpoint."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For answers: without `detail`."""
+        """The trace as an answer shows it, without `detail`."""
         nodes = [
             {
                 "node": visit.node,
@@ -57,18 +59,20 @@ class GoalTrace:
 
 @dataclass(frozen=True, slots=True)
 class GraphResult:
+    """A new order of the candidates, and how it came about."""
+
     order: list[int]
-    """Indices of the candidates, best first: a permutation, always."""
+    """Indices of all candidates, best first: always a permutation."""
     trace: GoalTrace
 
 
 class GoalGraph:
-    """Walks for many requests at once; holds nothing of any of them."""
+    """Reranks for any number of requests at once, and keeps no state of any."""
 
     def __init__(
         self, chat: Chat, aspects: Sequence[Aspect], config: GoalGraphConfig | None = None
     ) -> None:
-        """`aspects`: the nodes; the first is where every walk begins."""
+        """`aspects` are the nodes; every walk begins at the first."""
         names = [aspect.name for aspect in aspects]
         if not names or len(set(names)) != len(names) or {STOP, BACKWARD} & set(names):
             raise ValueError(
@@ -85,14 +89,14 @@ class GoalGraph:
         goal: str | None,
         deadline_s: float,
     ) -> GraphResult:
-        """Order the candidates for a user and a goal; never raises over a model or an endpoint.
+        """Order the candidates for a user and a goal; never raises because of a model or endpoint.
 
         Args:
             user: what is known of the user, in words.
             history: the items the user liked, in words, oldest first.
-            candidates: in the order of the ranker.
-            goal: what the caller wants of the list; treated as data.
-            deadline_s: a moment of `time.monotonic`.
+            candidates: the candidates in the order of the ranker.
+            goal: what the caller wants of the list, treated as data; None for accuracy.
+            deadline_s: time by `time.monotonic` at which the walk ends.
         """
         config = self._config
         began_s = time.monotonic()

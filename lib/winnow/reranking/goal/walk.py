@@ -1,8 +1,8 @@
-"""One walk through the goal graph: the state machine, and the state of one request.
+"""One walk through the goal graph: the state machine and the state of one request.
 
-See `winnow.reranking.goal.rerank`. A walk ends when the model chooses Stop, when visits, calls,
-tokens or time are used up, when it goes in circles (an order made three times in a row, or two
-nodes in turn twice), and when a node gets no usable answer.
+See `winnow.reranking.goal.rerank`. A walk ends when the model chooses Stop; when visits, calls,
+tokens or time are used up; when it goes in circles (the same order three times in a row, or two
+nodes alternating twice); and when a node gets no usable answer.
 """
 
 import json
@@ -17,7 +17,7 @@ from winnow.llm.online.budget import ChatStopped, Ledger, Reason
 from winnow.llm.online.chat import Chat, tokens_in
 from winnow.llm.prompting.request import Request
 from winnow.reranking.goal.answers import read_next, read_ranking
-from winnow.reranking.goal.aspects import Aspect
+from winnow.reranking.goal.base import Aspect
 from winnow.reranking.goal.prompts import (
     BACKWARD,
     LEVELS,
@@ -31,30 +31,29 @@ from winnow.reranking.goal.prompts import (
 T = TypeVar("T")
 
 Ended = Reason | Literal["chosen", "visits", "no_progress", "fallback", "too_few"]
-"""Why a walk ended: the model chose Stop, a limit, or there was nothing to order."""
+"""Why a walk ended, such as that the model chose Stop or that a limit was reached."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GoalGraphConfig:
-    """How far a walk may go."""
+    """Limits of a walk."""
 
     max_visits: int = 3
-    """Nodes, Backward among them: 1 is fast, 3 the standard, 5 thorough (the paper's)."""
+    """Most nodes visited, including Backward; 1 is fast, 5 thorough and the paper's."""
     max_calls: int = 8
-    """Of a request, retries among them."""
+    """Most calls of a request, including retries."""
     max_tokens: int = 40_000
-    """Of a request, prompts and answers together."""
+    """Most tokens of a request, in prompts and answers together."""
     max_backs: int = 2
-    """Times that Backward is offered."""
+    """Most visits of Backward."""
     num_candidates: int = 20
-    """Best ranked candidates that are shown to the model; the others keep their places behind."""
+    """Best ranked candidates that the model sees; the others follow them in their order."""
     prompt_tokens: int = 6_000
-    """Most tokens of a prompt, counted roughly; texts, history, candidates are cut to fit."""
+    """Most tokens of a prompt, counted roughly; texts, history and candidates are cut to fit."""
 
     def __post_init__(self) -> None:
         for name in ("max_visits", "max_calls", "max_tokens", "num_candidates", "prompt_tokens"):
-            if getattr(self, name) < 1:
-                value = getattr(self, name)
+            if (value := getattr(self, name)) < 1:
                 raise ValueError(f"GoalGraphConfig.{name} must be positive, got {value}")
         if self.max_backs < 0:
             raise ValueError(
@@ -64,20 +63,20 @@ class GoalGraphConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeTrace:
-    """One visit."""
+    """One visit of a node."""
 
     node: str
     next: str
-    """Where the walk went from here; empty if it ended by a failure here."""
+    """The next node; empty if the walk failed here."""
     ms: float
     repairs: tuple[str, ...] = ()
-    """What had to be put right in the answer."""
+    """Defects of the answer that were repaired."""
     metrics: dict[str, float | None] = field(default_factory=dict)
-    """What the aspects measure of the order made here."""
+    """Measures of all aspects on the order made here."""
 
 
 class Walk:
-    """Made for one request and used once. Numbers of candidates count from 1, as in the prompts."""
+    """The walk of one request, used once. Candidates are numbered from 1, as in the prompts."""
 
     def __init__(
         self,
@@ -99,7 +98,7 @@ class Walk:
         self.nodes: list[NodeTrace] = []
 
     async def run(self) -> tuple[Ended, str]:
-        """Walk until something ends it; says what."""
+        """Walk to the end; returns why it ended, and detail for logs."""
         if len(self._base) < 2 or not self._aspects:
             return "too_few", ""
         node = next(iter(self._aspects))
@@ -120,7 +119,7 @@ class Walk:
                 return ended, stopped.detail
 
     def best(self) -> list[int]:
-        """Indices in the latest order."""
+        """Candidate indices in the latest order."""
         return [number - 1 for number in self._latest()]
 
     def _latest(self) -> list[int]:
@@ -133,7 +132,7 @@ class Walk:
         return ping_pong or (len(last) == 3 and last[0] == last[1] == last[2])
 
     async def _visit(self, node: str, began_s: float) -> str:
-        """Do what the node does; returns the next one."""
+        """Do what the node does; returns the next node."""
         if node == BACKWARD:
             self._pool.pop()
             self._backs += 1
@@ -155,14 +154,14 @@ class Walk:
                 allowed=list(allowed),
             ),
         )
-        self._add(node, proposal.permutation.order)
+        self._add(node, proposal.order)
         self._note(node, proposal.next, began_s, proposal.repairs, measured=True)
         return proposal.next
 
     async def _routed(self, node: str, began_s: float, aspect: Aspect | None = None) -> str:
-        """The next node after one that asked for no order; no call where none can follow."""
+        """Next node after one without a call for an order; makes no call if none may follow."""
         repairs: tuple[str, ...] = ()
-        following = ""  # the walk ends here anyway
+        following = ""  # at the last visit the walk ends anyway
         if len(self._path) < self._config.max_visits:
             allowed = self._allowed(pool=len(self._pool))
             following, exact = await self._asked(
@@ -180,10 +179,12 @@ class Walk:
         request_at: Callable[[AspectLevel], Request],
         reader_at: Callable[[AspectLevel], Callable[[str], tuple[T | None, str]]],
     ) -> T:
-        """What was read from an answer; the prompt is cut until it fits, for the rest of the walk.
+        """Ask, and return what the reader makes of the answer.
+
+        A prompt that is too long is cut until it fits, for the rest of the walk.
 
         Raises:
-            ChatStopped: there is no answer.
+            ChatStopped: no usable answer came.
         """
         while True:
             level = LEVELS[self._level]
@@ -199,7 +200,7 @@ class Walk:
             self._level += 1
 
     def _allowed(self, pool: int) -> dict[str, str]:
-        """Names of the nodes that may follow, and what each does; `pool`: orders there will be."""
+        """Nodes that may follow, with what each does, given the number of orders in the pool."""
         allowed = {name: aspect.summary for name, aspect in self._aspects.items()}
         allowed[STOP] = ""
         if pool and self._backs < self._config.max_backs:
@@ -223,7 +224,7 @@ class Walk:
         self.nodes.append(NodeTrace(node, following, spent, repairs, metrics))
 
     def _measured(self) -> dict[str, float | None]:
-        """What the aspects measure of the latest order; None where one is not defined."""
+        """Measures of all aspects on the latest order; None where one is not defined."""
         candidates, order = self._briefing.candidates, self.best()
         values = {
             name: aspect.measure(candidates, order)

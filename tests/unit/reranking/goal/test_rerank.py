@@ -10,19 +10,17 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from winnow.llm.online.chat import Chat, online
 from winnow.reranking.goal.aspects import (
-    Aspect,
-    CandidateList,
-    Split,
     accuracy,
     diversity,
     fairness,
     spread_by,
     standard_aspects,
 )
+from winnow.reranking.goal.base import Aspect, CandidateList, GroupSplit
 from winnow.reranking.goal.rerank import GoalGraph, GoalGraphConfig
 
 GENRES = ("drama", "drama", "comedy", "drama", "western", "comedy")
-ASPECTS = (accuracy(), diversity("genre"), fairness(Split("year", 1996)), spread_by("mmr"))
+ASPECTS = (accuracy(), diversity("genre"), fairness(GroupSplit("year", 1996)), spread_by("mmr"))
 FIVE = GoalGraphConfig(max_visits=5)
 
 
@@ -208,7 +206,7 @@ def test_an_algorithm_is_a_node_and_only_the_next_one_is_asked(scripted_llm):
 def test_a_list_of_copies_stays_whole_when_dpp_has_nothing_new(scripted_llm):
     llm = scripted_llm(said([2, 1, 3, 4, 5, 6], "dpp"), '{"next": "stop"}')
     copies = candidates(vector_CD=np.ones((6, 1), np.float32))
-    aspects = standard_aspects("genre", Split("year", 1996))
+    aspects = standard_aspects("genre", GroupSplit("year", 1996))
     assert [a.name for a in aspects] == ["accuracy", "diversity", "fairness", "mmr", "dpp"]
     (result,) = walked(llm, candidates=copies, aspects=aspects)
     assert result.order == [1, 0, 2, 3, 4, 5]
@@ -596,12 +594,12 @@ def test_bad_aspects_and_endpoints():
 
 
 def test_groups():
-    later = Split("year", 1996)
+    later = GroupSplit("year", 1996)
     assert [later.group({"year": y}) for y in (1995, 1996, 2000.5, None, "1999", True)] == [
         0, 1, 1, -1, -1, -1,
     ]  # fmt: skip
     assert later.group({}) == -1
-    assert [Split("language", "fr").group({"language": x}) for x in ("fr", "de", None)] == [
+    assert [GroupSplit("language", "fr").group({"language": x}) for x in ("fr", "de", None)] == [
         1,
         0,
         -1,
