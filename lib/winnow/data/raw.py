@@ -209,7 +209,7 @@ class RawLog:
     """Interactions by scenario that the literature reports for this log."""
 
     def stream(self, chunk_rows: int = CHUNK_ROWS) -> RawStream:
-        """The same log in chunks, which share its memory."""
+        """This log in chunks, which share its memory."""
         return RawStream(
             name=self.name,
             scenarios=self.scenarios,

@@ -87,8 +87,11 @@ def test_saved_and_opened(tmp_path):
     assert opened.artifact.kind == "collection"
     (line,) = (tmp_path / "made" / "skipped.jsonl").read_text().splitlines()
     assert json.loads(line) == {
-        "file": "corpus.jsonl", "line": 7, "reason": "not UTF-8", "text": "\ufffd",
-    }  # fmt: skip
+        "file": "corpus.jsonl",
+        "line": 7,
+        "reason": "not UTF-8",
+        "text": "\ufffd",
+    }
 
 
 def test_another_artifact_is_no_collection(tmp_path):

@@ -25,8 +25,11 @@ def items(titles=("Heat (1995)", "Alien (1979)", "Untitled"), genre="genre"):
 def test_fields_leave_out_what_is_not_known():
     words = ItemWords(items(), schema(), {"genre": ["crime", "drama", "horror"]})
     assert words.fields(0) == {
-        "title": "Heat (1995)", "genre": "drama", "year": 1995, "about": "A film.",
-    }  # fmt: skip
+        "title": "Heat (1995)",
+        "genre": "drama",
+        "year": 1995,
+        "about": "A film.",
+    }
     assert words.fields(2) == {"title": "Untitled"}
     assert next(iter(words.fields(0))) == "title"
     assert words.middle_year == 1995

@@ -1,1 +1,1 @@
-"""From a raw log to a dataset: spooled, split, encoded, written in parts."""
+"""From a raw log to a dataset: spooled, split, encoded, written in part files."""

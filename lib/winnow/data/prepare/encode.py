@@ -1,4 +1,7 @@
-"""Raw values to model inputs. Fitted on training rows only; what they never saw is unknown."""
+"""Encoders of raw values, fitted on training rows only; values that these never held are unknown.
+
+Suffix: N rows.
+"""
 
 import json
 from dataclasses import dataclass
@@ -12,19 +15,19 @@ from numpy.typing import NDArray
 
 
 def as_words(values: Any) -> pa.DictionaryArray:
-    """Strings or integers, of NumPy or Arrow, as Arrow words; null becomes empty."""
+    """Strings or integers of NumPy or Arrow as Arrow words; null becomes empty."""
     return pc.fill_null(pa.array(values).cast(pa.string()), "").dictionary_encode()
 
 
 def distinct_words(words: pa.DictionaryArray) -> tuple[NDArray[np.str_], NDArray[np.int32]]:
-    """The distinct words, in no order, and for each row the number of its word."""
+    """The distinct words, in no order, and each row's index into them."""
     distinct = words.dictionary.to_numpy(zero_copy_only=False).astype(np.str_)
     return distinct, words.indices.to_numpy()
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Sparse values to ids 1, 2, ... in sorted order; id 0 means unknown.
+    """Maps sparse values to ids 1, 2, ... in sorted order; id 0 means unknown.
 
     Example:
         >>> Vocabulary.fit(np.array(["b", "a", "b"])).encode(np.array(["a", "b", "new"]))
@@ -42,13 +45,16 @@ class Vocabulary:
         *,
         min_count: int = 1,
     ) -> "Vocabulary":
-        """Knows all values but the empty one; with their counts, those seen often enough."""
+        """The vocabulary of all values except the empty one that occur `min_count` times.
+
+        `count` is the number of occurrences of each; without it all values are kept.
+        """
         known = values != ""
         return cls(np.unique(values[known if count is None else known & (count >= min_count)]))
 
     @property
     def size(self) -> int:
-        """Rows of an embedding table for this field, with the unknown id."""
+        """Rows of this field's embedding table, the unknown id included."""
         return len(self.values) + 1
 
     def encode(self, values: NDArray[np.str_]) -> NDArray[np.int32]:
@@ -59,7 +65,7 @@ class Vocabulary:
         return np.where(self.values[at] == values, at + 1, 0).astype(np.int32)
 
     def encode_words(self, words: pa.DictionaryArray) -> NDArray[np.int32]:
-        """int32 ids of Arrow words: each distinct one is looked up once."""
+        """int32 ids of Arrow words; each distinct word is looked up once."""
         distinct, number_N = distinct_words(words)
         return self.encode(distinct)[number_N]
 
@@ -69,7 +75,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class MinMax:
-    """Dense values to [0, 1]; beyond the training range they are clipped, NaN becomes 0."""
+    """Maps dense values to [0, 1]; values outside the training range are clipped, NaN becomes 0."""
 
     low: float
     high: float

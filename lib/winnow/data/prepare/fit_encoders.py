@@ -1,4 +1,4 @@
-"""The encoders of all fields of a log, fitted on its training rows, and what they encode.
+"""The encoders of all fields of a log, fitted on its training rows, and the encoded tables.
 
 Suffixes: N rows of a chunk, U users, I items, T rows of either table.
 """
@@ -25,23 +25,24 @@ Encoder = Vocabulary | MinMax
 
 @dataclass(frozen=True, slots=True)
 class FittedFields:
-    """Fields in schema order: those of the user, of the item, of the interaction."""
+    """The fields of users, items and interactions, with their encoders."""
 
     fields: tuple[Field, ...]
+    """Fields in schema order: user, item, context."""
     encoders: dict[str, Encoder]
-    """By field name."""
+    """Encoders by field name."""
     users: Columns
-    """Encoded user fields by name, one value a row of the user table."""
+    """Encoded user fields by name, one value per row of the user table."""
     items: Columns
-    """Encoded item fields by name, one value a row of the item table."""
+    """Encoded item fields by name, one value per row of the item table."""
 
     def save(self, folder: Path) -> None:
-        """One file an encoder."""
+        """Write one file per encoder."""
         for name, encoder in self.encoders.items():
             encoder.save(folder / f"{name}.json")
 
     def context(self, chunk: SpooledChunk) -> Columns:
-        """Encoded context fields by name, one value a row of the chunk."""
+        """Encoded context fields by name, one value per row of the chunk."""
         columns: Columns = {}
         for field in self.fields:
             if field.role == "context":
@@ -57,10 +58,10 @@ class FittedFields:
 def fit_fields(
     spool: Spool, users: RawTable, items: RawTable, split_N: NDArray[np.int8], min_count: int
 ) -> FittedFields:
-    """Fit on the rows of the log whose split is `train`.
+    """Fit on the rows of the log that train.
 
-    A sparse value that they hold less than `min_count` times is unknown; a user's or item's value
-    counts once for each of their rows.
+    A sparse value in fewer than `min_count` of these rows is unknown. A value of a user or item
+    counts once per row of that user or item.
     """
     seen = _Seen(len(users.raw_id), len(items.raw_id), spool)
     progress = Progress("fitting encoders", len(split_N))
@@ -79,7 +80,7 @@ def fit_fields(
 
 
 class _Seen:
-    """What the training rows hold: rows by user and item, values of the context fields."""
+    """Counts over the training rows: rows by user and by item, values of the context fields."""
 
     def __init__(self, users: int, items: int, spool: Spool) -> None:
         self.user_U = np.zeros(users, np.int64)

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 PART_ROWS = 500_000
-"""Rows of a file: some 75 MB while it waits to be written, at 31 fields."""
+"""Rows per file: with 31 fields, some 75 MB wait in memory to be written."""
 
 
 class PartWriter:
-    """Appends tables; the files depend on the rows alone, not on how they were appended.
+    """Appends tables; the files depend on the rows only, not on how they were appended.
 
     Example:
         >>> import tempfile
@@ -37,7 +37,7 @@ class PartWriter:
             self._write(self._part_rows)
 
     def close(self) -> None:
-        """Write what is left; a folder without rows gets one file without rows."""
+        """Write the remaining rows; a folder without rows gets one file without rows."""
         if self._rows or (not self._parts and self._waiting):
             self._write(self._rows)
 

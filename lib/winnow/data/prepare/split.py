@@ -1,6 +1,8 @@
-"""Which interactions train, tune and test, and which positive is held out for recall.
+"""Splits: the interactions that train, validate and test, and the positives held out for recall.
 
-Suffixes: N rows of the log, P positives of a chunk.
+The functions return an index into SPLITS per row, with the exact shares of the config.
+
+Suffixes: N rows of the log, P positives of a chunk, U users.
 """
 
 from dataclasses import dataclass
@@ -15,13 +17,13 @@ SPLITS = ("train", "valid", "test")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitConfig:
     kind: Literal["random", "temporal"] = "random"
-    """`random` compares with published benchmarks; `temporal` is what production will see."""
+    """`random` is comparable with published benchmarks; `temporal` is what production sees."""
     valid: float = 0.1
     """Share of the rows for early stopping."""
     test: float = 0.1
     """Share of the rows for the final figures."""
     seed: int = 2026
-    """Of the split alone: model seeds must not move rows between splits."""
+    """Seed of the split only, so that seeds of models never move rows between splits."""
 
     def __post_init__(self) -> None:
         if min(self.valid, self.test) <= 0 or self.valid + self.test >= 1:
@@ -31,19 +33,8 @@ class SplitConfig:
             )
 
 
-def assign_splits(time_N: NDArray[np.integer], config: SplitConfig) -> NDArray[np.int8]:
-    """Index into SPLITS for every row, with the exact shares of the config.
-
-    Random: a permutation by `config.seed`. Temporal: oldest rows train, newest test; rows of
-    equal time keep the order of the log.
-    """
-    if config.kind == "temporal":
-        return temporal_splits(time_N, config)
-    return random_splits(len(time_N), config)
-
-
 def random_splits(rows: int, config: SplitConfig) -> NDArray[np.int8]:
-    """The rows' places in a permutation by the seed decide; 4 bytes a row while it is made."""
+    """Splits by row position in a permutation by `config.seed`; 4 bytes per row meanwhile."""
     order_N = np.arange(rows, dtype=np.int32 if rows <= np.iinfo(np.int32).max else np.int64)
     np.random.default_rng(config.seed).shuffle(order_N)  # as permutation(rows), in half the memory
     num_valid, num_test = _held_out(rows, config)
@@ -54,20 +45,23 @@ def random_splits(rows: int, config: SplitConfig) -> NDArray[np.int8]:
 
 
 def temporal_splits(time_N: NDArray[np.integer], config: SplitConfig) -> NDArray[np.int8]:
-    """Oldest rows train, newest test; a copy of the times and 2 bytes a row while it is made."""
+    """The oldest rows train and the newest test; rows of equal time keep the order of the log.
+
+    It takes a copy of the times and 2 bytes per row meanwhile.
+    """
     rows = len(time_N)
     num_valid, num_test = _held_out(rows, config)
     split_N = np.zeros(rows, np.int8)
     for split, count in enumerate((num_valid + num_test, num_test), 1):
-        if count:  # the newest rows are test, the next ones are left to valid
+        if count:  # the second pass makes the newest of the held-out rows test
             split_N[_newest(time_N, count)] = split
     return split_N
 
 
 def published_splits(is_test_N: NDArray[np.bool_], config: SplitConfig) -> NDArray[np.int8]:
-    """The publisher's training rows train; the others are valid and test at random.
+    """The publisher's training rows train; the others validate and test, at random.
 
-    Valid and test share them as `config.valid` and `config.test` relate to each other.
+    Their ratio is that of `config.valid` to `config.test`.
     """
     rows = int(is_test_N.sum())
     num_valid = round(rows * config.valid / (config.valid + config.test))
@@ -79,20 +73,8 @@ def published_splits(is_test_N: NDArray[np.bool_], config: SplitConfig) -> NDArr
     return split_N
 
 
-def last_positives(
-    user_N: NDArray[np.integer], label_N: NDArray[np.floating], time_N: NDArray[np.integer]
-) -> NDArray[np.int64]:
-    """Row of each user's latest positive, users ascending; at equal times the later row wins."""
-    last = LastPositives()
-    last.add(user_N, label_N, time_N)
-    return last.rows()
-
-
 class LastPositives:
-    """Each user's latest positive in a log that comes in chunks.
-
-    Suffix: U users.
-    """
+    """Each user's latest positive in a log that comes in chunks; of equal times, the later row."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -105,7 +87,7 @@ class LastPositives:
         label_N: NDArray[np.floating],
         time_N: NDArray[np.integer],
     ) -> None:
-        """The next rows of the log."""
+        """Take in the next rows of the log."""
         row_P, user_P, time_P = _last_of_chunk(user_N, label_N, time_N)
         self._make_room(int(user_P[-1]) + 1 if len(user_P) else 0)
         later_P = (self._row_U[user_P] < 0) | (time_P >= self._time_U[user_P])
@@ -114,7 +96,7 @@ class LastPositives:
         self._rows += len(user_N)
 
     def rows(self) -> NDArray[np.int64]:
-        """Row in the whole log of each user who has a positive, users ascending."""
+        """Log rows of the latest positives, users ascending; users without one are left out."""
         return self._row_U[self._row_U >= 0]
 
     def _make_room(self, users: int) -> None:

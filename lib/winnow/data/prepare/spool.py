@@ -1,7 +1,9 @@
 """The interactions of a log on disk while its dataset is made.
 
-How to split and encode a row depends on the whole log, so a log is read once, kept here as it was
-read, and gone through again from here. Suffix: N interactions of one chunk.
+How to split and encode a row depends on the whole log. A log is therefore read once into this
+file, unencoded, and all later passes read the file.
+
+Suffix: N interactions of a chunk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,7 @@ from winnow.data.raw import Chunk
 
 
 class SpoolWriter:
-    """Writes chunks to one Parquet file, a row group each."""
+    """Writes chunks to one Parquet file, one row group per chunk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -45,7 +47,7 @@ class SpoolWriter:
         self._file.write_table(table, row_group_size=len(chunk))
 
     def spool(self) -> "Spool":
-        """What was written, once the `with` block has ended."""
+        """The written chunks; call it after the `with` block."""
         return Spool(self._path, self._sparse, self._dense)
 
     def __enter__(self) -> "SpoolWriter":
@@ -57,7 +59,7 @@ class SpoolWriter:
 
 
 class Spool:
-    """What a SpoolWriter has written, chunk by chunk."""
+    """The chunks that a SpoolWriter has written."""
 
     def __init__(self, path: Path, sparse: Sequence[str], dense: Sequence[str]) -> None:
         self.sparse = tuple(sparse)
@@ -67,7 +69,7 @@ class Spool:
         self._path = path
 
     def chunks(self, *names: str) -> Iterator[tuple[slice, "SpooledChunk"]]:
-        """Which rows of the log, and their columns: those named or, without a name, all.
+        """Each chunk with its range of log rows; only columns `names`, if any are given.
 
         Columns are `user`, `item`, `label`, `scenario`, `time`, `probability` and the context
         fields.
@@ -96,18 +98,18 @@ class SpooledChunk:
         return name in self._table.column_names
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """`user`, `item`, `label`, `scenario`, `time` or `probability`."""
+        """The column `user`, `item`, `label`, `scenario`, `time` or `probability`."""
         return np.asarray(self._table[name])
 
     def words(self, field: str) -> pa.DictionaryArray:
-        """Of a sparse context field."""
+        """The values of a sparse context field."""
         return self._table[_column(field)].unify_dictionaries().combine_chunks()
 
     def floats(self, field: str) -> NDArray[np.float64]:
-        """Of a dense context field."""
+        """The values of a dense context field."""
         return np.asarray(self._table[_column(field)])
 
 
 def _column(field: str) -> str:
-    """Context fields are called by the log, so they could be called `label`."""
+    """Column of a context field; logs name their fields, so one could be named `label`."""
     return f"field {field}"

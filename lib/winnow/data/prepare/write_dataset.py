@@ -1,9 +1,10 @@
 """Split a raw log, fit the encoders on its training rows and write a dataset.
 
-The log is read once into a spool on disk, which is then gone through twice: to fit the encoders
-and to write the encoded rows. In memory are the tables of users and items, one chunk, the parts
-being written, and per row of the log one byte for its split and up to 16 while splits are made.
-Suffixes: N rows of a chunk or of the log, U users, I items.
+The log is read once into a spool on disk. Two passes over the spool fit the encoders and write the
+encoded rows. Memory holds the tables of users and items, one chunk, the part files being written,
+and one byte per row of the log for its split, up to 17 while the splits are drawn.
+
+Suffixes: N rows of a chunk or of the log, S scenarios, U users, I items.
 """
 
 import json
@@ -41,19 +42,19 @@ logger = logging.getLogger(__name__)
 def write_dataset(log: RawLog | RawStream, config: SplitConfig, folder: Path) -> dict[str, Any]:
     """Write all files of a dataset (see `winnow.data.dataset`) into `folder`.
 
-    Where the publisher of the log fixed its training rows, they train whatever `config` says, and
-    the other rows are shared between valid and test at random, by `config.seed`.
+    If the publisher of the log fixed its training rows, these train whatever `config.kind` is, and
+    the others validate and test at random by `config.seed`.
 
     Returns:
-        Counts for the manifest and the report: rows, per split and scenario, users, items,
-        rejected lines, dropped ones by reason.
+        Counts for the manifest: rows in all, by split and by scenario, users, items, rejected
+        lines, and dropped lines by reason.
     """
     stream = log.stream() if isinstance(log, RawLog) else log
     if config.kind == "temporal" and stream.not_temporal:
         raise DataError(
             f"{stream.name}: split.kind must be random, got temporal: {stream.not_temporal}"
         )
-    beside = folder.resolve()  # on the disk of the dataset, which has room, not in /tmp
+    beside = folder.resolve()  # on the disk of the dataset, because /tmp may be small
     with tempfile.TemporaryDirectory(prefix=f"{beside.name}-spool-", dir=beside.parent) as spool:
         return _write(stream, config, folder, Path(spool))
 
@@ -88,7 +89,7 @@ def _write(stream: RawStream, config: SplitConfig, folder: Path, scratch: Path) 
 
 
 class _Tally:
-    """What one reading of the log counts."""
+    """Counts of one pass over the log."""
 
     def __init__(self, scenarios: tuple[str, ...]) -> None:
         self.rows = 0
@@ -106,7 +107,7 @@ class _Tally:
             self._is_test.append(chunk.is_test_N.copy())  # a view would hold the whole chunk
 
     def is_test(self) -> NDArray[np.bool_] | None:
-        """By row of the log, if its publisher split it."""
+        """The publisher's split by row of the log; None if there is none."""
         return np.concatenate(self._is_test) if self._is_test else None
 
 
@@ -122,7 +123,7 @@ def _read(stream: RawStream, path: Path, tally: _Tally) -> Spool:
 
 
 def _compare(found: dict[str, int], stream: RawStream) -> None:
-    """Say so if the log is not the one that the literature counts."""
+    """Warn if the counts by scenario differ from those that the literature reports."""
     differ = [
         f"{name}: {found[name]} found, {rows} published"
         for name, rows in stream.published.items()
@@ -164,22 +165,22 @@ def _write_rows(
     holdout_U: NDArray[np.int64],
     folder: Path,
 ) -> None:
-    """The splits in the order of the log, and the rows `holdout_U` in the order given."""
+    """Write the splits in the order of the log, and the rows `holdout_U` in the given order."""
     writers = [PartWriter(folder / name) for name in SPLITS]
     holdout: list[pa.Table] = []
-    by_row_U = np.argsort(holdout_U)
-    row_U = holdout_U[by_row_U]
+    order_U = np.argsort(holdout_U)
+    row_U = holdout_U[order_U]
     progress = Progress("writing", len(split_N))
     for rows, chunk in spool.chunks():
         context = fitted.context(chunk)
         for index, writer in enumerate(writers):
-            chosen = np.flatnonzero(split_N[rows] == index)
-            writer.add(_joined(chunk, context, fitted, chosen))
+            row_N = np.flatnonzero(split_N[rows] == index)
+            writer.add(_joined(chunk, context, fitted, row_N))
         first, end = np.searchsorted(row_U, [rows.start, rows.stop])
         holdout.append(_joined(chunk, context, fitted, row_U[first:end] - rows.start))
         progress.add(len(chunk))
     writers.append(PartWriter(folder / "holdout"))
-    writers[-1].add(pa.concat_tables(holdout).take(np.argsort(by_row_U)))
+    writers[-1].add(pa.concat_tables(holdout).take(np.argsort(order_U)))
     for writer in writers:
         writer.close()
 
@@ -188,22 +189,22 @@ def _joined(
     chunk: SpooledChunk,
     context: Mapping[str, NDArray[Any]],
     fitted: FittedFields,
-    rows: NDArray[np.integer],
+    row_N: NDArray[np.integer],
 ) -> pa.Table:
-    """The interactions `rows` of the chunk with the fields of their user and item."""
-    user_row, item_row = chunk.numbers("user")[rows], chunk.numbers("item")[rows]
-    columns = {name: values[user_row] for name, values in fitted.users.items()}
-    columns |= {name: values[item_row] for name, values in fitted.items.items()}
-    columns |= {name: values[rows] for name, values in context.items()}
+    """The interactions `row_N` of the chunk, with the fields of their users and items."""
+    user_N, item_N = chunk.numbers("user")[row_N], chunk.numbers("item")[row_N]
+    columns = {name: values_U[user_N] for name, values_U in fitted.users.items()}
+    columns |= {name: values_I[item_N] for name, values_I in fitted.items.items()}
+    columns |= {name: values_N[row_N] for name, values_N in context.items()}
     columns |= {
-        "user_row": user_row,
-        "item_row": item_row,
-        "label": chunk.numbers("label")[rows],
-        "scenario": chunk.numbers("scenario")[rows],
-        "timestamp": chunk.numbers("time")[rows],
+        "user_row": user_N,
+        "item_row": item_N,
+        "label": chunk.numbers("label")[row_N],
+        "scenario": chunk.numbers("scenario")[row_N],
+        "timestamp": chunk.numbers("time")[row_N],
     }
     if "probability" in chunk:
-        columns["probability"] = chunk.numbers("probability")[rows]
+        columns["probability"] = chunk.numbers("probability")[row_N]
     return pa.table(columns)
 
 

@@ -1,1 +1,1 @@
-"""Raw files as their publishers distribute them, one module a data set."""
+"""Raw files as their publishers distribute them: one module per data set, named in `registry`."""

@@ -2,14 +2,15 @@
 
 A skeleton line is a shown item: sample id, click, purchase, index of its common features, number
 of features, features. A common line is the user's side of many shown items: index, number of
-features, features. A feature is `field \\x02 id \\x03 value`; \\x01 stands between two.
+features, features. A feature is `field \\x02 id \\x03 value`; \\x01 separates two features.
 
 Label: click; rows with a purchase but no click are dropped. Scenario: field 301, the position,
-whose three ids are scenario 0, 1 and 2 in ascending order. Fields as in Scenario-Wise Rec (CIKM
-2025), called by their numbers: 23 ids and, as D<field>, eight values; of a field with several ids
-the last one. A user is field 101 with 121 to 129, an item field 205 with 206, 207, 210 and 216,
-as first seen; everything else belongs to the row. Values of fewer than 10 training rows are
-unknown. The publisher's training rows train. A row's time is its position: there are no others.
+whose three ids are scenarios 0, 1 and 2 in ascending order. Fields as in Scenario-Wise Rec (CIKM
+2025), named by their numbers: 23 ids and, as D<field>, eight values. A field with several ids
+counts with the last one. A user is field 101 with 121 to 129, and an item is field 205 with 206,
+207, 210 and 216, as first seen; all other fields belong to the row. Values of fewer than 10
+training rows are unknown. The publisher's training rows train. The files have no timestamps, so a
+row's position is its time.
 
 Suffixes: N lines of a block, M features of a block, C common lines, K known ids.
 """
@@ -30,6 +31,7 @@ from pyarrow import csv
 from winnow.data.progress import Progress
 from winnow.data.raw import Chunk, RawStream, RawTable, RejectedLines
 from winnow.data.readers.lines import Block, DelimitedFile
+from winnow.data.readers.records import require_files
 from winnow.data.readers.row_numbers import FirstSeen
 from winnow.errors import DataError
 
@@ -56,10 +58,11 @@ ITEM = "205"
 PROPERTIES = ("206", "207", "210", "216")
 POSITION = "301"
 CROSSED = ("508", "509", "702", "853")
-"""What the user did with the item's category, shop, brand and intention."""
+"""Counts of what the user did with the item's category, shop, brand and intention."""
 BEHAVIOUR = ("109_14", "110_14", "127_14", "150_14")
-"""What the user did of late: categories, shops, brands and intentions."""
+"""Recent behavior of the user: categories, shops, brands and intentions."""
 MIN_COUNT = 10
+"""Training rows that a value needs; a rarer one is unknown."""
 
 ONE_FEATURE = "[0-9_]+\x02[0-9]{1,18}\x03-?[0-9]+([.][0-9]*)?([eE][-+]?[0-9]+)?"
 WELL_FORMED = f"^{ONE_FEATURE}(\x01{ONE_FEATURE})*$"
@@ -69,12 +72,7 @@ AS_CSV = bytes.maketrans(b"\x01\x02\x03", b"\n,,")
 def read_aliccp(folder: str | Path) -> RawStream:
     """Read the folder with the four files; raises DataError if one is missing."""
     root = Path(folder)
-    missing = [name for name in FILES if not (root / name).is_file()]
-    if missing:
-        raise DataError(
-            f"{root} is not an Ali-CCP folder: {', '.join(missing)} missing "
-            f"(needed: {', '.join(FILES)})"
-        )
+    require_files(root, "an Ali-CCP folder", FILES)
     reader = _Reader(root)
     return RawStream(
         name="ali_ccp",
@@ -90,7 +88,7 @@ def read_aliccp(folder: str | Path) -> RawStream:
 
 
 class _Reader:
-    """Reads train, then test; of each the common features first."""
+    """Reads train, then test, each with its common features first."""
 
     def __init__(self, root: Path) -> None:
         self.rejected = RejectedLines()
@@ -159,17 +157,17 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Common:
-    """The user's side of train or test, one entry a common line."""
+    """The user's side of train or test, one entry per common line."""
 
     index: pa.Array
     user_C: NDArray[np.int32]
-    """Row of the users."""
+    """Rows of the user table."""
     behaviour: dict[str, NDArray[Any]]
-    """Columns as `_with_features` gives them."""
+    """Columns as `_with_features` adds them."""
 
 
 def _positions(path: Path) -> Ids:
-    """The three ids of field 301, ascending; the first block of a full file has all of them."""
+    """The three ids of field 301, ascending; a full file has them all in its first block."""
     lines: Counter[int] = Counter()
     for block in DelimitedFile(path, SKELETON, RejectedLines(), header=SKELETON).blocks():
         found = _with_features(block, (POSITION,)).ints(POSITION)
@@ -198,20 +196,21 @@ def _checked(block: Block, common: _Common, position_K: Ids) -> Block:
 
 
 def _with_features(block: Block, fields: Sequence[str]) -> Block:
-    """The block with a column of ids (-1 if missing) and one of values (then 0) for each field.
-
-    The values of a field are called D<field>. Lines with features of another form are rejected.
-    """
+    """The block with two columns per field: ids (-1 if missing) and, as D<field>, values (0 if
+    missing). Lines whose features have another form are rejected."""
     try:
         return block.joined(_parse(block["features"], fields))
-    except ValueError:  # the few lines that are to blame are only looked for where there are some
+    except ValueError:  # only now is it worth looking for the few bad lines
         good_N = np.asarray(pc.match_substring_regex(block["features"], WELL_FORMED))
         block = block.require(good_N, "features", r"must be like 301\x022\x031.0")
         return block.joined(_parse(block["features"], fields))
 
 
 def _parse(features: pa.Array, fields: Sequence[str]) -> dict[str, pa.Array]:
-    """All lists are one long table: \\x01 ends its rows, \\x02 and \\x03 part their three cells."""
+    """Ids and values of each line's features.
+
+    All lists are parsed as one long table: \\x01 ends its rows, \\x02 and \\x03 separate cells.
+    """
     size_N = pc.add(pc.count_substring(features, "\x01"), 1).to_numpy()
     table = _cells(b"\x01".join(features.cast(pa.binary()).to_pylist()).translate(AS_CSV))
     if table.num_rows != size_N.sum():
@@ -224,7 +223,7 @@ def _parse(features: pa.Array, fields: Sequence[str]) -> dict[str, pa.Array]:
     for name in fields:
         at = np.flatnonzero(field_M == (names.index(name) if name in names else -1))
         id_N, value_N = np.full(len(features), -1, np.int64), np.zeros(len(features))
-        id_N[row_M[at]] = id_M[at]  # of several, the last one stays
+        id_N[row_M[at]] = id_M[at]  # a field with several ids keeps the last
         value_N[row_M[at]] = value_M[at]
         columns |= {name: pa.array(id_N), f"D{name}": pa.array(value_N)}
     return columns
@@ -252,7 +251,7 @@ def _words(id_N: Ids) -> pa.Array:
 
 
 def _add(seen: FirstSeen, block: Block, id_field: str) -> NDArray[np.int32]:
-    """Row of each line's id."""
+    """Table row of each line's user or item."""
     return seen.add(block.ints(id_field), {name: block.ints(name) for name in seen.names})
 
 
@@ -271,7 +270,7 @@ def _item_table(items: FirstSeen) -> RawTable:
 
 
 def _describe(parts: dict[str, str], fields: dict[str, pa.Array]) -> pa.Array:
-    """`<words> <value>, <words> <value>`: the files have ids only, no names."""
+    """Texts `<words> <value>, <words> <value>`: the files have ids, but no names."""
     texts = [
         pc.binary_join_element_wise(words, pc.fill_null(fields[name], "unknown"), " ")
         for words, name in parts.items()

@@ -1,8 +1,8 @@
 """Amazon product reviews (2014), the 5-core files of three categories, as .json or .json.gz.
 
-Label: overall > 3. Scenario: the category. Fields as in Scenario-Wise Rec (CIKM 2025): user and
-item, nothing else. Text and summary of a review are left out, they tell the rating; the files
-have no product names.
+Label: overall > 3. Scenario: the category. Fields as in Scenario-Wise Rec (CIKM 2025): only user
+and item. Left out: text and summary of a review, which reveal the rating. The files have no product
+names.
 """
 
 import gzip
@@ -61,14 +61,14 @@ def read_amazon(folder: str | Path) -> RawLog:
 
 
 def _present(path: Path) -> list[Path]:
-    """The file, unpacked before packed; nothing if there is neither."""
+    """The file, unpacked if it exists so, else packed; empty if neither exists."""
     return [found for found in (path, Path(f"{path}.gz")) if found.is_file()][:1]
 
 
 def _rows(
     path: Path, users: dict[str, int], items: dict[str, int], rejected: RejectedLines
 ) -> Iterator[tuple[int, int, float, int]]:
-    """One tuple of ROW a review; new users and items get the next rows."""
+    """One tuple of ROW per review; new users and items get the next rows."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", errors="replace") as file:
         for user, item, label, time in rejected.parse(path, enumerate(file, 1), _parse):

@@ -1,10 +1,10 @@
 """Search sets in the layout of BEIR (Thakur et al., NeurIPS 2021 Datasets and Benchmarks).
 
-    corpus.jsonl            {"_id", "title", "text"} a line; the title may be left out
-    queries.jsonl           {"_id", "text"} a line
+    corpus.jsonl            {"_id", "title", "text"} per line; the title is optional
+    queries.jsonl           {"_id", "text"} per line
     qrels/<split>.tsv       query-id, corpus-id and score, with that header
 
-Files are read line by line: in memory are the tables, the ids seen so far and one line.
+Files are read line by line. Memory holds the tables, the ids seen so far and one line.
 """
 
 import json
@@ -23,21 +23,21 @@ T = TypeVar("T")
 
 LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
 QRELS_HEADER = ["query-id", "corpus-id", "score"]
-SCORE = re.compile(r"-?[0-9]{1,9}")  # what a relevance of 32 bits surely holds
+SCORE = re.compile(r"-?[0-9]{1,9}")  # nine digits always fit into 32 bits
 TOLERATED = 10
-"""Bad lines of a file that do not stop the reading even if they are more than 1 % of it."""
+"""Bad lines of a file that never stop the reading, even if they are more than 1 % of it."""
 BLOCK_ROWS = 50_000
-"""Rows that are collected as Python objects before they become a block of a table."""
+"""Rows held as Python objects, tens of MB of text, before they become a block of a table."""
 SHOWN_CHARACTERS = 200
-"""Of a skipped line; documents can be long."""
+"""Characters kept of a skipped line, because documents can be long."""
 
 
 def read_beir(folder: str | Path) -> tuple[Collection, RejectedLines]:
     """The collection in a folder, and the lines that could not be used.
 
-    A line is skipped and listed if it is not UTF-8, not what its file holds, empty, a second one
-    with its id, or a judgement of an id that is not there (which may be of a skipped line). A
-    query that is judged in a split and has nothing relevant there is listed as well.
+    A line is skipped and listed if it is not UTF-8, has another form than its file, is empty,
+    repeats an id, or judges an id that does not exist (perhaps because its line was skipped). A
+    query that is judged in a split but has nothing relevant there is listed, too.
 
     Raises:
         DataError: a file is missing or empty, a header is wrong, or more than 1 % and more than
@@ -58,7 +58,7 @@ def read_beir(folder: str | Path) -> tuple[Collection, RejectedLines]:
 
 
 class _Rows:
-    """Rows on their way into an Arrow table, which holds them in a fraction of the memory."""
+    """Collects rows for an Arrow table, which needs a fraction of their memory."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
@@ -85,9 +85,9 @@ class _Rows:
 def _parsed(
     path: Path, name: str, skipped: RejectedLines, parse: Callable[[int, str], T], *, first: int = 1
 ) -> Iterator[T]:
-    """What `parse` makes of each line from `first` on and its number; a ValueError skips the line.
+    """`parse(number, line)` of each line from `first` on; a ValueError skips and lists the line.
 
-    Lines of white space hold nothing and are passed over.
+    Lines of white space are ignored.
     """
     lines = FileLines(path, skipped, name=name, tolerated=TOLERATED)
     with path.open("rb") as file:
@@ -107,7 +107,7 @@ def _parsed(
 
 def _decoded(raw: bytes) -> str:
     try:
-        return raw.decode("utf-8-sig")  # some editors begin a file with a mark
+        return raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
 
@@ -118,7 +118,7 @@ def _read_texts(
     schema: pa.Schema,
     skipped: RejectedLines,
 ) -> tuple[pa.Table, set[str]]:
-    """The table of a .jsonl file and its ids; `parse` gives a row, the id first."""
+    """The table of a .jsonl file and its ids; `parse` returns a row, the id first."""
     ids: set[str] = set()
 
     def row_of(_: int, line: str) -> tuple[str, ...]:
@@ -175,7 +175,7 @@ def _text(record: dict[str, Any], name: str) -> str:
 def _read_qrels(
     path: Path, query_ids: set[str], document_ids: set[str], skipped: RejectedLines
 ) -> pa.Table:
-    """The judgements of one split: the stem of the file's name."""
+    """The judgements of the split that the file is named after."""
     _check_header(path)
     name = f"{path.parent.name}/{path.name}"
     first_line: dict[str, int] = {}

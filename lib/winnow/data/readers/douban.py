@@ -2,26 +2,22 @@
 
 Label: rating > 3; reviews without a rating are dropped. Scenario: book, music or movie. Fields as
 in Scenario-Wise Rec (CIKM 2025): user, item, living place, and the month of joining, counted from
-April 2005. An item's id is told by its kind and its number, so items of two kinds never meet.
-Left out: comments and labels of a review, which tell the rating. An optional movies_cleaned.txt
+April 2005. An item's id is its kind and its number, so items of two kinds are never the same.
+Left out: comments and labels of a review, which reveal the rating. An optional movies_cleaned.txt
 adds name, tags and summary to a movie's text.
 """
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from winnow.data.raw import RawLog, RawTable, RejectedLines
-from winnow.errors import DataError
-
-T = TypeVar("T")
-Record = dict[str, str]
+from winnow.data.readers.records import Record, read_records, require_files
 
 SCENARIOS = ("book", "music", "movie")
+TAB = "\t"
 PUBLISHED = dict(zip(SCENARIOS, (227_251, 179_847, 1_278_401), strict=True))
 USERS = "users_cleaned.txt"
 FILES = (USERS, *(f"{kind}reviews_cleaned.txt" for kind in SCENARIOS))
@@ -30,25 +26,19 @@ MOVIES = "movies_cleaned.txt"
 ROW = np.dtype([("user", "i4"), ("item", "i4"), ("label", "f4"), ("time", "i8")])
 FIRST_MONTH = 2005 * 12 + 4
 MONTHS = 156
-"""April 2005 to March 2018; who joined earlier or later is as if the month were missing."""
+"""April 2005 to March 2018; the month of users who joined before or after counts as missing."""
 MISSING = "missing"
-"""What an empty field becomes: its absence is a value too."""
+"""The value of an empty field, because absence is informative too."""
 EPOCH = date(1970, 1, 1).toordinal()
 
 
 def read_douban(folder: str | Path) -> RawLog:
     """Read the folder; raises DataError if a file is missing or too many lines are bad."""
     root = Path(folder)
-    missing = [name for name in FILES if not (root / name).is_file()]
-    if missing:
-        raise DataError(
-            f"{root} is not a folder of Douban reviews: {', '.join(missing)} missing "
-            f"(needed: {', '.join(FILES)}; optional: {MOVIES})"
-        )
+    require_files(root, "a folder of Douban reviews", FILES, optional=MOVIES)
     rejected = RejectedLines()
-    profiles = dict(
-        _records(root / USERS, ("UID", "living_place", "join_time"), _parse_user, rejected)
-    )
+    needed = ("UID", "living_place", "join_time")
+    profiles = dict(read_records(root / USERS, needed, _by_number, rejected, delimiter=TAB))
     users = {user: row for row, user in enumerate(profiles)}
     items: dict[str, int] = {}
     dropped = {"no rating": 0}
@@ -80,10 +70,11 @@ def _rows(
     rejected: RejectedLines,
     dropped: dict[str, int],
 ) -> Iterator[tuple[int, int, float, int]]:
-    """One tuple of ROW a rated review; new users and items get the next rows."""
+    """One tuple of ROW per rated review; new users and items get the next rows."""
     item_column = f"{kind}_id"
 
     def parse(record: Record) -> tuple[str, str, float, int] | None:
+        record = _stripped(record)
         if not record["rating"]:
             return None
         rating = float(record["rating"])
@@ -94,7 +85,7 @@ def _rows(
 
     path = root / f"{kind}reviews_cleaned.txt"
     needed = ("user_id", item_column, "rating", "time")
-    for review in _records(path, needed, parse, rejected):
+    for review in read_records(path, needed, parse, rejected, delimiter=TAB):
         if review is None:
             dropped["no rating"] += 1
             continue
@@ -103,32 +94,18 @@ def _rows(
         yield user_row, items.setdefault(item, len(items)), label, time
 
 
-def _records(
-    path: Path, needed: tuple[str, ...], parse: Callable[[Record], T], rejected: RejectedLines
-) -> Iterator[T]:
-    """Parsed records of a tab-separated file with a header; one may span several lines."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.reader(file, delimiter="\t")
-        header = next(reader, [])
-        missing = [name for name in needed if name not in header]
-        if missing:
-            raise DataError(f"{path}: columns {', '.join(missing)} are needed, got {header}")
-
-        def named(cells: list[str]) -> T:
-            if len(cells) != len(header):
-                raise ValueError(f"{len(header)} fields expected, {len(cells)} found")
-            values = (cell.strip() for cell in cells)
-            return parse(dict(zip(header, values, strict=True)))
-
-        yield from rejected.parse(path, ((reader.line_num, cells) for cells in reader), named)
-
-
-def _parse_user(record: Record) -> tuple[str, Record]:
+def _by_number(record: Record) -> tuple[str, Record]:
+    """A record of a user or movie with its number before it."""
+    record = _stripped(record)
     return _number(record, "UID"), record
 
 
+def _stripped(record: Record) -> Record:
+    return {name: value.strip() for name, value in record.items()}
+
+
 def _number(record: Record, name: str) -> str:
-    """The field as text, "7" and "7.0" alike."""
+    """The field as text; "7.0" becomes "7"."""
     found = record[name].removesuffix(".0")
     if not found.isdecimal():
         raise ValueError(f"{name} must be a whole number, got {record[name]!r}")
@@ -141,7 +118,7 @@ def _day(text: str) -> int:
 
 
 def _time_bin(joined: str) -> str:
-    """Month of joining: 0 is April 2005."""
+    """Month of joining as text, from 0 for April 2005."""
     try:
         day = date.fromisoformat(joined[:10])
     except ValueError:
@@ -151,15 +128,12 @@ def _time_bin(joined: str) -> str:
 
 
 def _read_movies(path: Path, rejected: RejectedLines) -> dict[str, Record]:
-    """What is known of movies, by item id; nothing if the file is absent."""
+    """Records of movies by item id; empty if the file is absent."""
     if not path.is_file():
         return {}
     needed = ("UID", "name", "tag", "summary")
-
-    def parse(record: Record) -> tuple[str, Record]:
-        return f"movie {_number(record, 'UID')}", record
-
-    return dict(_records(path, needed, parse, rejected))
+    movies = read_records(path, needed, _by_number, rejected, delimiter=TAB)
+    return {f"movie {number}": record for number, record in movies}
 
 
 def _user_table(users: list[str], profiles: dict[str, Record]) -> RawTable:

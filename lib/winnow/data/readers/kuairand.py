@@ -1,10 +1,11 @@
 """KuaiRand-1K (CIKM 2022) in its official files: two standard logs, users, basic video features.
 
 Label: is_click. Scenario: the raw tab 0, 1, 2, 4 or 6; rows of other tabs are dropped. Fields as
-in Scenario-Wise Rec (CIKM 2025), raw values of all of them: 27 user fields, four of the user's
-counts as numbers, and id, type, status, width and height of the video. Left out: play, duration,
-profile and comment times of a row (known after the click only), the log of random exposures, and
-the statistics by video, which count the clicks of the whole month.
+in Scenario-Wise Rec (CIKM 2025), with their raw values: 27 user fields, four counts of the user as
+numbers, and id, type, status, width and height of the video. Left out: play, duration, profile and
+comment times of a row (known only after the click), the log of random exposures, and the
+statistics by video, which count the clicks of the whole month.
+
 Suffix: N lines of a block.
 """
 
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 
 from winnow.data.raw import Chunk, RawStream, RawTable, RejectedLines
 from winnow.data.readers.lines import Block, DelimitedFile
+from winnow.data.readers.records import require_files
 from winnow.data.readers.row_numbers import RowNumbers
 from winnow.errors import DataError
 
@@ -44,19 +46,14 @@ USER_FIELDS = (
 )
 VIDEO_FIELDS = ("video_id", "video_type", "visible_status", "server_width", "server_height")
 MISSING = "missing"
-"""What an empty field becomes: its absence is a value too."""
+"""The value of an empty field, because absence is informative too."""
 
 
 def read_kuairand(folder: str | Path) -> RawStream:
     """Read the folder (KuaiRand-1K or its `data`); raises DataError if a file is missing."""
     root = Path(folder)
     root = root / "data" if (root / "data").is_dir() else root
-    missing = [name for name in FILES if not (root / name).is_file()]
-    if missing:
-        raise DataError(
-            f"{root} is not a KuaiRand-1K folder: {', '.join(missing)} missing "
-            f"(needed: {', '.join(FILES)})"
-        )
+    require_files(root, "a KuaiRand-1K folder", FILES)
     rejected = RejectedLines()
     user_row, users = _read_users(root / USERS, rejected)
     video_row, videos = _read_videos(root / VIDEOS, rejected)
@@ -154,9 +151,9 @@ def _read_videos(path: Path, rejected: RejectedLines) -> tuple[RowNumbers, RawTa
             values = block[name].take(first)
             pieces[name].append(pc.if_else(pc.equal(values, ""), MISSING, values))
     columns = {name: pa.concat_arrays(pieces[name]) for name in names}
-    text = pc.binary_join_element_wise(
-        columns["video_type"], " video, ", columns["upload_type"], ", ",
-        columns["server_width"], " x ", columns["server_height"], ", tags ", columns["tag"], "",
-    )  # fmt: skip
+    described = ("video_type", "upload_type", "server_width", "server_height", "tag")
+    pairs = zip(described, (" video, ", ", ", " x ", ", tags ", ""), strict=True)
+    parts = [part for name, words in pairs for part in (columns[name], words)]
+    text = pc.binary_join_element_wise(*parts, "")
     fields = {name: columns[name] for name in VIDEO_FIELDS}
     return rows, RawTable(raw_id=columns["video_id"], text=text, sparse=fields, dense={})

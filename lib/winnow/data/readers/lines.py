@@ -1,7 +1,8 @@
 """Large delimited text files, in blocks of columns that know their line numbers.
 
-Arrow parses a block, so a line costs well under a microsecond; only lines that cannot be used are
-looked at one by one. Suffix: N lines of a block.
+Arrow parses a block, so a line costs well under a microsecond; Python looks only at bad lines.
+
+Suffix: N lines of a block.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +19,11 @@ from winnow.data.raw import FileLines, RejectedLines
 from winnow.errors import DataError
 
 BLOCK_BYTES = 32 << 20
-"""Text that is parsed together; some 100,000 to 500,000 lines."""
+"""Bytes of text that are parsed together; some 100,000 to 500,000 lines."""
 
 
 class Block:
-    """Some lines of a file; checks leave fewer of them and reject the others."""
+    """Some lines of a file; every check rejects the lines that fail it and keeps the others."""
 
     def __init__(
         self, columns: dict[str, pa.Array], line_N: NDArray[np.int64], text: "_Text"
@@ -36,26 +37,26 @@ class Block:
         return len(self.line_N)
 
     def __getitem__(self, name: str) -> pa.Array:
-        """A column; those of the file are strings."""
+        """A column; the columns of the file hold strings."""
         return self._columns[name]
 
     def joined(self, columns: dict[str, pa.Array]) -> "Block":
-        """With further columns, one value a line."""
+        """The block with further columns, one value per line."""
         return Block(self._columns | columns, self.line_N, self._text)
 
     def ints(self, name: str) -> NDArray[np.int64]:
-        """A column of integers or of strings that `whole_numbers` has checked."""
+        """A column of integers, or of strings that `whole_numbers` has checked."""
         return self[name].cast(pa.int64()).to_numpy()  # type: ignore[no-any-return]
 
     def take(self, good_N: NDArray[np.bool_]) -> "Block":
-        """The lines where `good_N` is true, without a word on the others."""
+        """The lines where `good_N` is true; the others are left out, but not rejected."""
         if good_N.all():
             return self
         columns = {name: values.filter(good_N) for name, values in self._columns.items()}
         return Block(columns, self.line_N[good_N], self._text)
 
     def require(self, good_N: NDArray[np.bool_], name: str, wanted: str) -> "Block":
-        """The lines where `good_N` is true; of the others, column `name` is what is wrong."""
+        """The lines where `good_N` is true; the others are rejected, blaming column `name`."""
         for at in np.flatnonzero(~good_N):
             found = self[name][at].as_py()
             self._text.reject(int(self.line_N[at]), f"{name} {wanted}, got {_short(repr(found))}")
@@ -71,10 +72,13 @@ class Block:
 
 
 class DelimitedFile:
-    """A text file with one record a line.
+    """A text file with one record per line.
 
-    `columns` are those that its blocks have: names of its header or, where `header` gives the
-    names instead, of that. Where `quoted`, a field may stand in double quotes, but not span lines.
+    Args:
+        columns: columns that the blocks have.
+        header: names of all columns of a file without a header line.
+        quoted: whether fields may stand in double quotes; they may never span lines.
+        name: the file's name in rejected lines, by default the last part of its path.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class DelimitedFile:
         self._lines = FileLines(path, rejected, name=name)
 
     def blocks(self) -> Iterator[Block]:
-        """All lines once.
+        """All lines, once.
 
         Raises:
             DataError: a column is missing; at the end, if there were no lines or too many bad ones.
@@ -129,7 +133,7 @@ class DelimitedFile:
         data = _as_utf8(data)
         num_lines = data.count(b"\n") + (not data.endswith(b"\n"))
         table, bad = self._parse(data)
-        if table.num_rows + len(bad) != num_lines:  # a quote that is not closed ate line ends
+        if table.num_rows + len(bad) != num_lines:  # an unclosed quote swallowed line ends
             table, bad = self._parse(_without_open_quotes(data))
         if table.num_rows + len(bad) != num_lines:
             end = first + num_lines - 1
@@ -144,7 +148,7 @@ class DelimitedFile:
         return Block(columns, line_N, text)
 
     def _parse(self, data: bytes) -> tuple[pa.Table, list[csv.InvalidRow]]:
-        """The rows with the right number of fields, and the others."""
+        """The rows with the right number of fields, and the rows with another number."""
         bad: list[csv.InvalidRow] = []
 
         def skip(row: csv.InvalidRow) -> str:
@@ -155,7 +159,7 @@ class DelimitedFile:
             pa.py_buffer(data),
             read_options=csv.ReadOptions(
                 column_names=self._header,
-                use_threads=False,  # else it does not tell the number of a bad row
+                use_threads=False,  # with threads, bad rows have no number
                 block_size=len(data) + 1,
             ),
             parse_options=csv.ParseOptions(
@@ -173,7 +177,7 @@ class DelimitedFile:
 
 
 class _Text:
-    """The bytes of a block, for the lines that are rejected."""
+    """The bytes of a block, which rejected lines are quoted from."""
 
     def __init__(self, data: bytes, first: int, lines: FileLines) -> None:
         self._data = data
@@ -186,13 +190,13 @@ class _Text:
 
     @cached_property
     def _bounds(self) -> NDArray[np.int64]:
-        """Where the line ends stand: line i is between bound i and bound i + 1."""
+        """Positions of line ends: line i lies between bounds i and i + 1."""
         ends = np.flatnonzero(np.frombuffer(self._data, np.uint8) == ord("\n"))
         return np.concatenate([[-1], ends, [len(self._data)]])
 
 
 def _as_utf8(data: bytes) -> bytes:
-    """Valid UTF-8 in which nothing but a newline ends a line."""
+    """The bytes as valid UTF-8 in which only a newline ends a line."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b" ")
     try:

@@ -1,9 +1,10 @@
 """MIND (ACL 2020) in its official files: behaviors.tsv and news.tsv of train and dev.
 
-Label: whether a shown news item was clicked. Scenario: its category, one of four; what was shown
-of other categories is dropped. Fields as in Scenario-Wise Rec (CIKM 2025): user, news and
-subcategory. Train and dev are one log, as there. The history column is left out.
-Suffixes: N lines of a block, M news shown in them, I news of the four categories.
+Label: whether a shown news item was clicked. Scenario: its category, one of four; items of other
+categories are dropped. Fields as in Scenario-Wise Rec (CIKM 2025): user, news and subcategory.
+Train and dev are one log, as in that paper. Left out: the history column.
+
+Suffixes: N lines of a block, M news items shown in them, I news items of the four categories.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ News = tuple[str, str, str, str, str]
 
 
 def read_mind(folder: str | Path) -> RawStream:
-    """Read MINDlarge_train and MINDlarge_dev (or folders that end so); all are in `folder`.
+    """Read the folders in `folder` whose names end in `train` and `dev`, as MINDlarge_train does.
 
     Raises:
         DataError: a folder or file is missing.
@@ -122,7 +123,7 @@ def _part(root: Path, name: str) -> Path:
 
 
 def _name(path: Path) -> str:
-    """Train and dev have files of one name."""
+    """Name in rejected lines, with the folder: train and dev have files of the same name."""
     return f"{path.parent.name}/{path.name}"
 
 

@@ -5,7 +5,6 @@ user id, gender, occupation, zip code and age; movie id and first genre. An opti
 movies_plots.csv (movie_id, ..., plot) adds the plot to the item's text.
 """
 
-import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from winnow.data.raw import RawLog, RawTable, RejectedLines
-from winnow.errors import DataError
+from winnow.data.readers.records import read_records, require_files
 
 T = TypeVar("T")
 
@@ -33,23 +32,34 @@ AGES = {
     56: "56 or older",
 }
 OCCUPATIONS = (
-    "other", "academic or educator", "artist", "clerical or administrative", "student",
-    "customer service", "doctor or health care", "executive or managerial", "farmer",
-    "homemaker", "school student", "lawyer", "programmer", "retired", "sales or marketing",
-    "scientist", "self-employed", "technician or engineer", "tradesman or craftsman",
-    "unemployed", "writer",
-)  # fmt: skip
+    "other",
+    "academic or educator",
+    "artist",
+    "clerical or administrative",
+    "student",
+    "customer service",
+    "doctor or health care",
+    "executive or managerial",
+    "farmer",
+    "homemaker",
+    "school student",
+    "lawyer",
+    "programmer",
+    "retired",
+    "sales or marketing",
+    "scientist",
+    "self-employed",
+    "technician or engineer",
+    "tradesman or craftsman",
+    "unemployed",
+    "writer",
+)
 
 
 def read_movielens(folder: str | Path) -> RawLog:
     """Read the folder; raises DataError if a file is missing or too many lines are bad."""
     folder = Path(folder)
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise DataError(
-            f"{folder} is not a MovieLens-1M folder: {', '.join(missing)} missing "
-            f"(needed: {', '.join(FILES)}; optional: {PLOTS})"
-        )
+    require_files(folder, "a MovieLens-1M folder", FILES, optional=PLOTS)
     rejected = RejectedLines()
     users = list(_rows(folder / "users.dat", _parse_user, rejected))
     movies = list(_rows(folder / "movies.dat", _parse_movie, rejected))
@@ -118,23 +128,11 @@ def _parse_movie(line: str) -> tuple[str, str, list[str]]:
 
 
 def _read_plots(path: Path, rejected: RejectedLines) -> dict[str, str]:
-    """Plot by movie id; none if the file is absent. A record may span several lines."""
+    """Plots by movie id; empty if the file is absent. A record may span several lines."""
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if "movie_id" not in header or "plot" not in header:
-            raise DataError(f"{path}: columns movie_id and plot are needed, got {header}")
-        at_id, at_plot = header.index("movie_id"), header.index("plot")
-
-        def parse(record: list[str]) -> tuple[str, str]:
-            if len(record) != len(header):
-                raise ValueError(f"{len(header)} fields expected, {len(record)} found")
-            return record[at_id], record[at_plot]
-
-        records = ((reader.line_num, record) for record in reader)
-        return dict(rejected.parse(path, records, parse))
+    needed = ("movie_id", "plot")
+    return dict(read_records(path, needed, lambda row: (row["movie_id"], row["plot"]), rejected))
 
 
 def _user_table(users: list[tuple[str, str, int, int, str]]) -> RawTable:

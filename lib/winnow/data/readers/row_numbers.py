@@ -1,4 +1,4 @@
-"""Rows for ids that only turn up while a log is read, and what is known of them.
+"""Table rows for ids that first occur while a log is read, and properties of these ids.
 
 Suffixes: N ids of a chunk, K known ids.
 """
@@ -28,7 +28,7 @@ class RowNumbers:
         return len(self._id_K)
 
     def add(self, id_N: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Number the ids that are new; returns where each of them stands first, in row order."""
+        """Number the new ids; returns the first position of each in `id_N`, in row order."""
         id_M, first_M = np.unique(id_N, return_index=True)
         new_M = self.find(id_M) < 0
         id_M, first_M = id_M[new_M], first_M[new_M]
@@ -42,25 +42,25 @@ class RowNumbers:
         return first
 
     def find(self, id_N: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Row of each id, -1 for one that was never added."""
+        """Row of each id; -1 if it was never added."""
         if not len(self):
             return np.full(len(id_N), -1, np.int32)
         at_N = np.searchsorted(self._id_K, id_N).clip(max=len(self) - 1)
         return np.where(self._id_K[at_N] == id_N, self._row_K[at_N], np.int32(-1))
 
     def ids(self) -> NDArray[np.int64]:
-        """Id of row 0, 1, ..."""
+        """Ids of rows 0, 1, ..."""
         return self._id_K[np.argsort(self._row_K)]
 
 
 class FirstSeen:
-    """Integer properties of ids as they first appear; later appearances are only compared."""
+    """Integer properties of ids as first seen; later occurrences are only compared."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.rows = RowNumbers()
         self.names = tuple(names)
         self.changed = 0
-        """Later appearances that differ."""
+        """Number of later occurrences with other properties."""
         self._known = {name: np.zeros(0, np.int64) for name in names}
 
     def add(
@@ -78,7 +78,7 @@ class FirstSeen:
         return row_N
 
     def column(self, name: str) -> NDArray[np.int64]:
-        """A property of row 0, 1, ..."""
+        """A property of rows 0, 1, ..."""
         return self._known[name][: len(self.rows)]
 
     def _with_room(self, name: str) -> NDArray[np.int64]:

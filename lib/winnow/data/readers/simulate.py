@@ -1,9 +1,9 @@
 """A multi-scenario click log with known click probabilities.
 
-Every impression's true chance of a click is kept, so the AUC that no model can beat on these
-labels is computed and printed beside a model's. The log is small but has what real ones have:
-item texts that tell what an item is about, users with histories and a profile, popularity, and
-scenarios (surfaces) that differ in click rate and in what they reward.
+The log keeps every impression's true chance of a click, so the AUC that no model can beat on these
+labels can be printed beside a model's. The log is small, but like a real one it has item texts that
+say what an item is about, users with histories and profiles, popularity, and scenarios (surfaces)
+that differ in click rate and in what they reward.
 
 Suffixes: U users, I items, T topics, K tastes, S scenarios, V views of one user, N impressions.
 
@@ -11,7 +11,8 @@ The chance of a click on item i by user u in scenario s is the logistic function
 
     bias_s + pull_s * (taste(u) . topic(i)) + push_s * quality(i) + shift_s[topic(i)] + mood(u)
 
-A taste is one of K profiles over topics; age and region hint at it, the rest is the user's own.
+A taste is one of K profiles over topics; age and region hint at it. Moods and small deviations
+from the taste are the user's own.
 """
 
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from winnow.data.readers.simulated_words import TOPICS, describe_items
 Floats = NDArray[np.float64]
 
 SCENARIOS = ("home", "search", "cart")
+# chosen so that scenarios differ clearly: click rates, and weights of taste and quality
 BIAS_S = np.array([-1.6, -0.6, -1.0])
 PULL_S = np.array([1.0, 1.4, 0.7])
 PUSH_S = np.array([0.6, 0.3, 0.9])
@@ -33,22 +35,27 @@ SHARE_S = np.array([0.5, 0.3, 0.2])
 AGES = ("18-24", "25-34", "35-49", "50 and over")
 REGIONS = ("north", "east", "south", "west", "abroad")
 HINT = 0.5
-"""Chance that a profile field tells the taste rather than being drawn at random."""
+"""Chance that a profile field reveals the taste instead of being drawn at random."""
 FIRST_DAY = 1_750_000_000
 """Unix time of the first impression."""
 DAYS = 60
+"""Length of the log."""
 USERS_PER_CHUNK = 2000
-"""Drawn together: some 100 MB at the default sizes."""
+"""Users drawn together: some 100 MB at the default sizes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulateConfig:
     num_users: int = 2000
+    """Users; each has `views_per_user` impressions."""
     num_items: int = 1200
+    """Items in the catalogue."""
     views_per_user: int = 300
     """Impressions of each user, all of different items."""
     num_tastes: int = 10
+    """Profiles over topics, one of which each user has; fewer are easier to learn."""
     seed: int = 7
+    """Seed of everything drawn: equal configs give equal logs."""
 
     def __post_init__(self) -> None:
         if min(self.num_users, self.num_items, self.views_per_user, self.num_tastes) < 1:
@@ -62,7 +69,7 @@ class SimulateConfig:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What all users have in common."""
+    """The parameters that all users share."""
 
     taste_KT: Floats
     topic_I: NDArray[np.int64]
@@ -112,7 +119,7 @@ def _impressions(
     num_views: int,
     rng: np.random.Generator,
 ) -> Chunk:
-    """All views of the users with those tastes, in the order of the users."""
+    """All impressions of the users with these tastes, in the order of the users."""
     num_users = len(taste_U)
     interest_UT = world.taste_KT[taste_U] + rng.normal(0, 0.1, (num_users, len(TOPICS)))
     mood_U = rng.normal(0, 0.3, num_users)
@@ -151,7 +158,7 @@ def _tastes(num_tastes: int, rng: np.random.Generator) -> Floats:
 def _exposed_items(
     affinity_UI: Floats, popularity_I: Floats, num_views: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """[U, V] distinct items a user, drawn by popularity and, more weakly, by affinity."""
+    """[U, V]: distinct items per user, drawn by popularity and, more weakly, by affinity."""
     weight_UI = np.log(popularity_I) + 0.5 * affinity_UI
     race_UI = weight_UI + rng.gumbel(size=affinity_UI.shape)  # Gumbel top-k: without replacement
     top_UV = np.argpartition(-race_UI, num_views - 1, axis=1)[:, :num_views]
@@ -182,7 +189,7 @@ def _user_table(
 
 
 def _joined(tables: list[RawTable]) -> RawTable:
-    """Tables of the same columns, one below the other."""
+    """Tables with the same columns, concatenated."""
     first = tables[0]
     return RawTable(
         raw_id=np.concatenate([table.raw_id for table in tables]),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 class Topic:
     name: str
     things: tuple[str, ...]
-    """What titles name."""
+    """Subjects of titles."""
     deeds: tuple[str, ...]
-    """What descriptions say the reader gets."""
+    """What the reader of a book learns, for descriptions."""
 
 
 TOPICS = (
@@ -60,9 +60,25 @@ TOPICS = (
 )
 
 QUALITIES = (
-    "Quiet", "Hidden", "Golden", "Broken", "Distant", "Patient", "Silver", "Restless", "Simple",
-    "Ancient", "Little", "Bright", "Lost", "Northern", "Endless", "Honest", "Winter", "Summer",
-)  # fmt: skip
+    "Quiet",
+    "Hidden",
+    "Golden",
+    "Broken",
+    "Distant",
+    "Patient",
+    "Silver",
+    "Restless",
+    "Simple",
+    "Ancient",
+    "Little",
+    "Bright",
+    "Lost",
+    "Northern",
+    "Endless",
+    "Honest",
+    "Winter",
+    "Summer",
+)
 FRAMES = ("The {} {}", "A {} {}", "{} {} Days", "{} {} Notes", "My {} {}", "{} {} Stories")
 AUDIENCES = ("for beginners", "for the curious", "for experts", "for families", "for rainy days")
 
@@ -70,7 +86,7 @@ AUDIENCES = ("for beginners", "for the curious", "for experts", "for families", 
 def describe_items(
     topic_I: NDArray[np.integer], rng: np.random.Generator
 ) -> tuple[list[str], list[str]]:
-    """Distinct titles and one-sentence texts, one an item."""
+    """A distinct title and a one-sentence text for each item."""
     titles: list[str] = []
     texts: list[str] = []
     seen: dict[str, int] = {}

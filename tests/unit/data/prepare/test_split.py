@@ -4,41 +4,49 @@ import pytest
 from winnow.data.prepare.split import (
     LastPositives,
     SplitConfig,
-    assign_splits,
-    last_positives,
     published_splits,
+    random_splits,
+    temporal_splits,
 )
 
 TIME = np.arange(1000)[::-1]
 
 
-@pytest.mark.parametrize("kind", ["random", "temporal"])
-def test_shares_are_exact(kind):
-    split = assign_splits(TIME, SplitConfig(kind=kind))
+def last_positives(user, label, time):
+    """Rows of a log that comes in one chunk."""
+    last = LastPositives()
+    last.add(user, label, time)
+    return last.rows()
+
+
+@pytest.mark.parametrize(
+    "split", [random_splits(1000, SplitConfig()), temporal_splits(TIME, SplitConfig())]
+)
+def test_shares_are_exact(split):
     assert np.bincount(split).tolist() == [800, 100, 100]
 
 
 def test_temporal_split_puts_the_newest_rows_into_test():
-    split = assign_splits(TIME, SplitConfig(kind="temporal"))
+    split = temporal_splits(TIME, SplitConfig())
     assert TIME[split == 0].max() < TIME[split == 1].min()
     assert TIME[split == 1].max() < TIME[split == 2].min()
 
 
 def test_random_split_depends_on_its_own_seed_only():
-    first = assign_splits(TIME, SplitConfig(seed=1))
-    assert (first == assign_splits(TIME, SplitConfig(seed=1))).all()
-    assert (first != assign_splits(TIME, SplitConfig(seed=2))).any()
+    first = random_splits(1000, SplitConfig(seed=1))
+    assert (first == random_splits(1000, SplitConfig(seed=1))).all()
+    assert (first != random_splits(1000, SplitConfig(seed=2))).any()
 
 
 def test_random_split_is_a_permutation_by_the_seed():
     order = np.random.default_rng(2026).permutation(1000)
-    split = assign_splits(TIME, SplitConfig())
+    split = random_splits(1000, SplitConfig())
     assert set(order[:800]) == set(np.flatnonzero(split == 0))
     assert set(order[900:]) == set(np.flatnonzero(split == 2))
 
 
 def test_rows_of_equal_time_keep_the_order_of_the_log():
-    split = assign_splits(np.array([7, 7, 5, 7, 7, 9, 7, 5, 7, 7]), SplitConfig(kind="temporal"))
+    split = temporal_splits(np.array([7, 7, 5, 7, 7, 9, 7, 5, 7, 7]), SplitConfig())
     assert split.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 1]
 
 

@@ -40,7 +40,7 @@ def write(folder: Path, beauty=BEAUTY, clothing=CLOTHING, health=HEALTH) -> Path
     return folder
 
 
-def test_columns(tmp_path):
+def test_every_column_of_the_files(tmp_path):
     log = read_amazon(write(tmp_path))
     assert log.label_N.tolist() == [1, 0, 1, 0, 1]
     assert log.scenario_N.tolist() == [0, 0, 1, 2, 2]

@@ -20,12 +20,8 @@ TEST = ["q0\td0\t1", "q1\td1\t2", "q1\td2\t0"]
 
 
 def as_bytes(lines) -> bytes:
-    encoded = [
-        line if isinstance(line, bytes) else json.dumps(line).encode() if isinstance(line, dict)
-        else line.encode()
-        for line in lines
-    ]  # fmt: skip
-    return b"".join(line + b"\n" for line in encoded)
+    texts = [json.dumps(line) if isinstance(line, dict) else line for line in lines]
+    return b"".join((t if isinstance(t, bytes) else t.encode()) + b"\n" for t in texts)
 
 
 def write(folder: Path, corpus=CORPUS, queries=QUERIES, header=HEADER, **splits) -> Path:
@@ -42,7 +38,7 @@ def skipped_lines(folder: Path) -> list[tuple[str, int, str]]:
     return [(line.file, line.line, line.reason) for line in skipped.lines]
 
 
-def test_tables(tmp_path):
+def test_a_folder_becomes_three_tables(tmp_path):
     read, skipped = read_beir(write(tmp_path, test=TEST, train=["q1\td0\t1"]))
     assert skipped.total == 0
     assert read.documents.to_pydict() == {
@@ -53,8 +49,11 @@ def test_tables(tmp_path):
     assert read.queries.to_pydict() == {"id": ["q0", "q1"], "text": ["why tides", "what else"]}
     assert read.splits() == ["test", "train"]
     assert read.qrels.to_pylist()[1] == {
-        "split": "test", "query": "q1", "document": "d1", "relevance": 2,
-    }  # fmt: skip
+        "split": "test",
+        "query": "q1",
+        "document": "d1",
+        "relevance": 2,
+    }
     assert read.judged("test").document_N.tolist() == [0, 1]
     assert read.artifact is None
 

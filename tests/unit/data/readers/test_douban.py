@@ -55,7 +55,7 @@ def write(folder: Path, users=USERS, books=BOOKS, music=MUSIC, films=FILMS) -> P
     return folder
 
 
-def test_columns(tmp_path):
+def test_every_column_of_the_files(tmp_path):
     log = read_douban(write(tmp_path))
     assert log.scenarios == ("book", "music", "movie")
     assert log.label_N.tolist() == [1, 0, 1, 0, 1]

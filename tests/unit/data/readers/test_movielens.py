@@ -21,7 +21,7 @@ def write(folder: Path, users=USERS, movies=MOVIES, ratings=RATINGS) -> Path:
     return folder
 
 
-def test_columns(tmp_path):
+def test_every_column_of_the_files(tmp_path):
     log = read_movielens(write(tmp_path))
     assert log.label_N.tolist() == [1, 0, 1]
     assert log.scenario_N.tolist() == [0, 2, 1]
@@ -96,7 +96,7 @@ def test_an_empty_file_is_an_error(tmp_path):
 def test_plots_need_their_columns(tmp_path):
     write(tmp_path)
     (tmp_path / "movies_plots.csv").write_text("id,story\n1,x\n")
-    with pytest.raises(DataError, match="columns movie_id and plot are needed"):
+    with pytest.raises(DataError, match="columns movie_id, plot are needed"):
         read_movielens(tmp_path)
 
 
