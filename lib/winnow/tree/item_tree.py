@@ -2,30 +2,30 @@
 
 Source: UniLLMRec ("Tired of Plugins? Large Language Models Can Be End-To-End Recommenders",
 arXiv 2404.00702; final version LLMTreeRec, COLING 2025), section "item tree". An item has a path
-of labels, coarse to fine; a node is the set of items whose paths share a prefix. A model that
+of labels, coarse to fine. A node is the set of items whose paths share a prefix. A model that
 searches the tree reads the children of a few nodes and the items of a few leaves, not the
 catalogue.
 
-In: items with a path, which `labelled_paths` takes from the answers of the task `tree_labels`
-(`winnow.llm.tasks.tree_labels`).
-Out: `children` and `items` of a node. A node is named by its full path, never by its last word,
-so that "guides" below "travel" and "guides" below "coding" are two. Case and spaces are folded:
-"Science  Fiction" is "science fiction".
+In: items with paths, such as those that `labelled_paths` reads from the answers of the task
+`winnow.llm.tasks.tree_labels`.
+Out: `children` and `items` of a node. A node is named by its full path, so that "guides" below
+"travel" and "guides" below "coding" are two nodes. Case and spaces are folded: "Science  Fiction"
+is "science fiction".
 
-What the paper leaves open, and what is done here:
-* An item labelled with an inner node, and one without a label, is in that node's virtual child
-  "other", else no search could reach it. At the root this holds even if there is nothing else.
-  A label "other" means the same, so a path ends before it.
-* A leaf has at most `leaf_size` items (50, the paper's cap; it drops the items beyond). A larger
-  one gets virtual children "part 1", "part 2", ..., full but for the last, and if these were more
-  than `leaf_size`, parts of parts. Parts fill in the order in which items came; with the most
-  liked first, part 1 is a sound choice for who knows nothing else. First letters would say as
-  little about the items, and bound nothing.
+The paper leaves open, and this does:
+* An item labelled with an inner node is in that node's virtual child "other"; no search could reach
+  it otherwise. So is an item without labels, in "other" at the root. A label "other" means the
+  same, so a path ends before it.
+* A leaf has at most `leaf_size` items. (The paper drops the items beyond.) A larger leaf gets
+  virtual children "part 1", "part 2", ..., all full but the last. If there would be more than
+  `leaf_size` parts, it gets parts of parts. Parts fill in the order of insertion: with the most
+  liked items first, part 1 is a sound choice without further knowledge. Splitting by first letter
+  would say as little about the items, and bound nothing.
 
-The virtual children are not stored but follow from the labels and the order of the items, so no
-sequence of changes can leave an item in two leaves or in none. `insert` and `delete` walk one
-path: O(depth). A node that loses its last item is gone. Many children of one node are not split;
-the search must cope with them. The search by a model is elsewhere.
+Virtual children are not stored. They follow from the labels and the order of the items, so that no
+sequence of changes can leave an item in two leaves or in none. `insert` and `delete` walk one path,
+O(depth). A node that loses its last item is removed. A node with many children is not split; the
+search must handle it.
 """
 
 import json
@@ -41,26 +41,27 @@ from winnow.llm.tasks.tree_labels import TreeLabels, folded
 
 TASK = TreeLabels.template.name
 LEAF_SIZE = 50
+"""Most items of a leaf, as in the paper."""
 OTHER = "other"
-"""Name of the virtual child that holds the items of an inner node itself."""
+"""Name of the virtual child that holds an inner node's own items."""
 
 Path = tuple[str, ...]
-"""Folded names from below the root down to a node; the root is ()."""
+"""Folded names from the root's child down to a node; the root is ()."""
 
 
 @dataclass(slots=True)
 class _Node:
-    """What is stored of a node: its own items in the order they came, and its real children."""
+    """A stored node: its own items in order of insertion, and its real children."""
 
     own: dict[int, None] = field(default_factory=dict)
     children: dict[str, "_Node"] = field(default_factory=dict)
     size: int = 0
-    """Items here and below."""
+    """Number of items here and below."""
     _rows: NDArray[np.int64] | None = None
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """`own`, kept until that changes: a search asks for it at every step."""
+        """`own` as an array, cached until it changes: a search reads it at every step."""
         if self._rows is None:
             self._rows = np.fromiter(self.own, np.int64, len(self.own))
         return self._rows
@@ -74,12 +75,12 @@ class _Node:
         self._rows = None
 
 
-_Place = _Node | NDArray[np.int64]
-"""A stored node, or the items of a virtual one."""
+_AnyNode = _Node | NDArray[np.int64]
+"""A stored node, or the item rows of a virtual one."""
 
 
 class ItemTree:
-    """Every item in exactly one leaf.
+    """A tree that holds every item in exactly one leaf.
 
     Example:
         >>> tree = ItemTree()
@@ -102,11 +103,11 @@ class ItemTree:
     def of(
         cls, paths: Sequence[Sequence[str]], items: Iterable[int], *, leaf_size: int = LEAF_SIZE
     ) -> "ItemTree":
-        """A tree of `items`, in the order in which parts are to fill, such as the most liked first.
+        """Build a tree.
 
         Args:
-            paths: labels of every item row, coarse to fine; without any it is in "other".
-            items: rows.
+            paths: labels of every item row, coarse to fine; an item without labels is in "other".
+            items: item rows in the order in which parts fill, such as the most liked first.
             leaf_size: most items of a leaf.
         """
         tree = cls(leaf_size)
@@ -121,7 +122,7 @@ class ItemTree:
         return item_row in self._path
 
     def insert(self, item_row: int, path: Sequence[str]) -> None:
-        """Add an item with its labels, coarse to fine; one that is there already moves.
+        """Add an item with its labels, coarse to fine; an item already in the tree moves.
 
         Raises:
             ValueError: a label is blank.
@@ -142,7 +143,7 @@ class ItemTree:
         """Remove an item.
 
         Raises:
-            ValueError: it is not there.
+            ValueError: the item is not in the tree.
         """
         if item_row not in self._path:
             raise ValueError(f"item {item_row} is not in the tree")
@@ -160,18 +161,18 @@ class ItemTree:
     def children(self, path: Sequence[str] = ()) -> list[str]:
         """Names of a node's children; a leaf has none.
 
-        Those with the most items first, ties by name, then "other"; parts by number.
+        Children with the most items come first, ties by name, then "other". Parts are in order.
 
         Raises:
-            ValueError: there is no such node.
+            ValueError: the node does not exist.
         """
         return list(self._below(self._find(path)))
 
     def items(self, path: Sequence[str] = ()) -> list[int]:
-        """Rows of the items at and below a node, as a search of all its leaves meets them.
+        """Rows of the items at and below a node, in the order of a search of all its leaves.
 
         Raises:
-            ValueError: there is no such node.
+            ValueError: the node does not exist.
         """
         return [row for _, rows in self._leaves(self._find(path), ()) for row in rows]
 
@@ -180,37 +181,37 @@ class ItemTree:
         if self._path:
             yield from self._leaves(self._root, ())
 
-    def _leaves(self, place: _Place, path: Path) -> Iterator[tuple[Path, list[int]]]:
-        below = self._below(place)
+    def _leaves(self, node: _AnyNode, path: Path) -> Iterator[tuple[Path, list[int]]]:
+        below = self._below(node)
         if not below:
-            yield path, (place.rows if isinstance(place, _Node) else place).tolist()
+            yield path, (node.rows if isinstance(node, _Node) else node).tolist()
         for name, child in below.items():
             yield from self._leaves(child, (*path, name))
 
-    def _find(self, path: Sequence[str]) -> _Place:
-        place: _Place = self._root
+    def _find(self, path: Sequence[str]) -> _AnyNode:
+        node: _AnyNode = self._root
         names = _names(path)
         for depth, name in enumerate(names):
-            below = self._below(place)
+            below = self._below(node)
             if name not in below:
                 raise ValueError(f"the tree has no node {' / '.join(names[: depth + 1])!r}")
-            place = below[name]
-        return place
+            node = below[name]
+        return node
 
-    def _below(self, place: _Place) -> dict[str, _Place]:
-        """Children, real and virtual, in the order of `children`."""
-        if not isinstance(place, _Node):
-            return self._parts(place)
-        if not place.children and place is not self._root:
-            return self._parts(place.rows)
-        largest_first = sorted(place.children.items(), key=lambda c: (-c[1].size, c[0]))
-        below: dict[str, _Place] = dict(largest_first)
-        if place.own:
-            below[OTHER] = place.rows
+    def _below(self, node: _AnyNode) -> dict[str, _AnyNode]:
+        """Real and virtual children, in the order of `children`."""
+        if not isinstance(node, _Node):
+            return self._parts(node)
+        if not node.children and node is not self._root:
+            return self._parts(node.rows)
+        largest_first = sorted(node.children.items(), key=lambda c: (-c[1].size, c[0]))
+        below: dict[str, _AnyNode] = dict(largest_first)
+        if node.own:
+            below[OTHER] = node.rows
         return below
 
-    def _parts(self, rows: NDArray[np.int64]) -> dict[str, _Place]:
-        """Rows of a leaf in as large parts as needed for at most `leaf_size` parts."""
+    def _parts(self, rows: NDArray[np.int64]) -> dict[str, _AnyNode]:
+        """Rows of a leaf in at most `leaf_size` parts; {} if the leaf is small enough."""
         if len(rows) <= self.leaf_size:
             return {}
         size = self.leaf_size
@@ -221,14 +222,15 @@ class ItemTree:
 
 
 def labelled_paths(rows: Iterable[Mapping[str, Any]], num_items: int) -> list[list[str]]:
-    """The labels of every item row, coarse to fine; none of an item without a valid answer.
+    """Labels of every item row, coarse to fine; an item without a valid answer has none.
 
     Args:
-        rows: `task`, `inputs` and `parsed` (JSON texts) and `valid` of a generation, in any order.
-        num_items: of the dataset that the generation was made from.
+        rows: rows of a generation in any order, with the columns task, inputs (JSON), parsed (JSON)
+            and valid.
+        num_items: number of items of the dataset that the generation was made from.
 
     Raises:
-        WinnowError: a label is about no item of that dataset.
+        WinnowError: a label is about an item that the dataset does not have.
     """
     paths: list[list[str]] = [[] for _ in range(num_items)]
     strange = []

@@ -1,12 +1,12 @@
-"""The questions of the search of an item tree, and their answers: numbers of a printed list.
+"""The questions of a tree search and readers of their answers, which are numbers of a printed list.
 
-A dialogue is: fixed words; the titles that the user liked; their interests, as the model summed
-them up; one question. All but the question are the same at every step of a request, so an engine
-with prefix caching computes them once. What users or the catalogue wrote is JSON between `<data>`
-and `</data>` (see `winnow.llm.prompting.template.fenced`).
+A dialogue has these parts: fixed words; the titles that the user liked; the user's interests, as
+the model summed them up; one question. All but the question are equal at every step of a request,
+so that an engine with prefix caching computes them once. All text from users and catalogue is JSON
+between `<data>` and `</data>` (see `winnow.llm.prompting.template.fenced`).
 
-An option is never named by its title in an answer: titles repeat, and a model alters them. A title
-in place of a number is taken for the option that it fits, if that is exactly one.
+Answers name options by number, because titles repeat and a model alters them. A title given instead
+of a number stands for the option that it fits, if exactly one does.
 """
 
 import difflib
@@ -26,12 +26,15 @@ from winnow.llm.prompting.template import Messages, fenced
 TASK = "tree_search"
 TEMPLATE = f"{TASK}/1"
 TITLE_CHARACTERS = 80
+"""Characters of a title that prompts show: one line."""
 MOST_INTERESTS = 8
+"""Interests that are kept; the prompt asks for at most as many."""
 INTEREST_CHARACTERS = 40
+"""Longest interest: a few words."""
 SIMILAR = 0.9
-"""Least likeness of an option and a title in its place."""
+"""Least similarity of an option and a title given for it, by `difflib`: a typo in ten letters."""
 MOST_MISSING = 0.3
-"""Share of an order of all options that may be missing."""
+"""Share of the options that an order of all options may leave out."""
 
 SYSTEM = """\
 You recommend from a catalogue that is sorted into categories. First you sum up what a user is \
@@ -46,15 +49,15 @@ the most important first. Answer {"interests": ["...", "..."]} with at most 8 of
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which options of a list to choose."""
+    """A question that asks to choose options from a list."""
 
     words: str
-    """What to choose by; fixed words only."""
+    """The question itself, in fixed words."""
     below: str
-    """The place in the tree that the options belong to."""
+    """Path of the node that the options belong to."""
     options: Sequence[str]
     count: int
-    """How many to choose, in order; all of them makes it a question of order alone."""
+    """Number of options to choose, in order; all of them asks for their order alone."""
 
     @property
     def data(self) -> dict[str, Any]:
@@ -63,18 +66,18 @@ class Question:
 
     @property
     def candidate_tokens(self) -> int:
-        """About how many tokens the list makes."""
+        """Tokens of the list, counted roughly."""
         return tokens_in([{"content": fenced(self.data)}])
 
 
 def interest_request(history: Sequence[str]) -> Request:
-    """Asks for interests."""
+    """A request for the user's interests."""
     schema = object_of(interests=array(string(2, INTEREST_CHARACTERS), 1, MOST_INTERESTS))
     return chat_request(task=TASK, template=TEMPLATE, messages=_opening(history), schema=schema)
 
 
 def pick_request(history: Sequence[str], interests: Sequence[str], question: Question) -> Request:
-    """Asks for numbers, after the exchange about the interests."""
+    """A request for numbers of options, after the exchange about interests."""
     part = (
         f"{question.words}\n{fenced(question.data)}\n"
         f'Answer {{"pick": [{question.count} different numbers from 1 to {len(question.options)}, '
@@ -99,7 +102,7 @@ def _opening(history: Sequence[str]) -> Messages:
 
 
 def read_interests(text: str) -> tuple[list[str] | None, str]:
-    """The interests in an answer, or what is wrong with it."""
+    """The interests in an answer, or None and what is wrong with it."""
     found = read_object(text).get("interests")
     texts = found if isinstance(found, list) else []
     interests = [shown(t)[:INTEREST_CHARACTERS] for t in texts if isinstance(t, str) and t.strip()]
@@ -109,7 +112,7 @@ def read_interests(text: str) -> tuple[list[str] | None, str]:
 
 
 def reader_of_picks(question: Question) -> Callable[[str], tuple[list[int] | None, str]]:
-    """Reads indices of chosen options: distinct, at most `count`, at least one."""
+    """A reader of an answer's chosen options: distinct indices, at least one, at most `count`."""
 
     def read(text: str) -> tuple[list[int] | None, str]:
         found = read_object(text).get("pick")
@@ -130,7 +133,7 @@ def reader_of_picks(question: Question) -> Callable[[str], tuple[list[int] | Non
 
 
 def _index(value: Any, options: Sequence[str]) -> int | None:
-    """The option that a number, a number as text, or a title stands for."""
+    """Index of the option that a number, a number as text, or a title stands for."""
     if isinstance(value, str):
         if not re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
             return _titled(value, options)
@@ -141,12 +144,12 @@ def _index(value: Any, options: Sequence[str]) -> int | None:
 
 
 def _titled(title: str, options: Sequence[str]) -> int | None:
-    """The only option that is this title but for case and spaces, else the only similar one."""
+    """Index of the only option that equals a title up to case and spaces, or else resembles it."""
     wanted = _folded(title[: 2 * TITLE_CHARACTERS])
     names = [_folded(shown(option)) for option in options]
     same = [at for at, name in enumerate(names) if wanted in (name, f"{at + 1} {name}")]
     if not same:
-        match = difflib.SequenceMatcher(b=wanted, autojunk=False)  # it prepares b, once
+        match = difflib.SequenceMatcher(b=wanted, autojunk=False)  # b is prepared once
         for at, name in enumerate(names):
             match.set_seq1(name)
             if match.quick_ratio() >= SIMILAR and match.ratio() >= SIMILAR:

@@ -1,17 +1,19 @@
-"""One search of an item tree: depth first with a stack, and the state of one request.
+"""One depth-first search of an item tree, with the state of one request.
 
 See `winnow.tree.chain`.
+
+Suffix: I items of the catalogue.
 """
 
 import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from winnow.llm.online.budget import ChatStopped, Ledger, Reason
-from winnow.llm.online.chat import tokens_in
+from winnow.llm.online.chat import Chat, tokens_in
 from winnow.llm.prompting.request import Request
 from winnow.tree.item_tree import ItemTree, Path
 from winnow.tree.questions import (
@@ -23,9 +25,9 @@ from winnow.tree.questions import (
 )
 
 Ended = Reason | Literal["found", "searched", "no_history"]
-"""Why a search ended: enough was found, the tree has no more, or there was nothing to go by."""
+"""Why a search ended, such as enough items, no more nodes, or a user without a history."""
 FINAL: frozenset[Reason] = frozenset({"calls", "tokens", "deadline", "unavailable"})
-"""Reasons after which no other question would be answered either."""
+"""Reasons after which no further question would be answered."""
 
 CATEGORIES = "Which of these categories suit the user's interests best?"
 ITEMS = "Which of these items will this user most likely want next?"
@@ -36,31 +38,29 @@ first ones be all of a kind."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TreeSearchConfig:
+    """Width and limits of a search."""
+
     width: int = 5
     """Children of a node that the search follows."""
     per_leaf: int = 5
-    """Items of a leaf: fewer mean more leaves, so more variety and more calls."""
+    """Items taken from a leaf; fewer mean more leaves, thus more variety and more calls."""
     rerank: bool = True
     """Whether a last call orders what was found."""
     max_calls: int = 20
-    """Of a request, retries among them."""
+    """Most calls of a request, including retries."""
     max_tokens: int = 60_000
-    """Of a request, prompts and answers together."""
+    """Most tokens of a request, in prompts and answers together."""
     history: int = 50
-    """Latest liked titles that are shown."""
+    """Latest liked titles that the model sees."""
     most_listed: int = 80
     """Longest list in a prompt."""
     prompt_tokens: int = 8_000
     """Most tokens of a prompt, counted roughly; the history is cut to fit."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "width", "per_leaf", "max_calls", "max_tokens", "history", "most_listed",
-            "prompt_tokens",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                value = getattr(self, name)
-                raise ValueError(f"TreeSearchConfig.{name} must be positive, got {value}")
+        for field in fields(self):
+            if (value := getattr(self, field.name)) < 1 and field.name != "rerank":
+                raise ValueError(f"TreeSearchConfig.{field.name} must be positive, got {value}")
         if self.most_listed <= max(self.width, self.per_leaf):
             raise ValueError(
                 "TreeSearchConfig.most_listed must be more than width and per_leaf, "
@@ -73,51 +73,43 @@ class TreeNode:
     """One step of a search."""
 
     node: str
-    """Path of the node, its names with slashes between them; or interest, or order."""
+    """Path of the node, with slashes between names; or `interest`, or `order`."""
     chosen: int
-    """Children, items or interests that came of it."""
+    """Number of children, items or interests that were chosen."""
     how: Literal["asked", "all", "fallback"]
-    """By the model; without a call, as all were wanted or there is no history; for want of a usable
-    answer."""
+    """asked: the model chose. all: no call, because all were wanted or no history exists. fallback:
+    no usable answer came."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueItems:
-    """The items of a catalogue as a search needs them."""
+    """The items of a catalogue, as one search needs them."""
 
     titles: Sequence[str]
-    place_I: Sequence[int]
-    """Of every item row by popularity, the most liked first."""
+    position_I: Sequence[int]
+    """Position of every item row by popularity; 0 is the most liked."""
     seen: frozenset[int]
+    """Item rows to leave out."""
 
     def unseen(self, rows: Sequence[int]) -> list[int]:
-        """By popularity."""
-        return sorted((row for row in rows if row not in self.seen), key=self.place_I.__getitem__)
-
-
-class Asker(Protocol):
-    """What `winnow.llm.online.chat.Chat` is to a search."""
-
-    async def ask(
-        self, ledger: Ledger, step: str, request: Request, read: Callable[[str], Any]
-    ) -> Any:
-        """What `read` makes of an answer; raises ChatStopped if there is none."""
-        ...
+        """The rows that are not seen, by popularity."""
+        unseen = (row for row in rows if row not in self.seen)
+        return sorted(unseen, key=self.position_I.__getitem__)
 
 
 class Search:
-    """Made for one request and used once."""
+    """The search of one request, used once."""
 
     def __init__(
         self,
-        chat: Asker,
+        chat: Chat,
         config: TreeSearchConfig,
-        shelf: CatalogueItems,
+        items: CatalogueItems,
         tree: ItemTree,
         history: Sequence[str],
         ledger: Ledger,
     ) -> None:
-        self._chat, self._config, self._shelf, self._tree = chat, config, shelf, tree
+        self._chat, self._config, self._items, self._tree = chat, config, items, tree
         self._history, self._ledger = list(history), ledger
         self._interests: list[str] = []
         self._stack: list[Path] = [()]
@@ -127,7 +119,7 @@ class Search:
         self.candidate_tokens = 0
 
     async def run(self, k: int) -> tuple[list[int], Ended]:
-        """At most k items, best first, and why there are no more."""
+        """Find at most k items, best first; returns them and why the search ended."""
         if self._history:
             await self._sum_up()
         found: list[int] = []
@@ -144,12 +136,12 @@ class Search:
         return ordered, self._ended or ("found" if len(found) >= k else "searched")
 
     def leftover(self) -> Iterator[int]:
-        """Unseen items of the leaves that were visited, then of those that would have been next."""
+        """Unseen items of the visited leaves, then of the leaves that would have been next."""
         for rows in self._visited:
             yield from rows
         for path in reversed(self._stack):
             if not self._tree.children(path):
-                yield from self._shelf.unseen(self._tree.items(path))
+                yield from self._items.unseen(self._tree.items(path))
 
     async def _sum_up(self) -> None:
         interests = await self._ask("interest", interest_request, read_interests)
@@ -157,12 +149,12 @@ class Search:
         self._note("interest", len(interests or ()), asked=interests is not None)
 
     def _leaves_on_top(self, wanted: int) -> list[tuple[Path, list[int], int]]:
-        """Leaves to ask at once, with their unseen items and how many of them are wanted."""
+        """Leaves to ask at the same time, with their unseen items and how many to choose."""
         leaves = []
         while self._stack and wanted > 0 and not self._tree.children(self._stack[-1]):
             path = self._stack.pop()
-            rows = self._shelf.unseen(self._tree.items(path))
-            if rows:  # of an empty list a model would invent the items
+            rows = self._items.unseen(self._tree.items(path))
+            if rows:  # from an empty list a model would invent items
                 count = min(self._config.per_leaf, len(rows), wanted)
                 leaves.append((path, rows, count))
                 self._visited.append(rows)
@@ -173,16 +165,16 @@ class Search:
         if count == len(rows):
             self.nodes.append(TreeNode(" / ".join(path), count, "all"))
             return rows
-        titles = [self._shelf.titles[row] for row in rows]
+        titles = [self._items.titles[row] for row in rows]
         chosen = await self._pick("leaf", ITEMS, path, titles, count)
         if chosen is None and self._ended not in (None, "no_history"):
-            return []  # what fills the list up takes these items first
+            return []  # `leftover` returns these items first
         self._note(" / ".join(path), count, asked=chosen is not None)
         likely = self._by_words(titles)
         return [rows[at] for at in list(dict.fromkeys([*(chosen or ()), *likely]))[:count]]
 
     async def _followed(self, path: Path, names: list[str]) -> list[str]:
-        """The children to search, best first."""
+        """Children to search, best first."""
         if len(names) == 1:
             return names
         count = min(self._config.width, len(names))
@@ -194,7 +186,7 @@ class Search:
         head = found[: self._config.most_listed]
         if len(head) < 2 or self._ended:
             return found
-        titles = [self._shelf.titles[row] for row in head]
+        titles = [self._items.titles[row] for row in head]
         chosen = await self._pick("order", ORDER, (), titles, len(head))
         self._note("order", len(head), asked=chosen is not None)
         return list(dict.fromkeys([*(head[at] for at in chosen or ()), *found]))
@@ -202,7 +194,10 @@ class Search:
     async def _pick(
         self, step: str, words: str, path: Path, options: Sequence[str], count: int
     ) -> list[int] | None:
-        """Indices of chosen options, best first; long lists in parts and then the winners."""
+        """Indices of the chosen options, best first; None if no usable answer came.
+
+        A long list is asked in parts, then the winners compete.
+        """
         if len(options) > self._config.most_listed:
             return await self._pick_of_many(step, words, path, options, count)
         question = Question(words, " / ".join(path), options, count)
@@ -237,7 +232,10 @@ class Search:
         read: Callable[[str], Any],
         candidate_tokens: int = 0,
     ) -> Any:
-        """What was read from an answer; None if there is no usable one."""
+        """What the reader makes of the answer; None if no usable one came.
+
+        A prompt that is too long loses the older half of the history, for the rest of the search.
+        """
         while self._ended is None:
             request = request_for(self._history)
             can_shrink = len(self._history) > 1
@@ -255,7 +253,7 @@ class Search:
         return None
 
     def _by_words(self, options: Sequence[str]) -> list[int]:
-        """Indices by the words shared with the interests; without any the order stays."""
+        """Indices by the number of words shared with the interests; ties keep their order."""
         liked = _words(" ".join(self._interests))
         return sorted(range(len(options)), key=lambda at: -len(liked & _words(options[at])))
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from winnow.llm.online.chat import Chat, online, tokens_in
 from winnow.llm.prompting.template import fenced
-from winnow.tree.chain import TreeSearch, TreeSearchConfig, filled, plan_cost
+from winnow.tree.chain import TreeSearch, TreeSearchConfig, filled
 from winnow.tree.item_tree import ItemTree
 from winnow.tree.questions import Question, read_interests, reader_of_picks
 
@@ -67,6 +67,14 @@ def reader(*liked):
         return json.dumps({"pick": [at + 1 for at in order[: schema["maxItems"]]]})
 
     return answer
+
+
+def takes_the_first(body):
+    """The answer of a model that always chooses the first options."""
+    wanted = body["response_format"]["json_schema"]["schema"]["properties"]
+    if "interests" in wanted:
+        return json.dumps({"interests": ["a topic of some words"]})
+    return json.dumps({"pick": list(range(1, wanted["pick"]["maxItems"] + 1))})
 
 
 def searched(
@@ -400,7 +408,7 @@ def test_filled():
 @pytest.mark.parametrize(
     ("items", "words", "branching"), [(1_217, 10, (17, 16)), (6_176, 8, (20, 5, 5))]
 )
-def test_a_tree_saves_most_of_what_a_flat_list_takes(items, words, branching):
+def test_a_tree_saves_most_of_what_a_flat_list_takes(scripted_llm, items, words, branching):
     """The shapes of the paper's catalogues: about 14 and 10 tokens a title."""
     draw = random.Random(0)
     vocabulary = [
@@ -411,7 +419,9 @@ def test_a_tree_saves_most_of_what_a_flat_list_takes(items, words, branching):
         titles.append(" ".join(draw.choices(vocabulary, k=words)))
         tree.insert(i, [f"{vocabulary[9 * at + draw.randrange(n)]} {at}" for at, n in
                         enumerate(branching)])  # fmt: skip
-    trace = asyncio.run(plan_cost(titles[:20], tree, titles, 20))
+    llm = scripted_llm(takes_the_first)
+    made = tree, titles
+    trace = searched(llm, 20, config=TreeSearchConfig(), history=titles[:20], made=made).trace
     flat = tokens_in([{"content": fenced({"list": titles})}])
     saved = 1 - trace.candidate_tokens / flat
     print(
