@@ -323,6 +323,6 @@ def test_a_dead_server_is_probed_by_one_call_and_given_up_for_all(pauses):
         ({"url": "host:8000"}, "url must start with http:// or https://, got 'host:8000'"),
     ],
 )
-def test_bad_config(change, message):
+def test_a_bad_config_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         HttpConfig(**change)

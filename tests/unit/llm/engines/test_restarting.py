@@ -139,7 +139,7 @@ def test_an_engine_that_tells_one_request_of_its_death_has_died_for_all(left):
     assert (len(fleet.engines), engine.deaths) == (2, 1)
 
 
-def test_a_request_that_nobody_wants_any_more_is_not_asked_any_more():
+def test_a_cancelled_request_leaves_the_engine():
     async def run():
         fleet = Fleet()
         engine = SupervisedEngine(fleet.start)
@@ -156,7 +156,7 @@ def test_a_request_that_nobody_wants_any_more_is_not_asked_any_more():
 
 
 @pytest.mark.parametrize("poison", [{"0"}, {"7"}, {"3", "8"}, {"0", "11"}])
-def test_what_kills_alone_is_given_up_and_nothing_else(poison):
+def test_a_request_that_kills_alone_is_given_up_and_no_other(poison):
     fleet = Fleet(poison=poison)
     engine, found = complete_all(fleet)
     assert given_up(found) == poison
@@ -168,7 +168,7 @@ def test_what_kills_alone_is_given_up_and_nothing_else(poison):
         assert fleet.tries_of(key)[0]  # the first one in company
 
 
-def test_the_only_request_there_is_can_be_poison():
+def test_a_single_request_that_kills_is_given_up():
     fleet = Fleet(poison={"a"})
     _, found = complete_all(fleet, ["a"])
     assert given_up(found) == {"a"}
@@ -251,7 +251,7 @@ def test_a_cancelled_task_blocks_nobody(kinds):
         assert asyncio.run(run(steps, victim)) == [None] * (len(kinds) - 1)
 
 
-def test_nobody_is_with_the_one_that_is_alone():
+def test_a_request_tried_alone_has_its_engine_to_itself():
     async def run():
         turns, inside, wrong = _Turns(), [], []
 

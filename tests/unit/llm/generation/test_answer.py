@@ -69,7 +69,7 @@ def test_a_good_answer_is_asked_for_once():
 
 
 @pytest.mark.parametrize(("text", "problem"), [(SHORT, SHORTNESS), ("Sorry.", NO_OBJECT)])
-def test_a_useless_answer_is_shown_to_the_model_once(text, problem):
+def test_an_unusable_answer_is_shown_to_the_model_once(text, problem):
     request = summary_request()
     row, counts, engine = answered(said(text), said(GOOD), request=request)
     first, second = engine.asked
@@ -92,7 +92,7 @@ def test_a_useless_answer_is_shown_to_the_model_once(text, problem):
     assert (row["prompt_tokens"], row["output_tokens"], counts["cached_tokens"]) == (200, 20, 120)
 
 
-def test_a_long_useless_answer_is_shown_in_part():
+def test_a_long_unusable_answer_is_shown_in_part():
     _, _, engine = answered(said("x" * 9_999), said(GOOD))
     assert json.loads(engine.asked[1].messages)[2]["content"] == "x" * ECHO_CHARACTERS
 
@@ -100,7 +100,7 @@ def test_a_long_useless_answer_is_shown_in_part():
 @pytest.mark.parametrize(
     "second", [said("Sorry."), said(error="the prompt is too long", output_tokens=0), said("")]
 )
-def test_a_second_useless_answer_leaves_the_first_and_its_problem(second):
+def test_a_second_unusable_answer_leaves_the_first_and_its_problem(second):
     row, counts, engine = answered(said(SHORT), second)
     assert len(engine.asked) == 2
     assert (row["text"], row["valid"], row["repair"]) == (SHORT, False, f"failed: {SHORTNESS}")
@@ -141,7 +141,7 @@ def test_a_second_useless_answer_leaves_the_first_and_its_problem(second):
     ],
     ids=["refused", "closed", "truncated", "second is whole", "error", "trimmed"],
 )
-def test_what_became_of_an_answer_is_counted(completions, figures, finish_reason, repair):
+def test_the_outcome_of_an_answer_is_counted(completions, figures, finish_reason, repair):
     row, counts, _ = answered(*completions)
     counted = {name: counts[name] for name in ("refused", "truncated", "trimmed") if counts[name]}
     assert counted == figures
@@ -235,7 +235,7 @@ def test_a_chain_asks_on_until_it_ends(letters, word, answer, following):
         assert other.sampling == request.sampling
 
 
-def test_an_answer_of_no_use_counts_as_none(letters):
+def test_an_unusable_answer_counts_as_none(letters):
     row, request = letters(1, "", "a")
     (following,) = next_requests([{**row, "valid": False}], [request])
     assert json.loads(following.inputs)["word"] == "?"

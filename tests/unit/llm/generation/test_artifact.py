@@ -75,7 +75,7 @@ def test_the_last_valid_row_of_a_key_stands_or_else_the_last(found, size):
     assert kept.tolist() == [number in expected.values() for number in range(len(found))]
 
 
-def test_rows_go_to_answers_if_asked_for_and_are_kept_if_not(tmp_path):
+def test_rows_the_config_does_not_ask_for_are_kept_as_earlier(tmp_path):
     rows = [row(0, text="old"), row(1), row(2), row(0, text="new"), row(2, valid=False)]
     figures = write(tmp_path, rows, wanted=[0, 2, 3])
     assert [(r["key"], r["text"]) for r in read(tmp_path, "answers")] == [
@@ -87,7 +87,7 @@ def test_rows_go_to_answers_if_asked_for_and_are_kept_if_not(tmp_path):
     assert figures["rows"] == 2
 
 
-def test_useless_answers_are_quarantined_with_the_reason(tmp_path):
+def test_unusable_answers_are_quarantined_with_the_reason(tmp_path):
     rows = [
         row(0),
         row(1, valid=False, text="failed: x", repair="failed: failed: summary is blank"),

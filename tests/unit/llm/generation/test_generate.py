@@ -213,7 +213,7 @@ def test_another_template_or_model_asks_everything_again(config, monkeypatch):
 
 
 @pytest.mark.parametrize("recovers", [True, False])
-def test_a_retry_asks_the_useless_ones_alone(config, recovers):
+def test_a_retry_asks_only_for_the_unusable_ones(config, recovers):
     first, again = Batches("Sorry."), Batches(SUMMARY if recovers else "Sorry.")
     run(summaries(config, 4), first)
     run(config, Batches())
@@ -480,6 +480,6 @@ def test_the_tiny_model_needs_texts_to_learn_from(config, tmp_path):
         ),
     ],
 )
-def test_bad_config(make, message):
+def test_a_bad_config_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

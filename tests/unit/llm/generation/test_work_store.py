@@ -78,7 +78,7 @@ def test_the_longest_of_a_task_come_first(store):
     assert found == [("t", 9), ("t", 7), ("t", 5), ("u", 8), ("u", 3)]
 
 
-def test_batches_that_were_begun_in_vain_are_counted(store):
+def test_batches_begun_without_kept_answers_are_counted(store):
     one, two = store.write_requests(map(request, range(5)), rows_per_batch=3)
     assert store.rows_begun_again() == 0
     assert [store.begin(one), store.begin(one), store.begin(two), store.begin(one)] == [0, 1, 0, 2]

@@ -12,7 +12,6 @@ from jobs import prepare
 from winnow.artifact import open_artifact
 from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
-from winnow.llm.engines.vllm_config import EngineConfig, WorkersConfig
 from winnow.llm.models.find import make_tiny
 from winnow.llm.models.tiny_model import TinyConfig, train_tiny
 from winnow.llm.prompting.fit_context import Tokenizer
@@ -53,7 +52,7 @@ CLAIMS = [
 ]
 
 
-def test_it_is_a_hugging_face_folder(folder):
+def test_the_tiny_model_is_a_hugging_face_folder(folder):
     names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= names
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -133,41 +132,9 @@ def test_a_table_without_texts_is_one_clear_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "field", "value"),
-    [
-        (TinyConfig(), "hidden", 48),
-        (TinyConfig(), "layers", 0),
-        (TinyConfig(), "seconds", 0.0),
-        (TinyConfig(), "vocabulary", 256),
-        (EngineConfig(), "batch_size", 0),
-        (WorkersConfig(), "min", 2),
-    ],
+    ("field", "value"),
+    [("hidden", 48), ("layers", 0), ("seconds", 0.0), ("vocabulary", 256)],
 )
-def test_bad_settings_are_named(config, field, value):
-    with pytest.raises(ValueError, match=rf"{type(config).__name__}.{field} must .*got {value}"):
-        replace(config, **{field: value})
-
-
-@pytest.mark.parametrize(
-    ("device", "gpus", "on_cpu"),
-    [("auto", 0, True), ("auto", 1, False), ("cpu", 1, True), ("cuda", 0, False)],
-)
-def test_device(device, gpus, on_cpu):
-    assert EngineConfig(device=device).on_cpu(gpus) is on_cpu
-
-
-@pytest.mark.parametrize(("fast", "dtype"), [(True, "auto"), (False, "float32")])
-def test_a_cpu_that_is_slow_in_bfloat16_computes_in_float32(fast, dtype, monkeypatch):
-    monkeypatch.setattr("winnow.llm.engines.vllm_config.has_fast_bfloat16", lambda: fast)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert EngineConfig().arguments()["dtype"] == dtype
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert EngineConfig().arguments()["dtype"] == "auto"  # vLLM knows GPUs
-
-
-def test_hub_is_left_alone_for_a_folder(tmp_path):
-    engine = EngineConfig(kv_cache_gb=2)
-    assert engine.environment(str(tmp_path), True)["HF_HUB_OFFLINE"] == "1"
-    assert "HF_HUB_OFFLINE" not in engine.environment("org/model", True)
-    assert engine.environment("org/model", True)["VLLM_CPU_KVCACHE_SPACE"] == "2"
-    assert "VLLM_CPU_KVCACHE_SPACE" not in engine.environment("org/model", False)
+def test_a_bad_config_is_refused_by_the_field(field, value):
+    with pytest.raises(ValueError, match=rf"TinyConfig.{field} must .*got {value}"):
+        replace(TinyConfig(), **{field: value})

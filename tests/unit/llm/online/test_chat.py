@@ -87,7 +87,7 @@ def test_callers_who_waited_long_enough_do(scripted_llm):
     assert with_chat(scripted_llm(None), use, breaker_failures=1) == "unavailable"
 
 
-def test_waiting_for_a_free_place_counts_against_the_deadline(scripted_llm):
+def test_waiting_for_a_free_slot_counts_against_the_deadline(scripted_llm):
     llm = scripted_llm(None)
 
     async def use(chat):
@@ -100,7 +100,7 @@ def test_waiting_for_a_free_place_counts_against_the_deadline(scripted_llm):
     assert with_chat(llm, use, max_in_flight=1) == "deadline"
 
 
-def test_another_word_is_another_question(scripted_llm):
+def test_another_prompt_is_not_the_remembered_one(scripted_llm):
     llm = scripted_llm("yes", "no")
 
     async def use(chat):

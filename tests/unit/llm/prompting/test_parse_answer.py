@@ -44,7 +44,7 @@ def accept(answer):
         ),
     ],
 )
-def test_repairs(text, repair):
+def test_a_repair_is_recorded(text, repair):
     response = read_response(text, SCHEMA, accept)
     assert (response.parsed, response.valid, response.repair) == (GOOD, True, repair)
 
@@ -117,7 +117,7 @@ def test_an_object_is_read_whatever_it_holds(text, found):
 
 
 @given(st.text(alphabet='{}[]",:\\ \nab<think>/`u0', max_size=60))
-def test_never_raises(text):
+def test_reading_never_raises(text):
     read_response(text, SCHEMA, accept)
 
 

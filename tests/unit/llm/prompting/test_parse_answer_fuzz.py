@@ -138,7 +138,7 @@ def test_there_are_text_tasks():
 
 
 @pytest.mark.parametrize("name", TEXT_TASKS)
-def test_broken_texts(cases, name):
+def test_broken_texts_are_refused(cases, name):
     for text in BROKEN:
         assert not check(TASKS[name], cases[name][0][0], text).valid
 
@@ -146,7 +146,7 @@ def test_broken_texts(cases, name):
 @pytest.mark.parametrize("name", TEXT_TASKS)
 @quickly
 @given(text=st.text(max_size=200) | st.text(alphabet='{}[]",:\\ \nab<think>/`u0', max_size=60))
-def test_any_text(cases, name, text):
+def test_any_text_is_read_without_raising(cases, name, text):
     for inputs, _ in cases[name]:
         check(TASKS[name], inputs, text)
 
@@ -154,14 +154,14 @@ def test_any_text(cases, name, text):
 @pytest.mark.parametrize("name", TEXT_TASKS)
 @quickly
 @given(value=VALUES)
-def test_any_json(cases, name, value):
+def test_any_json_value_is_read_without_raising(cases, name, value):
     check(TASKS[name], cases[name][0][0], json.dumps(value))
 
 
 @pytest.mark.parametrize("name", TEXT_TASKS)
 @quickly
 @given(data=st.data())
-def test_changed_answers(cases, name, data):
+def test_changed_answers_are_valid_only_if_they_fit(cases, name, data):
     inputs, answer = data.draw(st.sampled_from(cases[name]))
     text = json.dumps(changed(copied(answer), data.draw), ensure_ascii=data.draw(st.booleans()))
     check(TASKS[name], inputs, text)
@@ -170,7 +170,7 @@ def test_changed_answers(cases, name, data):
 @pytest.mark.parametrize("name", TEXT_TASKS)
 @quickly
 @given(data=st.data())
-def test_cut_off_answers(cases, name, data):
+def test_cut_off_answers_are_valid_only_if_they_fit(cases, name, data):
     inputs, answer = data.draw(st.sampled_from(cases[name]))
     text = json.dumps(answer)
     check(TASKS[name], inputs, text[: data.draw(st.integers(0, len(text)))])
@@ -178,7 +178,7 @@ def test_cut_off_answers(cases, name, data):
 
 @pytest.mark.parametrize("name", TEXT_TASKS)
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_wrapped_answers(cases, name, wrapper):
+def test_wrapped_answers_are_read(cases, name, wrapper):
     for inputs, answer in cases[name]:
         if TASKS[name].problem(inputs, answer) is not None:  # a drawn text may be a near-copy
             continue
@@ -192,7 +192,7 @@ def test_wrapped_answers(cases, name, wrapper):
 @pytest.mark.parametrize("name", TEXT_TASKS)
 @quickly
 @given(data=st.data())
-def test_injected_text(cases, name, data):
+def test_answers_with_injected_text_are_valid_only_if_they_fit(cases, name, data):
     inputs, answer = data.draw(st.sampled_from(cases[name]))
     text = json.dumps(answer, ensure_ascii=False)
     at = data.draw(st.integers(0, len(text)))

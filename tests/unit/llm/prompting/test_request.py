@@ -120,7 +120,7 @@ def test_every_task_has_a_golden_prompt():
 
 
 @pytest.mark.parametrize("name", sorted(INPUTS))
-def test_golden_prompt(name):
+def test_a_prompt_is_that_of_its_golden_file(name):
     """A change of the words must come with a new version, and so a new golden file."""
     task = TASKS[name]
     golden = GOLDEN / f"prompt_{name}_{task.template.version}.json"
@@ -205,12 +205,12 @@ def test_model_digest_follows_the_files(tmp_path):
     assert model_digest("org/model") == "org/model"
 
 
-def test_unknown_task():
+def test_an_unknown_task_is_refused():
     with pytest.raises(ValueError, match="did you mean 'user_summary'"):
         task_named("user_sumary")
 
 
 @pytest.mark.parametrize(("field", "value"), [("temperature", -0.1), ("top_p", 0.0)])
-def test_bad_sampling(field, value):
+def test_a_bad_sampling_config_is_refused(field, value):
     with pytest.raises(ValueError, match=rf"SamplingConfig.{field} must .*, got {value}"):
         replace(SamplingConfig(), **{field: value})

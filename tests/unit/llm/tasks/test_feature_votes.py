@@ -225,12 +225,12 @@ def test_nothing_is_asked_without_a_choice(tmp_path, columns):
 
 
 @pytest.mark.parametrize("name", ["C14", "0", "38", "f3", "feature_7", "109_14", "D853", "col 2"])
-def test_names_without_meaning(name):
+def test_a_name_like_a_number_is_anonymous(name):
     assert ANONYMOUS.fullmatch(name)
 
 
 @pytest.mark.parametrize("name", ["age", "user_id", "zip5", "hour", "is_new", "top10k", "feature"])
-def test_names_with_a_meaning(name):
+def test_a_name_with_a_word_is_not_anonymous(name):
     assert not ANONYMOUS.fullmatch(name)
 
 
@@ -317,7 +317,7 @@ def test_an_answer_moves_its_field():
 
 
 @pytest.mark.parametrize("answer", [None, {}, {"feature": "gone"}, {"feature": ["zip"]}])
-def test_without_an_answer_the_statistics_choose(answer):
+def test_without_an_answer_the_fallback_order_chooses(answer):
     later = TASK.follow_up(INPUTS, answer)
     assert later["selected"][-1] == "zip"
     assert later["fallbacks"] == ["zip"]
@@ -325,7 +325,7 @@ def test_without_an_answer_the_statistics_choose(answer):
     assert INPUTS["fallbacks"] == []
 
 
-def test_every_place_of_the_list_comes_to_every_candidate():
+def test_every_candidate_comes_to_every_position_of_the_list():
     """Position bias averages out: no candidate keeps its place over the steps and shuffles."""
     names = [f"name {letter}" for letter in "abcdef"]
     first = Counter()

@@ -130,7 +130,7 @@ def test_likes_by_scenario_are_distinct_and_newest_first():
 
 
 @pytest.mark.parametrize("task", [SCENARIO, USER], ids=lambda task: task.name)
-def test_they_ask_for_the_last_state_and_for_no_answer(dataset, task):
+def test_knowledge_tasks_ask_for_the_last_state_and_no_answer(dataset, task):
     (inputs, *_) = task.requests(dataset, 1, 0)
     request = task.request(inputs, model="m", sampling=SamplingConfig(temperature=0.3))
     assert request.schema == ""

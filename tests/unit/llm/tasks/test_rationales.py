@@ -47,7 +47,7 @@ def test_an_item_is_the_answer_to_the_likes_before_it(dataset):
         assert set(named) <= {titles[liked] for who, liked in pairs if who == user}
 
 
-def test_it_ends_when_the_likes_do(dataset):
+def test_a_dataset_has_at_most_one_input_per_like(dataset):
     asked = list(TASK.requests(dataset, sys.maxsize, 0))
     assert 0 < len(asked) <= len(Likes.of(dataset))
 
@@ -69,7 +69,7 @@ def test_only_training_likes_are_read(dataset, monkeypatch):
         ("", "", ""),
     ],
 )
-def test_an_item_in_words(title, text, expected):
+def test_an_item_in_words_has_its_title_first_and_once(title, text, expected):
     assert _answer(Likes(*[np.zeros(0, np.int64)] * 3, [title], [text]), 0) == expected
 
 
@@ -100,7 +100,7 @@ def test_rows_of_a_table_keep_their_other_columns():
         ({"question": " "}, "question"),
     ],
 )
-def test_rows_that_do_not_fit(change, column):
+def test_a_row_without_question_or_answer_is_refused(change, column):
     with pytest.raises(ValueError, match=f"column '{column}' must hold"):
         TASK.from_row({**INPUTS, **change}, 0)
 

@@ -121,7 +121,7 @@ def test_categories_are_spelled_so_that_an_answer_can_name_them(tmp_path):
     assert _categories(dataset) == ["Film - TV", "R&B", "Sci-Fi", *words(20)]
 
 
-def test_of_many_categories_the_commonest_are_offered(tmp_path):
+def test_the_commonest_of_many_categories_are_offered(tmp_path):
     found = _categories(with_fields(tmp_path, item_id=words(3), kind=words(100)))
     assert found == [*words(63), words(100)[-1]]
 
