@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from serve.args import Args
+from serve.args import Args, Share
 from serve.http.asgi import HttpRequest
 from serve.http.reply import Refusal, Reply, json_reply
 from serve.http.schema import BundleBody, BundleState, parse
@@ -17,6 +17,7 @@ from serve.telemetry.metrics_file import MetricsFile
 from serve.versions.loaded_bundles import LoadedBundles, RolloutPlan, planned
 from serve.versions.plan_store import PlanStore
 from serve.versions.version import Version
+from winnow.cascade.answer import Variant
 from winnow.errors import ArtifactError
 
 TRIES = 3
@@ -35,9 +36,12 @@ class UserConfig(Args):
     why. Deploying the same config again changes nothing; `POST /admin/bundle` does.
     """
 
-    bundle: str | None = Field(None, description="Bundle in place of the argument `bundle`")
-    candidate: str | None = Field(None, description="Bundle to compare with it, as variant b")
-    share: float = Field(0.0, ge=0, le=1, description="Share of the users that get variant b")
+    bundle: str | None = None
+    """Bundle in place of the argument `bundle`."""
+    candidate: str | None = None
+    """Bundle to compare with it, as variant b."""
+    share: Share = 0.0
+    """Share of the users that get variant b."""
 
 
 class Admin:
@@ -161,7 +165,7 @@ class Admin:
         return plan
 
     async def _order(
-        self, plan: RolloutPlan, uri: str, variant: Any, share: float | None
+        self, plan: RolloutPlan, uri: str, variant: Variant, share: float | None
     ) -> RolloutPlan:
         """The plan with that bundle, once this replica and the stages have loaded it."""
         ref, version = await asyncio.to_thread(self._bundles.hold, uri)
@@ -187,10 +191,10 @@ class Admin:
         state = BundleState(
             bundle=plan.bundle.version,
             uri=plan.bundle.uri,
-            candidate=plan.candidate and plan.candidate.version,
-            candidate_uri=plan.candidate and plan.candidate.uri,
+            candidate=plan.candidate.version if plan.candidate else None,
+            candidate_uri=plan.candidate.uri if plan.candidate else None,
             share=plan.share,
-            previous=plan.previous and plan.previous.version,
+            previous=plan.previous.version if plan.previous else None,
             switched=switched,
             behind=behind,
         )

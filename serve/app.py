@@ -14,12 +14,12 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
 from ray import serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 from ray.serve.handle import DeploymentHandle
 
 from serve.admin import Admin, Versions
@@ -67,7 +67,9 @@ TELL_S = 60.0
 class Recommend:
     """One replica: its parts put together, and what Ray calls."""
 
-    async def __init__(self, args: RecommendArgs, stages: dict[str, DeploymentHandle]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, args: RecommendArgs, stages: dict[str, DeploymentHandle[Any]]
+    ) -> None:
         torch.set_num_threads(max(1, int(args.num_cpus)))
         instance = instance_id(APP)
         self._args = args
@@ -163,14 +165,15 @@ class Recommend:
 def build_app(args: RecommendArgs) -> Application:
     """The application that `import_path` in cluster/serve/*.yaml names."""
     options = {"num_replicas": args.num_replicas, "ray_actor_options": _actor(args.num_cpus)}
+    # the classes are what Serve's decorator made of them, which it does not declare
+    recommend, stage = cast(Deployment, Recommend), cast(Deployment, StageDeployment)
     if args.topology == "fused":
-        return Recommend.options(**options).bind(args, {})
+        return recommend.options(**options).bind(args, {})
     stages = {
-        name: StageDeployment.options(name=name, **options).bind(name, args.bundle, APP)
-        for name in STAGES
+        name: stage.options(name=name, **options).bind(name, args.bundle, APP) for name in STAGES
     }
     options["ray_actor_options"] = _actor(min(args.num_cpus, INGRESS_CPUS))
-    return Recommend.options(**options).bind(args, stages)
+    return recommend.options(**options).bind(args, stages)
 
 
 def _actor(num_cpus: float) -> dict[str, Any]:

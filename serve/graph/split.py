@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
@@ -31,7 +32,7 @@ class SplitGraph:
 
     def __init__(
         self,
-        stages: dict[str, DeploymentHandle],
+        stages: dict[str, DeploymentHandle[Any]],
         others: Callable[[str], list[Version]],
     ) -> None:
         """`others`: the held versions without one, to answer with where a stage lacks that one."""
@@ -136,7 +137,7 @@ class SplitGraph:
         return max(0.001, latest_s - needed_s)
 
 
-async def _broadcast(stage: DeploymentHandle, method: str, *arguments: str) -> list[str]:
+async def _broadcast(stage: DeploymentHandle[Any], method: str, *arguments: str) -> list[str]:
     """Each replica's answer; waits for the first replica to start."""
     end_s = time.monotonic() + START_S
     while True:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
 from serve.http import schema
 from winnow import __version__
 from winnow.cascade.answer import RecommendAnswer, UserAnswer
@@ -131,14 +134,15 @@ def _schemas() -> dict[str, Any]:
     """Every body and answer, and what they consist of, by name."""
     wire = {part for one in OPERATIONS for part in (one.body, one.answer) if isinstance(part, type)}
     named = sorted(wire | {schema.Errors}, key=lambda part: part.__name__)
-    parts = [(part.__name__, "validation", schema.schema_of(part)) for part in named]
-    _, definitions = schema.TypeAdapter.json_schemas(parts, ref_template=REF)
+    mode: JsonSchemaMode = "validation"
+    parts = [(part.__name__, mode, schema.schema_of(part)) for part in named]
+    _, definitions = TypeAdapter.json_schemas(parts, ref_template=REF)
     schemas: dict[str, Any] = definitions["$defs"]
     return schemas
 
 
 def _described(operation: Operation) -> dict[str, Any]:
-    anybody = [] if operation.path.startswith("/admin") else [{}]
+    token: list[dict[str, list[str]]] = [{"token": []}]
     responses: dict[str, Any] = {
         "200": {"description": operation.summary, "content": _content(operation.answer)}
     }
@@ -148,7 +152,7 @@ def _described(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
         "responses": responses,
-        "security": [{"token": []}, *anybody],
+        "security": token if operation.path.startswith("/admin") else [*token, {}],
     }
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _content(operation.body)}

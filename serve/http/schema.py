@@ -17,9 +17,9 @@ from pydantic import (
     with_config,
 )
 
-from serve.args import MAX_DEADLINE_MS
+from serve.args import Deadline, Share
 from serve.http.reply import Refusal
-from winnow.cascade.answer import Catalogue
+from winnow.cascade.answer import Catalogue, Variant
 from winnow.cascade.request import Mode, RequestError
 
 MAX_ID = 256
@@ -31,41 +31,38 @@ Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 class Body(BaseModel):
     """A misspelt or surplus field is an error, and "10" is not 10."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 B = TypeVar("B", bound=Body)
 
 
 class RecommendBody(Body):
-    user_id: Id | None = Field(None, description="A known or a new user; or give history")
-    history: Annotated[list[Id], Field(max_length=1000)] | None = Field(
-        None, description="Liked item ids, oldest first; they replace what is known of the user"
-    )
-    scenario: Id = Field(
-        description="Name or number of the surface that the items will be shown on"
-    )
-    k: int = Field(10, ge=1, le=10_000, description="Items wanted; /catalogue has the most")
-    mode: Mode = Field("standard", description="/catalogue lists those that this endpoint offers")
-    goal: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = Field(
-        None, description="What the list should be like, in words; for mode goal only"
-    )
-    deadline_ms: int | None = Field(
-        None,
-        ge=1,
-        le=MAX_DEADLINE_MS,
-        description="Time for the whole request; stages that would be late are skipped",
-    )
-    explain: bool = Field(False, description="Add what each stage proposed")
+    user_id: Id | None = None
+    """A known or a new user; or give `history`."""
+    history: Annotated[list[Id], Field(max_length=1000)] | None = None
+    """Liked item ids, oldest first; they replace what is known of the user."""
+    scenario: Id
+    """Name or number of the surface that the items will be shown on."""
+    k: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Items wanted; /catalogue has the most."""
+    mode: Mode = "standard"
+    """/catalogue lists those that this endpoint offers."""
+    goal: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    """What the list should be like, in words; for mode goal only."""
+    deadline_ms: Deadline | None = None
+    """Time for the whole request; stages that would be late are skipped."""
+    explain: bool = False
+    """Add what each stage proposed."""
 
 
 class EventBody(Body):
-    event_id: Id = Field(description="Chosen by the sender; sending it again changes nothing")
+    event_id: Id
+    """Chosen by the sender; sending it again changes nothing."""
     user_id: Id
     item_id: Id
-    kind: Literal["like", "view"] = Field(
-        "like", description="A like joins the history; a view only hides the item"
-    )
+    kind: Literal["like", "view"] = "like"
+    """A like joins the history; a view only hides the item."""
 
 
 class EventsBody(Body):
@@ -73,13 +70,12 @@ class EventsBody(Body):
 
 
 class BundleBody(Body):
-    bundle: Uri = Field(description="Bundle artifact: a path or URI that every node can read")
-    variant: Literal["a", "b"] = Field(
-        "a", description="a replaces the bundle in use; b serves beside it, to a share of the users"
-    )
-    share: float | None = Field(
-        None, ge=0, le=1, description="Share of the users that get variant b"
-    )
+    bundle: Uri
+    """Bundle artifact: a path or URI that every node can read."""
+    variant: Variant = "a"
+    """a replaces the bundle in use; b serves beside it, to a share of the users."""
+    share: Share | None = None
+    """Share of the users that get variant b."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from serve.telemetry.log import logger
 from winnow.bundle import Bundle
+from winnow.cascade.answer import Variant
 from winnow.errors import ArtifactError
-
-Variant = Literal["a", "b"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,19 @@
 """What serving loads: one directory with the models, the indexes and the tables read by id.
 
-    retriever/ index/ ranker/   copies of those artifacts, each with its own manifest; missing where
-                                nothing is trained yet
-    text/                       index of the items' text vectors; missing if items have no words
+    retriever/ index/ ranker/   copies of those artifacts with their manifests; missing from an
+                                untrained bundle
+    text/                       index of the items' text vectors; missing if texts say nothing
     schema.json                 fields of the dataset that all parts were made from
     items.parquet users.parquet words and encoded fields; row = item row, user row
     histories.parquet           per user row: `liked` and `seen` item rows, oldest first, and
                                 `liked_on`, the scenario of each like
     popular.parquet             per scenario: item rows by number of positives
-    neighbours.npy              per item row: the rows nearest to it, nearest first; -1: no more
-    names.json paths.parquet    names of the facet's values, and per item row its place in the item
+    neighbours.npy              per item row: the nearest rows, nearest first; -1: no more
+    names.json paths.parquet    names of the facet's values, and per item row its path in the item
                                 tree, for modes that ask a language model
-    cascade.json                how the stages work together
+    cascade.json                settings of the stages
 
-The tables cover the whole log, since online nothing is held out; the models saw training rows.
+The tables cover the whole log, as nothing is held out online; models saw the training rows only.
 """
 
 from winnow.bundle.bundle import Bundle

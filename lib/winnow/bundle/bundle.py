@@ -1,4 +1,4 @@
-"""`Bundle`: a verified bundle, its tables read when first asked for."""
+"""`Bundle`: a verified bundle, whose tables are read on first use."""
 
 import json
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ TEXT = "text"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle; tables are read when first asked for."""
+    """A verified bundle; its tables are read on first use."""
 
     artifact: Artifact
     schema: DatasetSchema
@@ -36,7 +36,7 @@ class Bundle:
         """Open and verify every file; raises ArtifactError naming what is wrong."""
         artifact = open_artifact(uri, kind="bundle")
         bundle = cls(artifact, DatasetSchema.load(artifact.path / "schema.json"))
-        _ = bundle.cascade  # refuses a bundle that was written for other stages
+        _ = bundle.cascade  # raises for a bundle that was written for other stages
         for name in (NAMES, PATHS):
             if not bundle.part(name).is_file():
                 raise ArtifactError(
@@ -47,7 +47,7 @@ class Bundle:
 
     @property
     def version(self) -> str:
-        """Short name of this very content; answers carry it."""
+        """Short digest of the content; answers carry it."""
         return self.artifact.digest[:12]
 
     def part(self, name: str) -> Path:
@@ -56,24 +56,24 @@ class Bundle:
 
     @property
     def is_trained(self) -> bool:
-        """Whether there are a retriever, its index and a ranker; all of them or none."""
+        """Whether the bundle has a retriever, its index and a ranker: all of them or none."""
         return self.part("ranker").is_dir()
 
     @property
     def has_text(self) -> bool:
-        """Whether the items have words that were made vectors."""
+        """Whether the bundle has an index of the items' text vectors."""
         return self.part(TEXT).is_dir()
 
     def item_index(self) -> ItemIndex | None:
-        """By which items are near each other: the retriever's or, without one, that of the texts;
-        None if there is neither."""
+        """The index that says which items are alike: the retriever's, else that of the texts, else
+        None."""
         if self.is_trained:
             return ItemIndex.load(self.part("index"))
         return ItemIndex.load(self.part(TEXT)) if self.has_text else None
 
     @cached_property
     def cascade(self) -> CascadeConfig:
-        """How the stages work together."""
+        """Settings of the stages."""
         return CascadeConfig.load(self.artifact.path / "cascade.json")
 
     @cached_property
@@ -82,13 +82,13 @@ class Bundle:
 
     @cached_property
     def value_names(self) -> dict[str, list[str]]:
-        """Of the items' facet (`winnow.data.item_words`), what the ids 1, 2, ... stand for."""
+        """Names of the ids 1, 2, ... of the items' facet (see `winnow.data.item_words`)."""
         names: dict[str, list[str]] = json.loads((self.artifact.path / NAMES).read_text())
         return names
 
     @cached_property
     def tree_paths(self) -> list[list[str]]:
-        """Of every item row, its place in the item tree, coarse to fine."""
+        """Path of each item row in the item tree, coarse to fine."""
         paths: list[list[str]] = pq.read_table(self.artifact.path / PATHS)["path"].to_pylist()
         return paths
 
@@ -98,16 +98,16 @@ class Bundle:
 
     @cached_property
     def histories(self) -> UserHistories:
-        """What each user did, by user row."""
+        """Likes and views by user row."""
         return UserHistories.read(self.artifact.path / "histories.parquet")
 
     @cached_property
     def popular(self) -> Lists:
-        """Item rows by popularity, one list a scenario."""
+        """Item rows by popularity, one list per scenario."""
         return Lists.from_arrow(pq.read_table(self.artifact.path / "popular.parquet")["items"])
 
     @cached_property
     def neighbours_IM(self) -> NDArray[np.int32]:
-        """Rows of the items nearest to each, nearest first, mapped into memory; -1: no more."""
-        # as a plain array: numpy.memmap's own indexing takes several times as long
+        """Rows nearest to each item, nearest first, mapped into memory; -1: no more."""
+        # a plain array, since indexing a numpy.memmap takes several times as long
         return np.asarray(np.load(self.artifact.path / NEIGHBOURS, mmap_mode="r"))

@@ -11,28 +11,28 @@ from winnow.errors import ArtifactError
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CascadeConfig:
     num_candidates: int = 200
-    """Candidates in all that go to rank; nearest by the two-tower index fill what the channels
-    below leave free."""
+    """Candidates for rank in all. Those that the channels below leave free are filled with the next
+    nearest by the two-tower index."""
     num_two_tower: int = 160
-    """Candidates nearest to the user by the two-tower index. 0 leaves a channel out."""
+    """Candidates nearest to the user by the two-tower index; 0 leaves the channel out."""
     num_text: int = 10
-    """Candidates whose words are nearest to those of the latest likes."""
+    """Candidates whose texts are nearest to those of the latest likes; 0 leaves the channel out."""
     num_recent: int = 20
-    """Candidates nearest to each of the last few likes, all likes together."""
+    """Candidates nearest to the last few likes, over all of these; 0 leaves the channel out."""
     num_popular: int = 10
-    """Candidates from the scenario's most popular items."""
+    """Candidates among the scenario's most popular items; 0 leaves the channel out."""
     num_reranked: int = 50
     """Best ranked candidates that the reranker may reorder."""
     reranker: Literal["mmr", "dpp", "none"] = "mmr"
-    """How the best are spread; `none` keeps the ranker's order."""
+    """Method that spreads the best candidates; `none` keeps the ranker's order."""
     trade_off: float = 0.7
-    """Of mmr and dpp: 1 keeps the ranker's order, 0 looks at variety alone."""
+    """Weight of the score in mmr and dpp: 1 keeps the ranker's order, 0 maximizes variety alone."""
     blocked: tuple[str, ...] = ()
-    """Item ids that nobody is offered."""
+    """Item ids that no user is offered."""
     quota_field: str = ""
-    """Sparse item field whose values share the list, such as a category; none if empty."""
+    """Sparse item field, such as a category, with a quota per value; empty for no quota."""
     quota: int = 3
-    """Most items of one value of `quota_field` among the k; the unknown value has no quota."""
+    """Most items of one value of `quota_field` among the first k; the unknown value has none."""
     max_k: int = 100
     """Most items a request may ask for."""
 
@@ -65,7 +65,7 @@ class CascadeConfig:
 
     @classmethod
     def load(cls, path: Path) -> "CascadeConfig":
-        """Raises ArtifactError if the file is of a bundle that was written for other stages."""
+        """Read the file; raises ArtifactError if its bundle was written for other stages."""
         written = json.loads(path.read_text())
         known = {field.name for field in fields(cls)}
         if strange := sorted(written.keys() ^ known):

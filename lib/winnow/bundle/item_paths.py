@@ -1,4 +1,4 @@
-"""Where each item stands in the item tree."""
+"""Path of each item in the item tree."""
 
 import logging
 
@@ -13,7 +13,7 @@ logger = logging.getLogger("winnow.build_bundle")
 
 
 def tree_paths(dataset: Dataset, generation: Artifact | None) -> list[list[str]]:
-    """The place of every item in the item tree: as labelled or, without labels, by plain values."""
+    """Path of every item row: its labels or, without a generation, its plain values."""
     items = dataset.items.num_rows
     if generation is None:
         words = ItemWords.of(dataset)
@@ -21,5 +21,5 @@ def tree_paths(dataset: Dataset, generation: Artifact | None) -> list[list[str]]
     paths = labelled_paths(read_answers(generation.path, TASK).to_pylist(), items)
     if not any(paths):
         raise DataError(f"{generation.uri} has no valid answer of the task {TASK}")
-    logger.info("the tree is of %d labelled items of %d", sum(map(bool, paths)), items)
+    logger.info("the tree holds %d labelled items of %d", sum(map(bool, paths)), items)
     return paths

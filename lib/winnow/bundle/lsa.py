@@ -1,7 +1,7 @@
 """Item texts as vectors without a language model: latent semantic analysis.
 
-Deerwester et al., "Indexing by Latent Semantic Analysis", JASIS 1990, on tf-idf weights. Apart
-from the rest of the package, since only who writes a bundle needs it.
+Deerwester et al., "Indexing by Latent Semantic Analysis", JASIS 1990, on tf-idf weights. Only the
+job that writes a bundle imports this module, which needs scikit-learn.
 Suffixes: I items, D vector width.
 """
 
@@ -14,25 +14,25 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 DIM = 64
-"""Width at most. Every request reads all vectors: twice the width is twice the memory traffic."""
+"""Most dimensions. Every request reads all vectors: twice the width is twice the memory traffic."""
 WORDS = 50_000
-"""Most words that count, the commonest; 25 MB of decomposition at most."""
+"""Most words, the commonest ones: their decomposition takes 25 MB at most."""
 MOST_OF_ITEMS = 0.5
-"""A word in more of the texts than this says nothing of one item."""
+"""Share of the texts beyond which a word does not count, as it tells no item apart."""
 
 
 def lsa_vectors(texts: Sequence[str]) -> NDArray[np.float32] | None:
     """Unit vectors of the texts, float32 [I, D]; zeros where no word is known.
 
-    None where two texts share no word that tells items apart, so that vectors would say nothing.
+    None if no two texts share a word that counts: all vectors would be equally far apart.
     """
-    # of words in a single text no vector can be near another
+    # min_df=2: a word of a single text brings no two vectors closer
     words = TfidfVectorizer(
         min_df=2, max_df=MOST_OF_ITEMS, max_features=WORDS, sublinear_tf=True, dtype=np.float32
     )
     try:
         weights = words.fit_transform(texts)
-    except ValueError:  # how scikit-learn says that no word is left
+    except ValueError:  # scikit-learn raises it if no word is left
         return None
     width = min(DIM, *(size - 1 for size in weights.shape))
     if width < 1:

@@ -1,4 +1,4 @@
-"""Tables of a bundle that are lists by row."""
+"""Tables of a bundle whose rows are lists."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ Ints = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """One int32 list a row, in two flat arrays."""
+    """One int32 list per row, in two flat arrays: row r is `values[offsets[r]:offsets[r + 1]]`."""
 
     values: Ints
     offsets: NDArray[np.int64]
@@ -37,14 +37,14 @@ class Lists:
 
 @dataclass(frozen=True, slots=True)
 class UserHistories:
-    """One list a user row, oldest first."""
+    """Three lists per user row, oldest first."""
 
     liked: Lists
     """Item rows."""
     liked_on: Lists
     """Scenario of each like."""
     seen: Lists
-    """Item rows, the liked ones among them."""
+    """Item rows, including the liked ones."""
 
     def write(self, path: Path) -> None:
         lists = {"liked": self.liked, "liked_on": self.liked_on, "seen": self.seen}

@@ -1,4 +1,4 @@
-"""Filling a bundle's folder from the parts, once they are known to belong together.
+"""Checks that the parts of a bundle belong together, and fills its folder.
 
 Suffixes: N interactions, P positives, I items, M neighbours, D vector width.
 """
@@ -29,15 +29,15 @@ Floats = NDArray[np.float32]
 
 PARTS = ("retriever", "index", "ranker")
 NUM_POPULAR = 1000
-"""Popular items kept per scenario: enough to fill any request after filtering seen ones."""
+"""Popular items kept per scenario: enough for any request after seen ones are left out."""
 CHUNK = 1024
-"""Items whose neighbours are searched at a time."""
+"""Items whose neighbours are searched at a time: a few MB of vectors and results."""
 
 
 def check_parts(dataset: Artifact, parts: Mapping[str, Artifact]) -> None:
-    """Refuse parts that were not made from each other: their ids would not mean the same rows.
+    """Raise ArtifactError for parts not made from each other, whose ids would mean other rows.
 
-    `parts` may hold a generation too, whose answers are about items of the dataset.
+    `parts` may also hold a generation, whose answers are about items of the dataset.
     """
     made_from = {
         "retriever": {"dataset": dataset},
@@ -57,7 +57,7 @@ def check_parts(dataset: Artifact, parts: Mapping[str, Artifact]) -> None:
 
 
 def check_cascade(cascade: CascadeConfig, dataset: Dataset) -> None:
-    """Refuse rules about items or fields that the dataset does not have."""
+    """Raise DataError for rules about items or fields that the dataset does not have."""
     named = dataset.schema.select("sparse", ["item"])
     if cascade.quota_field and cascade.quota_field not in named:
         raise DataError(
@@ -80,12 +80,12 @@ def write_bundle(
     tree_paths: Sequence[Sequence[str]],
     folder: Path,
 ) -> dict[str, int]:
-    """Fill `folder` with everything serving reads; returns counts for the manifest.
+    """Fill `folder` with everything that serving reads; returns counts for the manifest.
 
     Args:
-        parts: by the names in `PARTS`; none where nothing is trained yet.
+        parts: artifacts by the names in `PARTS`; empty for an untrained bundle.
         text_ID: unit vectors of the item texts; None leaves the text channel out.
-        tree_paths: of every item row, its place in the item tree, coarse to fine.
+        tree_paths: path of each item row in the item tree, coarse to fine.
     """
     for name, part in parts.items():
         shutil.copytree(part.path, folder / name)
@@ -110,7 +110,7 @@ def write_bundle(
 
 
 def neighbours_of(index: ItemIndex | None, num_items: int, count: int) -> Ints:
-    """[I, count] rows nearest to each item, nearest first, without itself; -1: no more."""
+    """Rows nearest to each item [I, count], nearest first, without the item itself; -1: no more."""
     found_IM = np.full((num_items, count), -1, np.int32)
     if not count or index is None:
         return found_IM
@@ -119,7 +119,7 @@ def neighbours_of(index: ItemIndex | None, num_items: int, count: int) -> Ints:
         vectors = index.vectors_of(rows)
         _, near = index.search(vectors, count, exclude=list(rows[:, None]))
         found_IM[rows, : near.shape[1]] = near
-        found_IM[rows[~np.any(vectors, axis=1)]] = -1  # a text without a known word
+        found_IM[rows[~np.any(vectors, axis=1)]] = -1  # zero vectors: texts without a known word
     return found_IM
 
 
@@ -161,9 +161,9 @@ def popular_items(
     num_scenarios: int,
     num_items: int,
 ) -> Lists:
-    """Item rows of each scenario by its positives, then by those of all scenarios, then by row.
+    """Item rows of each scenario by its positives, then by all scenarios' positives, then by row.
 
-    So a scenario where nothing was liked yet gets what is popular elsewhere.
+    A scenario without positives thus gets what is popular elsewhere.
     """
     overall_I = np.bincount(item_P, minlength=num_items)
     tops = []

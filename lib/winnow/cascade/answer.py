@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 Reason = Literal["late", "failed", "overloaded"]
 """Why a stage was replaced by its fallback."""
+Variant = Literal["a", "b"]
+"""a: the bundle in use. b: a candidate bundle, for a share of the users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class RecommendAnswer:
     """At most k items, best first."""
     bundle: str
     """Version of the models and tables that answered."""
-    variant: Literal["a", "b"]
+    variant: Variant
     """b: the user is in the share that a candidate bundle answers."""
     timings_ms: dict[str, float]
     """Milliseconds by stage, and in total."""

@@ -1,4 +1,4 @@
-"""Serving goes on without its store: what a replica still knows of its users, and a breaker."""
+"""Serving without its store: a circuit breaker, and what a replica remembers of its users."""
 
 import threading
 from collections import OrderedDict
@@ -10,23 +10,23 @@ from winnow.errors import StoreError
 from winnow.events.store import KEEP, Event, EventStore
 
 FAILURES = 3
-"""In a row, until the store is left alone: one slow answer is no dead store."""
+"""Failures in a row until the store is left alone: one slow answer is no dead store."""
 
 PAUSE_S = 1.0
-"""Between two probes of a dead store, and so the longest time until its return is noticed."""
+"""Pause between two probes of a dead store: the longest time until its return is noticed."""
 
 MAX_USERS = 2000
-"""Users whose events are remembered; a full one takes some 25 KB."""
+"""Users whose events are remembered: 50 MB at most, at some 25 KB for a user with KEEP events."""
 
 Answer = TypeVar("Answer")
 
 
 class GuardedEvents:
-    """A store whose failure costs a request its user's latest events, and not its answer.
+    """A store whose failure costs a request its user's latest events, not its answer.
 
-    `recent` raises no StoreError: it answers with what this replica last read or wrote of the
-    user. `append` raises one, at once while the store is known to be dead, and then nothing was
-    acknowledged. After PAUSE_S one call is let through to see whether the store is back.
+    Without the store, `recent` returns what this replica last read or wrote of the user. `append`
+    raises StoreError, at once while the store is known to be dead, and nothing was stored. After
+    PAUSE_S one call is let through to see whether the store is back.
 
     Example:
         >>> from winnow.events.sqlite import SqliteEvents
@@ -39,19 +39,19 @@ class GuardedEvents:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
-        # apart, because a full disk refuses what is written and can still be read
+        # two breakers, because a full disk refuses writes and can still be read
         self._reading = _breaker("reading the event store")
         self._writing = _breaker("writing to the event store")
         self._known: OrderedDict[str, tuple[Event, ...]] = OrderedDict()
         self._lock = threading.Lock()
         self.errors = 0
-        """Calls that the store failed; those that it was spared do not count. For metrics."""
+        """Failed calls of the store, for metrics; calls that the breaker refused do not count."""
         self.stale = 0
-        """Reads that were answered from memory. For metrics."""
+        """Reads answered from memory, for metrics."""
 
     @property
     def is_up(self) -> bool:
-        """Whether the store is both read and written to, as far as is known."""
+        """Whether the store can be read and written to, as far as is known."""
         return self._reading.is_closed and self._writing.is_closed
 
     def append(self, events: Sequence[Event]) -> int:
@@ -90,14 +90,14 @@ class GuardedEvents:
             with self._lock:
                 self.errors += 1
             raise
-        except BaseException:  # the caller's fault says nothing of the store
+        except BaseException:  # the caller's mistake says nothing about the store
             breaker.released()
             raise
         breaker.succeeded()
         return answer
 
     def _learn(self, user_id: str, events: tuple[Event, ...]) -> None:
-        """Nothing is known of a user without events: most users have none."""
+        """Remember a user's events; users without any, who are most, take no memory."""
         if not events:
             self._known.pop(user_id, None)
             return

@@ -1,4 +1,4 @@
-"""From the address in a configuration to the store that it names."""
+"""The store that an address in a configuration names."""
 
 import re
 
@@ -12,10 +12,10 @@ WANTED = "want a path, sqlite:<path>, redis://host:port/database or rediss:// fo
 def open_events(url: str) -> EventStore:
     """The store at a path, at `sqlite:<path>`, or at `redis://host:port/database`.
 
-    A file is made if it is not there; a Redis server is not asked before the first call.
+    A missing file is created. A Redis server is not contacted before the first call.
 
     Raises:
-        ValueError: the address names no store, or a package for it is missing.
+        ValueError: the address names no store, or the package for its store is missing.
         StoreError: the file cannot be opened.
 
     Example:
@@ -35,6 +35,6 @@ def open_events(url: str) -> EventStore:
 
 
 def _split(url: str) -> tuple[str, str]:
-    """Scheme, or nothing for a plain path, and what stands behind it."""
+    """Scheme and rest of an address; the scheme of a plain path is empty."""
     match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):(.*)", url, re.DOTALL)
     return (match[1].lower(), match[2]) if match else ("", url)

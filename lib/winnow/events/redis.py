@@ -1,11 +1,11 @@
 """The store for several nodes: a Redis server that all replicas share.
 
-Durable is what the server makes durable: with `appendonly yes` and `appendfsync always` nothing
-that was acknowledged is lost. Its default, `everysec`, answers first and may write two seconds
-later, so that even a kill of the server alone lost the last hundreds of events of our tests.
+The server decides what is durable. With `appendonly yes` and `appendfsync always` no acknowledged
+event is lost. The default, `everysec`, answers first and may write two seconds later; killing the
+server lost the last hundreds of events in our tests.
 
-One server, or one with replicas behind one address, but not Redis Cluster: a batch is one script
-over keys of many users.
+It can be one server, or one with replicas behind one address. Redis Cluster does not work: a batch
+is one script over keys of many users.
 """
 
 import json
@@ -19,17 +19,17 @@ from winnow.errors import StoreError
 from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
 
 PREFIX = "winnow:"
-"""Of every key, so that the database may hold other things too."""
+"""Prefix of every key, so that other programs can share the database."""
 
 READ_TIMEOUT_S = 0.2
-"""For connecting and for each answer: what a request loses to a server that hangs."""
+"""Timeout of connecting and of a read: the time that a hanging server costs a request."""
 
 WRITE_TIMEOUT_S = 1.0
-"""Longer, as a write may wait for the server's disk and no recommendation waits for it."""
+"""Timeout of a write, which may wait for the server's disk. No recommendation waits for it."""
 
 MAX_CONNECTIONS = 8
-"""Of a replica to read, and as many to write; a thread that finds all in use waits for one, for
-as long as it would for an answer."""
+"""Connections of a replica to read, and as many to write. A thread that finds all in use waits for
+one within its timeout."""
 
 APPEND = """
 local new = 0
@@ -44,23 +44,25 @@ for n = 1, #ARGV - 3 do
 end
 return new
 """
-"""Keys: the id and the user of each event. Arguments: each event, then how long its id is known,
-how many events of a user are kept, and how long. Redis runs a script as one step, and its
-append-only file holds all of it or nothing."""
+"""Lua script; Redis runs it as one step, and its append-only file holds all of it or nothing. Keys:
+the id and the user of each event. Arguments: each event, then the seconds that its id is
+remembered, the events kept per user, and the seconds that they are kept."""
 
 
 class RedisEvents:
-    """Events in Redis: a list for each user, and a key that expires for each event id.
+    """Events in Redis: a list per user, and an expiring key per event id.
 
-    Making one connects to nothing; each call connects by itself, again where it must. A call
-    blocks, for some of its timeouts if the server hangs, so keep it off an event loop.
+    Calls connect when they need to. A call blocks, for up to a few timeouts if the server hangs,
+    so keep it off an event loop.
     """
 
     def __init__(self, url: str, *, keep: int = KEEP) -> None:
-        """`url`: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS.
+        """Prepare the connections, without connecting.
 
-        TLS trusts the system's authorities, or those of the file that SSL_CERT_FILE names.
-        `keep`: how many events of a user are kept.
+        Args:
+            url: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS, which
+                trusts the system's authorities or those in the file that SSL_CERT_FILE names.
+            keep: events kept per user.
         """
         redis = _require_redis()
         self._name = _checked(url)
@@ -101,7 +103,7 @@ class RedisEvents:
 
 
 def _connect(redis: ModuleType, url: str, timeout_s: float) -> Any:
-    # a connection that the server closed is opened again, once; one that hangs is not
+    # a connection that the server closed is opened again, once; a timeout is not retried
     again = redis.retry.Retry(
         redis.backoff.NoBackoff(), 1, supported_errors=(redis.ConnectionError,)
     )
@@ -127,7 +129,7 @@ def _body_of(event: Event) -> str:
 def _checked(url: str) -> str:
     """The address without its password; raises ValueError for one that could be misread.
 
-    No message repeats a part of the address: what looks like a port may be half a password.
+    No message repeats a part of the address: the text after a colon may be half a password.
     """
     wrong = "the address of the event store {}; want redis://host:port/database"
     try:

@@ -1,8 +1,8 @@
 """The embedded store: one file that all replicas on a machine share.
 
-It is durable and read in tens of microseconds. It does not grow for ever: each append removes a
-little more than it adds of what is too old, so the file is as large as a day's events and KEEP
-events of every user of the last 30 days.
+It is durable, and a read takes tens of microseconds. It stays bounded: each append removes a few
+more old rows than it adds, so the file holds a day's events and KEEP events of every user of the
+last 30 days.
 """
 
 import sqlite3
@@ -16,10 +16,10 @@ from winnow.errors import StoreError
 from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
 
 BUSY_S = 5.0
-"""How long a writer waits for the writers of other processes; readers wait for nobody."""
+"""Longest wait of a writer for the writers of other processes; readers never wait."""
 
 SWEEP = 100
-"""Rows that an append looks at, beyond as many as it brings, to find some that are too old."""
+"""Rows that an append checks for age, besides two per new event: enough to keep up, and fast."""
 
 TABLE = """
 create table if not exists events (
@@ -29,7 +29,7 @@ create table if not exists events (
     item_id text not null,
     kind text not null
 )"""
-# with all that a read wants, so that it takes one walk and not a look-up for each event
+# covers a read: one range scan and no table look-up per event
 INDEX = (
     "create index if not exists whole_by_user"
     " on events (user_id, sequence, event_id, item_id, kind)"
@@ -41,7 +41,7 @@ INSERT = (
 RECENT = (
     "select event_id, item_id, kind from events where user_id = ? order by sequence desc limit ?"
 )
-# from the oldest on, as far as the limit: a user with a million events costs no more than others
+# the oldest rows up to the limit: a user with a million events costs no more than others
 PRUNE = (
     "delete from events where at < ? and sequence in"
     " (select sequence from events where user_id = ? order by sequence limit ?)"
@@ -66,10 +66,10 @@ class SqliteEvents:
     """
 
     def __init__(self, path: str | Path, *, keep: int = KEEP) -> None:
-        """`keep`: how many events of a user `recent` returns.
+        """Open the file, or create it; `keep`: events per user that `recent` returns.
 
         Raises:
-            StoreError: the file cannot be made, or is no SQLite file.
+            StoreError: the file cannot be made, or is not an SQLite file.
         """
         self._path = str(path)
         self._keep = keep
@@ -80,7 +80,7 @@ class SqliteEvents:
             self._write_lock = self._read_lock = threading.Lock()
             self._reader = self._writer
             self._prepare()
-            if self._path != ":memory:":  # readers wait neither for a write nor behind its lock
+            if self._path != ":memory:":  # a connection of its own: readers never wait for a write
                 self._reader, self._read_lock = self._connect(), threading.Lock()
 
     def append(self, events: Sequence[Event]) -> int:
@@ -112,7 +112,7 @@ class SqliteEvents:
         db = sqlite3.connect(
             self._path, timeout=BUSY_S, check_same_thread=False, isolation_level=None
         )
-        db.execute("pragma synchronous = normal")  # what is written outlives a killed process
+        db.execute("pragma synchronous = normal")  # survives a killed process
         return db
 
     def _prepare(self) -> None:
@@ -121,13 +121,13 @@ class SqliteEvents:
             db.execute(TABLE)
             db.execute(INDEX)
             columns = {row[1] for row in db.execute("pragma table_info(events)")}
-            if "at" not in columns:  # a new file, or one from before events were ever removed
+            if "at" not in columns:  # a new file, or one from a version that never removed events
                 born = int(time.time())
                 db.execute(f"alter table events add column at integer not null default {born}")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All that is done inside, or nothing; waits for other writers at the start only."""
+        """All changes inside or none; waits for other writers at the start only."""
         with self._errors(), self._write_lock:
             self._writer.execute("begin immediate")
             try:

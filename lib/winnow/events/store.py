@@ -1,20 +1,20 @@
-"""What users did since the bundle was built, and what every store of it owes."""
+"""Live events, which users caused since the bundle was built, and the contract of their stores."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 KEEP = 100
-"""Events of a user that `recent` returns; the next bundle, built from the logs, has them all."""
+"""Events per user that `recent` returns; the next bundle, built from the logs, has all of them."""
 
 REMEMBER_S = 24 * 3600
-"""How long, at the least, the id of an event is known again. Senders try again for minutes; each
-id costs a store some hundred bytes."""
+"""Least time that an event's id is remembered. Senders retry for minutes; each id takes a store
+some hundred bytes."""
 
 FORGET_S = 30 * 24 * 3600
-"""How long, at the least, an event is kept: by then a bundle was built from the logs with it."""
+"""Least time that an event is kept: by then a bundle has been built from logs that hold it."""
 
 
-class Event(NamedTuple):  # a request may read a hundred: a frozen dataclass takes 3 times as long
+class Event(NamedTuple):  # requests read up to KEEP; a frozen dataclass takes 3 times as long
     event_id: str
     """Chosen by the sender; a repeated id is the same event and is stored once."""
     user_id: str
@@ -24,17 +24,17 @@ class Event(NamedTuple):  # a request may read a hundred: a frozen dataclass tak
 
 
 class EventStore(Protocol):
-    """Where live events are kept; safe for many threads, and for all replicas at once.
+    """A store of live events, safe for many threads and for all replicas at once.
 
     Each method raises StoreError if the store cannot be reached or refuses, and ValueError for an
-    id that is not text (half of a surrogate pair).
+    id that is no valid text (a lone surrogate).
     """
 
     def append(self, events: Sequence[Event]) -> int:
         """Store the events in order, all or none; returns how many were new.
 
-        An id counts once among all replicas, for REMEMBER_S at the least. So a sender that got
-        no answer sends the same events again.
+        An id counts once among all replicas, for at least REMEMBER_S. A sender without an answer
+        can therefore send the same events again.
         """
         ...
 
