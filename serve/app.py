@@ -164,7 +164,10 @@ class Recommend:
 
 def build_app(args: RecommendArgs) -> Application:
     """The application that `import_path` in cluster/serve/*.yaml names."""
-    options = {"num_replicas": args.num_replicas, "ray_actor_options": _actor(args.num_cpus)}
+    options: dict[str, Any] = {
+        "num_replicas": args.num_replicas,
+        "ray_actor_options": _actor(args.num_cpus),
+    }
     # the classes are what Serve's decorator made of them, which it does not declare
     recommend, stage = cast(Deployment, Recommend), cast(Deployment, StageDeployment)
     if args.topology == "fused":

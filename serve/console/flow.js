@@ -4,7 +4,7 @@
 import { at, draw, make } from "./dom.js";
 import { CHANNELS } from "./list.js";
 
-const ROW = 24; // pixels; the same as --row in style.css
+const ROW = 24; // pixels; the same as --row in base.css
 const ROWS = 20; // as many as the endpoint explains
 const HEAD = 10; // first places that a column always shows
 

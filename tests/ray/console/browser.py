@@ -137,10 +137,14 @@ async def browser():
     assert CHROMIUM, "Chromium is not installed"
     profile = Path(tempfile.mkdtemp(prefix="w-chromium-"))
     process = await asyncio.create_subprocess_exec(
-        CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank",
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        CHROMIUM,
+        *FLAGS,
+        f"--user-data-dir={profile}",
+        "about:blank",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "HOME": str(profile)},
-    )  # fmt: skip
+    )
     try:
         async with aiohttp.ClientSession() as session:
             tabs = f"http://127.0.0.1:{await _port(profile, process)}/json"

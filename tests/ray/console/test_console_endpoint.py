@@ -1,29 +1,44 @@
-"""The console page as the endpoint serves it, in a real browser."""
+"""The console page as a replica serves it, in a real browser; no Ray is involved."""
 
+import asyncio
 import json
+import threading
 import urllib.request
-from dataclasses import replace
 
 import pytest
-from ray import serve as ray_serve
+import uvicorn
 
-from jobs import serve as serve_job
 from tests.ray.console.browser import Browser, in_browser
+from tests.replica import Replica
 from winnow.bundle import Bundle
+from winnow_ray.cluster.ports import free_port
 
 pytestmark = [pytest.mark.slow, in_browser]
 
-PORT = 18_851
+PORT = free_port()
 URL = f"http://127.0.0.1:{PORT}"
 SHOWN = "!document.querySelector('#answer').hidden && !document.querySelector('.busy')"
 
 
 @pytest.fixture(scope="module")
 def endpoint(tiny_run, tmp_path_factory):
-    events = tmp_path_factory.mktemp("console") / "events.sqlite"
-    config = replace(serve_job.tiny(), bundle=str(tiny_run / "bundle"), port=PORT)
-    yield serve_job.run(replace(config, events=str(events)))
-    ray_serve.shutdown()
+    """A replica behind uvicorn, on a thread of this process."""
+    folder, servers, ready = tmp_path_factory.mktemp("console"), [], threading.Event()
+
+    async def serve():
+        replica = await Replica(tiny_run / "bundle", folder).start()
+        servers.append(uvicorn.Server(uvicorn.Config(replica.app, port=PORT, log_level="error")))
+        ready.set()
+        await servers[0].serve()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    assert ready.wait(60)
+    while not servers[0].started:
+        thread.join(0.05)
+    yield
+    servers[0].should_exit = True
+    thread.join(20)
 
 
 @pytest.fixture
@@ -50,9 +65,9 @@ def test_from_a_user_to_the_list_after_a_like(page, endpoint, tiny_run):
     assert page.texts("#items .title") == [item["title"] for item in before]
     assert page.texts(".column.list .title") == [item["title"] for item in before]
     assert len(page.texts(".column.recall li")) >= 10
-    assert page.text("#bundle") == endpoint["bundle"]
-    scenarios = Bundle.open(tiny_run / "bundle").schema.scenarios
-    assert page.texts("#scenario option") == list(scenarios)
+    bundle = Bundle.open(tiny_run / "bundle")
+    assert page.text("#bundle") == bundle.version
+    assert page.texts("#scenario option") == list(bundle.schema.scenarios)
     page.click("#items li:nth-child(2) [data-kind=like]")
     page.until("document.querySelector('#likes .new') && " + SHOWN)
     after = recommend(user_id="u3")

@@ -49,17 +49,21 @@ class ServeCluster:
         }
         self.environment.pop("WINNOW_TOKEN", None)
         command = [
-            str(Path(sys.executable).parent / "ray"), "start", "--head", "--block",
-            "--node-ip-address=127.0.0.1", f"--port={self.environment['RAY_ADDRESS'][10:]}",
-            f"--num-cpus={num_cpus}", "--object-store-memory=157286400",
+            *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"),
+            *("--node-ip-address=127.0.0.1", f"--port={self.environment['RAY_ADDRESS'][10:]}"),
+            *(f"--num-cpus={num_cpus}", "--object-store-memory=157286400"),
             "--include-dashboard=false",
-        ]  # fmt: skip
+        ]
         environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
         self._log = (self.folder / "log").open("w")
         self._process = subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdout=self._log, stderr=self._log,
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdout=self._log,
+            stderr=self._log,
             start_new_session=True,  # a Ctrl-C is for the test, which then ends this in order
-        )  # fmt: skip
+        )
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
