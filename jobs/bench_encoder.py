@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from jobs._bench.device_limits import ceilings, flop_of
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.data.collection import Collection
 from winnow.errors import EncoderError
 from winnow.precision import InferencePrecision
@@ -208,8 +208,7 @@ def checked_cosines(vectors: dict[str, Floats]) -> dict[str, float]:
     return cosines
 
 
-def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv, default="scifact")
+main = job_command(run, PRESETS, __doc__, default="scifact")
 
 
 if __name__ == "__main__":

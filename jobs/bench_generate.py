@@ -23,8 +23,8 @@ from ray.cluster_utils import Cluster
 
 from jobs import prepare
 from jobs._baselines.llm_engines import Speed, bare_vllm, in_own_process, transformers_generate
+from jobs._command import job_command
 from jobs.generate import tiny
-from winnow.config import job_main
 from winnow.llm.engines.vllm_config import WorkersConfig
 from winnow.llm.generation.generate import find_models
 from winnow.llm.generation.work_store import AnswerStore
@@ -167,8 +167,7 @@ def cluster(nodes: int) -> Iterator[None]:
         made.shutdown()
 
 
-def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv, default="default")
+main = job_command(run, PRESETS, __doc__, default="default")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs._bench.text_like_vectors import TextLike, likeness
+from jobs._command import job_command
 from winnow.artifact import open_artifact
-from winnow.config import job_main
 from winnow.errors import DataError
 from winnow.retrieval.index import TUNED_K, ItemIndex, choose_kind, shares_found, tune
 from winnow_ray.indexing.corpus_vectors import read_vectors
@@ -151,8 +151,7 @@ def timed(work: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[Any,
     return work(*arguments, **named), time.perf_counter() - started
 
 
-def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv, default="text")
+main = job_command(run, PRESETS, __doc__, default="text")
 
 
 if __name__ == "__main__":

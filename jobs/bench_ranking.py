@@ -33,7 +33,7 @@ from jobs._bench.ranker_speed import (
     speed,
     variant_speeds,
 )
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.ranking.experiment import RankerConfig
 from winnow.ranking.registry import MODELS
 
@@ -141,8 +141,7 @@ def other_ways(config: BenchRankingConfig, figures: Mapping[str, Any]) -> dict[s
     return ways
 
 
-def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv, default="movielens_1m")
+main = job_command(run, PRESETS, __doc__, default="movielens_1m")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.data.collection import Collection, text_digest
 from winnow.errors import EncoderError
 from winnow.retrieval.encoder_training.instances import Instances, TrainingTexts
@@ -210,8 +210,7 @@ def their_seconds(config: BenchRetrieverTrainingConfig, work: Work, *, bf16: boo
         return time.perf_counter() - started
 
 
-def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv, default="scifact")
+main = job_command(run, PRESETS, __doc__, default="scifact")
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs._bench.server_process import ended_by_sigterm, serving
+from jobs._bench.server_process import serving
+from jobs._command import job_command
 from jobs._load.phases import measure
 from jobs._load.plan import LoadPlan, Request, requests_of
 from winnow.bundle import Bundle
-from winnow.config import job_main
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.cluster.ports import free_port
 
@@ -167,9 +167,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> None:
-    ended_by_sigterm()
-    job_main(run, PRESETS, __doc__, argv, default="movielens_1m")
+main = job_command(run, PRESETS, __doc__, default="movielens_1m")
 
 
 if __name__ == "__main__":

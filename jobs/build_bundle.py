@@ -9,8 +9,8 @@ The second is for a catalogue whose log is too short to train on: recall has pop
 rank leaves the order, and a language model can search the tree of the labels that one has given.
 """
 
+from jobs._command import job_command
 from winnow.bundle import CascadeConfig
-from winnow.config import job_main
 from winnow_ray.serving.build_bundle import BundleConfig, build_bundle
 
 
@@ -41,10 +41,7 @@ def untrained() -> BundleConfig:
 PRESETS = {"tiny": tiny, "local": local, "untrained": untrained}
 
 run = build_bundle
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(build_bundle, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

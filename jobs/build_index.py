@@ -7,7 +7,7 @@
         python -m jobs.build_index --config movielens_1m --set index=ivf_pq workers=8
 """
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow_ray.indexing.build_index import BuildIndexConfig, build_index
 
 
@@ -29,10 +29,7 @@ PRESETS = {
 }
 
 run = build_index
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(build_index, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

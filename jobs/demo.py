@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs._command import job_command
 from jobs._demo.report import print_report, report_of
-from winnow.config import job_main
 from winnow.errors import WinnowError
 from winnow_ray.cluster.ports import free_port, is_free
 
@@ -156,8 +156,7 @@ def _keep_serving(request: dict[str, Any], port: int) -> None:
         logger.info("stopping")
 
 
-def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

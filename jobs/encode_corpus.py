@@ -11,7 +11,7 @@ with the rest. The vectors of one encoder and one collection are encoded once.
 from dataclasses import replace
 from functools import partial
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, encode_corpus
 
 
@@ -28,10 +28,7 @@ def tiny() -> EncodeCorpusConfig:
 PRESETS = {"tiny": tiny} | {name: partial(on, name) for name in ("scifact", "movielens_1m")}
 
 run = encode_corpus
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(encode_corpus, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 goal graph for each goal. `mode=tree`: the most popular items, and the search with an endpoint.
 """
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow_ray.evaluation.reranker import EvaluateRerankerConfig, evaluate_reranker
 
 
@@ -35,10 +35,7 @@ def movielens_1m() -> EvaluateRerankerConfig:
 PRESETS = {"tiny": tiny, "local": local, "movielens_1m": movielens_1m}
 
 run = evaluate_reranker
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(evaluate_reranker, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ with `against=<evaluation>`.
 from dataclasses import replace
 from functools import partial
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow_ray.evaluation.retriever import EvaluateRetrieverConfig, evaluate_retriever
 
 
@@ -34,10 +34,7 @@ def tiny() -> EvaluateRetrieverConfig:
 PRESETS = {"tiny": tiny} | {name: partial(on, name) for name in ("scifact", "movielens_1m")}
 
 run = evaluate_retriever
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(evaluate_retriever, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
 
 from functools import partial
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.llm.models.tiny_model import TinyConfig
 from winnow.llm.prompting.request import SamplingConfig
 from winnow.llm.tasks.registry import TASKS
@@ -33,10 +33,7 @@ PRESETS = {
 }
 
 run = generate
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(generate, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from jobs import train_ranker
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow_ray.training.leaderboard import LeaderboardConfig, train_leaderboard
 
 
@@ -45,10 +45,7 @@ PRESETS = {name: partial(on, name) for name in train_ranker.PRESETS}
 PRESETS |= {"tiny": tiny, "movielens_1m": movielens_1m}
 
 run = train_leaderboard
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(train_leaderboard, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

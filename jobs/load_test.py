@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from jobs._command import job_command
 from jobs._load.plan import LoadPlan, Request, send
-from winnow.config import job_main
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
 
@@ -147,8 +147,7 @@ def _requests(config: LoadTestConfig) -> list[Request]:
     ]
 
 
-def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

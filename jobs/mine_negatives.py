@@ -10,7 +10,7 @@
 The first command also writes what the second asks; the third adds the answers, filtered.
 """
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.retrieval.negatives.candidates import MiningConfig
 from winnow.retrieval.negatives.llm_prompts import scifact_inputs
 from winnow_ray.negatives.mine import MineNegativesConfig, mine_negatives
@@ -49,10 +49,7 @@ def movielens_1m() -> MineNegativesConfig:
 PRESETS = {"scifact": scifact, "tiny": tiny, "movielens_1m": movielens_1m}
 
 run = mine_negatives
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(mine_negatives, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

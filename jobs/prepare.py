@@ -7,7 +7,7 @@
         python -m jobs.prepare --config movielens_1m --set data=/data/ml-1m output=s3://bucket/ml
 """
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.data.readers.simulate import SimulateConfig
 from winnow_ray.data.prepare import PrepareConfig, prepare
 
@@ -65,10 +65,7 @@ PRESETS = {
 }
 
 run = prepare
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(prepare, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
         python -m jobs.prepare_collection --config scifact --set data=/data/scifact output=s3://b/s
 """
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.retrieval.dataset_as_collection import LikedQueriesConfig
 from winnow_ray.data.prepare_collection import PrepareCollectionConfig, prepare_collection
 
@@ -38,10 +38,7 @@ def tiny() -> PrepareCollectionConfig:
 PRESETS = {"tiny": tiny, "scifact": scifact, "movielens_1m": movielens_1m}
 
 run = prepare_collection
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(prepare_collection, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

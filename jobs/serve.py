@@ -4,7 +4,7 @@ python -m jobs.serve --config local --set bundle=runs/simulate/bundle topology=s
 serve deploy cluster/serve/recommend_fused.yaml          # on a running cluster
 """
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow_ray.serving.serve import ServeConfig, serve
 
 
@@ -21,10 +21,7 @@ def tiny() -> ServeConfig:
 PRESETS = {"tiny": tiny, "local": local}
 
 run = serve
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(serve, PRESETS, __doc__, argv, default="local")
+main = job_command(run, PRESETS, __doc__, default="local")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jobs._bench.server_process import Server, ended_by_sigterm, serving
+from jobs._bench.server_process import Server, serving
+from jobs._command import job_command
 from jobs._load.plan import LoadPlan, Request, figures_of, requests_of, send, sending
 from winnow.bundle import Bundle
-from winnow.config import job_main
 from winnow.errors import WinnowError
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.cluster.ports import free_port
@@ -162,9 +162,7 @@ def growth(samples: Samples) -> dict[str, float]:
     }
 
 
-def main(argv: list[str] | None = None) -> None:
-    ended_by_sigterm()
-    job_main(run, PRESETS, __doc__, argv, default="movielens_1m")
+main = job_command(run, PRESETS, __doc__, default="movielens_1m")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ a row below it may have lost to the shorter texts and not to its training.
 """
 
 from jobs import train_retriever
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.retrieval.encoder_training.experiment import EncoderConfig
 from winnow.retrieval.encoder_training.train import EncoderTrainConfig
 from winnow.retrieval.negatives.mix import MixConfig
@@ -51,10 +51,7 @@ def tiny() -> StudyNegativesConfig:
 PRESETS = {"scifact": scifact, "tiny": tiny}
 
 run = study_negatives
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(study_negatives, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

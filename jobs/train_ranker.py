@@ -10,7 +10,7 @@ Started again after it was killed, the same command continues from the last fini
 
 from typing import Any
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig
 from winnow.ranking.train import OptimizerConfig
@@ -68,10 +68,7 @@ PRESETS = {
 }
 
 run = train_ranker
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(train_ranker, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

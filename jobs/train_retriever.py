@@ -13,7 +13,7 @@ two towers. `negatives.syn_ratio` mixes LLM-written negatives in, which `mined` 
 checkpoint.
 """
 
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow.retrieval.encoder_training.train import EncoderTrainConfig
 from winnow.retrieval.negatives.mix import MixConfig
 from winnow.retrieval.two_tower.model import TwoTowerConfig
@@ -59,10 +59,7 @@ PRESETS = {
 }
 
 run = train_retriever
-
-
-def main(argv: list[str] | None = None) -> None:
-    job_main(train_retriever, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

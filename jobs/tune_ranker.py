@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from jobs import train_ranker
-from winnow.config import job_main
+from jobs._command import job_command
 from winnow_ray.training.tune_ranker import TuneRankerConfig, tune_ranker
 
 
@@ -36,8 +36,7 @@ def run(config: TuneRankerConfig) -> dict[str, Any]:
     return tune_ranker(config, train_ranker.PRESETS[config.preset]())
 
 
-def main(argv: list[str] | None = None) -> None:
-    job_main(run, PRESETS, __doc__, argv)
+main = job_command(run, PRESETS, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the jobs share of Ray: joining a cluster, and what it has."""
+"""Joining a Ray cluster, and the resources it has."""
 
 import logging
 import os
@@ -9,52 +9,68 @@ from typing import Any
 import ray
 from pyarrow import fs
 from ray._private.state import state
+from ray.data import DataContext
+
+from winnow_ray.cluster.terminal import divert, forward_worker_lines
 
 OBJECT_STORE_BYTES = 256 * 2**20
-"""Of a cluster started here: the jobs read their data from files, not from objects."""
+"""Object store of a cluster started here: jobs read their data from files, not from objects."""
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait by spinning slow each other down tenfold as soon as anything else runs."""
+"""Environment of workers: threads that wait by spinning slow each other down tenfold as soon as
+anything else runs."""
 
 
 def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a small one here.
+    """Join the cluster that RAY_ADDRESS names, or start a small one on this machine.
 
     Args:
-        log_to_driver: whether workers' lines are printed here.
+        log_to_driver: whether this process receives the output of workers.
         measured: whether a cluster that is started here collects Ray's own metrics.
     """
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # it prints every plan it runs
+    DataContext.get_current().enable_progress_bars = False  # jobs report progress in their log
     if ray.is_initialized():
         return
     local: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES}
     if not measured:
         local["_system_config"] = {"enable_metrics_collection": False}
+    divert()
     ray.init(
         log_to_driver=log_to_driver,
-        logging_level="warning",
+        logging_level=logging.WARNING,
         **({} if os.environ.get("RAY_ADDRESS") else local),
     )
+    forward_worker_lines()
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """Ray's description of every node that is alive."""
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def cluster_nodes() -> list[Mapping[str, float]]:
-    """Resources of every node there is; of one that is all there may be, if more can be started."""
-    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    # the way in which Ray Train asks; there is none that is public
+    """Resources of every node that is alive.
+
+    A cluster that can start more nodes is described by one entry: the most it may grow to.
+    """
+    resources = [node["Resources"] for node in alive_nodes()]
+    # Ray Train asks in the same way; there is no public one
     most = state.get_max_resources_from_cluster_config() or {}
-    has_all = sum(node.get("CPU", 0) for node in there) >= most.get("CPU", 0)
-    return there if has_all else [most]
+    has_all = sum(node.get("CPU", 0) for node in resources) >= most.get("CPU", 0)
+    return resources if has_all else [most]
 
 
 @contextmanager
 def local_cluster() -> Iterator[str]:
     """A cluster on this machine that ends with the block; yields its address."""
-    context = ray.init(
+    divert()
+    context: Any = ray.init(
         address="local",  # not a cluster that happens to run on this machine
         num_cpus=max(2, os.cpu_count() or 1),
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=True,  # without it Ray Train warns every second of a state it lacks
         log_to_driver=False,
-        logging_level="warning",
+        logging_level=logging.WARNING,
     )
     try:
         yield context.address_info["gcs_address"]
@@ -63,7 +79,7 @@ def local_cluster() -> Iterator[str]:
 
 
 def remove(uri: str) -> None:
-    """Delete a directory, if it is there."""
+    """Delete a directory if it exists."""
     filesystem, path = fs.FileSystem.from_uri(uri)
     if filesystem.get_file_info(path).type == fs.FileType.Directory:
         filesystem.delete_dir(path)

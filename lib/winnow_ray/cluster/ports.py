@@ -1,4 +1,4 @@
-"""Ports that nothing else takes before the server that they are for is ready."""
+"""Free ports, kept for a server until it is ready."""
 
 import random
 import socket
@@ -6,14 +6,20 @@ import socket
 from winnow.errors import WinnowError
 
 NAMED = range(20_000, 30_000)
-"""Ray gives its workers those below; Serve its replicas, and Linux anybody, those above."""
+"""Ports for servers. Ray gives workers ports below these; Serve and Linux give out those above."""
 REPLICAS = range(31_100, 32_700, 50)
-"""First ports of the blocks for a cluster's replicas; by default these have 30000 to 31000."""
+"""First ports of the blocks for the replicas of one cluster; Serve's default is 30000 to 31000."""
 SINGLE = ("HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP")
+"""Servers of a cluster that need one port each, as Serve's variables name them."""
 _guards: dict[int, socket.socket] = {}
 
 
 def free_port() -> int:
+    """A port that nothing listens on, drawn at random.
+
+    Raises:
+        WinnowError: all ports are taken.
+    """
     for port in random.sample(NAMED, len(NAMED)):
         if is_free(port):
             return port
@@ -21,7 +27,10 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """On every interface; a server that ended a moment ago does not count."""
+    """Whether nothing listens on the port, on any interface.
+
+    A server that ended a moment ago does not count.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -32,10 +41,10 @@ def is_free(port: int) -> bool:
 
 
 def serve_ports() -> dict[str, str]:
-    """The environment of a cluster whose Serve shares the machine with another's.
+    """Environment of a cluster whose Serve shares the machine with that of another cluster.
 
-    Ports of replicas too: where both took theirs from the same ones, the HAProxy of the first asked
-    the second's replica on a port that a replica of its own had just left.
+    It also separates the ports of replicas. With a common range, the HAProxy of one cluster asked a
+    replica of the other on a port that its own replica had just left.
     """
     first = _reserved()
     return {
@@ -46,21 +55,21 @@ def serve_ports() -> dict[str, str]:
 
 
 def _reserved() -> int:
-    """First port of a block that is this process' until it ends.
+    """First port of a block that this process holds until it ends.
 
-    Replicas come to their ports long after these are named; so what keeps others from the same
-    block is its last port, on which this process listens.
+    Replicas take their ports long after these are named. Until then this process listens on the
+    last port of the block, which keeps other processes from choosing the block.
     """
     for block in random.sample(REPLICAS, len(REPLICAS)):
         if block not in _guards and _is_unused(block):
             try:
                 _guards[block] = socket.create_server(("", block + REPLICAS.step - 1))
-            except OSError:  # another's, whose replicas are not there yet
+            except OSError:  # held by another process, whose replicas have not started
                 continue
             return block
     return next((block for block in _guards if _is_unused(block)), REPLICAS[0])
 
 
 def _is_unused(first: int) -> bool:
-    """Serve takes the lowest port first."""
+    """Whether a block is free. Its first ports decide: Serve takes the lowest port first."""
     return all(is_free(port) for port in range(first, first + 10))

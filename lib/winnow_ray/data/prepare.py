@@ -1,4 +1,4 @@
-"""Raw logs to a dataset: read, split, encoded; what was rejected is kept."""
+"""From raw logs to a dataset: read, split, encoded; rejected lines are kept."""
 
 import logging
 from dataclasses import asdict, dataclass, field
@@ -18,14 +18,18 @@ logger = logging.getLogger("winnow.prepare")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareConfig:
+    """What to read, how to split it and where to write it."""
+
     reader: str
-    """A name in `winnow.data.readers.registry`, or `simulate`."""
+    """Name in `winnow.data.readers.registry`; `simulate` makes a click log instead."""
     data: str = ""
-    """Folder of raw files; unused by the simulator."""
+    """Folder of raw files; the simulator reads none."""
     output: str = "runs/dataset"
-    """Where the dataset artifact goes: a path or any pyarrow URI."""
+    """Dataset artifact to write: a path or any pyarrow URI."""
     split: SplitConfig = field(default_factory=SplitConfig)
+    """Rows of training, validation and test."""
     simulate: SimulateConfig = field(default_factory=SimulateConfig)
+    """Size and seed of the simulated log."""
 
     def __post_init__(self) -> None:
         if self.reader not in (known := ("simulate", *READERS)):
@@ -43,7 +47,7 @@ def read(config: PrepareConfig) -> RawLog | RawStream:
 
 
 def fingerprint(folder: str) -> dict[str, list[int]]:
-    """Size and modification time of every raw file: a changed file means a new dataset."""
+    """Size and modification time of every raw file: a changed file makes a new dataset."""
     root = Path(folder)
     files = sorted(path for path in root.rglob("*") if path.is_file()) if folder else []
     stats = {str(path.relative_to(root)): path.stat() for path in files}
@@ -51,7 +55,22 @@ def fingerprint(folder: str) -> dict[str, list[int]]:
 
 
 def prepare(config: PrepareConfig) -> dict[str, Any]:
-    """Read, split, encode and write; returns the counts that the manifest records."""
+    """Read a log, split it by rows, encode its fields and write the dataset.
+
+    Returns:
+        The counts that the manifest records: rows by split and scenario, rejected lines.
+
+    Raises:
+        DataError: a raw file is missing, or more than 1 % of its lines are bad.
+
+    Example:
+        >>> import tempfile
+        >>> small = SimulateConfig(num_users=50, num_items=40, views_per_user=20)
+        >>> folder = tempfile.mkdtemp()
+        >>> config = PrepareConfig(reader="simulate", simulate=small, output=f"{folder}/dataset")
+        >>> prepare(config)["rows"]
+        1000
+    """
     recorded = asdict(config) | {"data": fingerprint(config.data)}
     del recorded["output"]
     if made := up_to_date(config.output, "dataset", config=recorded, parents={}):

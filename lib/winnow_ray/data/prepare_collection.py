@@ -1,4 +1,4 @@
-"""A search set or a dataset to a collection of documents, queries and judgements."""
+"""From a search set or a dataset to a collection: documents, queries and judgements."""
 
 import logging
 from collections import Counter
@@ -19,6 +19,8 @@ logger = logging.getLogger("winnow.prepare_collection")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareCollectionConfig:
+    """What the collection is made from and where it goes."""
+
     reader: Literal["beir", "dataset"]
     """`beir` reads a folder of raw files, `dataset` a dataset artifact."""
     data: str = ""
@@ -26,9 +28,9 @@ class PrepareCollectionConfig:
     dataset: str = "runs/dataset"
     """The dataset artifact; only `dataset` reads it."""
     output: str = "runs/collection"
-    """Where the collection artifact goes: a path or any pyarrow URI."""
+    """Collection artifact to write: a path or any pyarrow URI."""
     likes: LikedQueriesConfig = field(default_factory=LikedQueriesConfig)
-    """How `dataset` makes queries."""
+    """How queries are made from liked items; only `dataset` uses it."""
 
     def __post_init__(self) -> None:
         if self.reader == "beir" and not self.data:
@@ -36,7 +38,7 @@ class PrepareCollectionConfig:
 
 
 def counts(collection: Collection, skipped: RejectedLines) -> dict[str, Any]:
-    """Documents, queries by split and, by reason, what was skipped."""
+    """Number of documents, of queries and judgements by split, and of skipped lines by reason."""
     judged = {split: collection.judged(split) for split in collection.splits()}
     return {
         "documents": collection.documents.num_rows,
@@ -47,14 +49,35 @@ def counts(collection: Collection, skipped: RejectedLines) -> dict[str, Any]:
 
 
 def recorded(config: PrepareCollectionConfig) -> dict[str, Any]:
-    """What of the config decides the content of the collection."""
+    """The part of the config that decides the content of the collection."""
     if config.reader == "beir":
         return {"reader": config.reader, "data": fingerprint(config.data)}
     return {"reader": config.reader, "likes": asdict(config.likes)}
 
 
 def prepare_collection(config: PrepareCollectionConfig) -> dict[str, Any]:
-    """Read, check and write; returns the counts that the manifest records."""
+    """Read documents, queries and judgements, check them and write the collection.
+
+    Returns:
+        The counts that the manifest records: documents, queries by split, skipped lines.
+
+    Raises:
+        DataError: a file is missing or malformed, or the dataset has too few likes.
+
+    Example:
+        >>> import tempfile
+        >>> from winnow.data.readers.simulate import SimulateConfig
+        >>> from winnow_ray.data.prepare import PrepareConfig, prepare
+        >>> folder = tempfile.mkdtemp()
+        >>> log = SimulateConfig(num_users=120, num_items=150, views_per_user=60)
+        >>> dataset = f"{folder}/dataset"
+        >>> _ = prepare(PrepareConfig(reader="simulate", simulate=log, output=dataset))
+        >>> config = PrepareCollectionConfig(
+        ...     reader="dataset", dataset=dataset, output=f"{folder}/collection"
+        ... )
+        >>> prepare_collection(config)["documents"]
+        150
+    """
     source = Dataset.open(config.dataset) if config.reader == "dataset" else None
     parents: Mapping[str, Artifact] = {"dataset": source.artifact} if source else {}
     made_of = recorded(config)

@@ -1,7 +1,7 @@
 """Users with a held-out like, and the lists that a ranker makes for them.
 
-Held out is each user's last like, unless the ranker may have trained on it: such users are left
-out. Suffixes: U users, C candidates of one list, N candidates of all lists.
+Each user's last like is held out. Users whose last like the ranker may have trained on are left
+out. Suffixes: U users, I items, C candidates of one list, N rows of a log, D vector width.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,16 @@ from winnow.data.dataset import Dataset
 from winnow.data.item_words import ItemWords
 from winnow.data.likes import Likes
 from winnow.data.prepare.split import SPLITS
+from winnow.data.schema import Kind, Role
 from winnow.errors import DataError
 from winnow.ranking.ranker import Ranker
 from winnow.reranking.evaluate import EvaluationList
 from winnow.reranking.goal.base import CandidateList, GroupSplit
 
 HISTORY = 50
+"""Longest history of a user, in items: what fits a prompt and a sequence model."""
 LATER = 1996
-"""The year that splits films into two groups in the paper's fairness measure."""
+"""Year that splits films into two groups in the fairness measure of LLM4Rerank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,13 @@ class HeldOut:
     time: int
     scenario: int
     history: list[int]
-    """Item rows liked in training before that, oldest first."""
+    """Item rows that the user liked in training before `time`, oldest first."""
     known: NDArray[np.int64]
-    """Item rows of the whole log of the user but the held-out one, in no order."""
+    """Item rows of the user's whole log without the held-out one, in no order."""
 
 
 class EvaluationData:
-    """A dataset as an evaluation sees it."""
+    """A dataset with the tables that an evaluation reads."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -54,24 +56,26 @@ class EvaluationData:
 
     @property
     def split(self) -> GroupSplit:
-        """Two groups of items to treat alike: by year, or by whether many or few like them."""
+        """Two groups of items to treat alike: by year or, without years, by number of likes."""
         if self.words.has_years:
             return GroupSplit("year", LATER)
         return GroupSplit("likes", float(np.median(self.likes_I)))
 
     def fields(self, row: int) -> dict[str, Any]:
+        """The fields of an item as a prompt shows them."""
         shown = self.words.fields(row)
         return shown if self.words.has_years else shown | {"likes": int(self.likes_I[row])}
 
     @cached_property
     def vectors_ID(self) -> NDArray[np.float32] | None:
+        """Vectors of the item texts; None if no two texts share a word."""
         return lsa_vectors(self.dataset.items["text"].to_pylist())
 
     def held_out(self, num_users: int, seed: int) -> list[HeldOut]:
-        """As many users as there are, at most `num_users`, drawn by the seed.
+        """At most `num_users` users, drawn by the seed.
 
         Raises:
-            DataError: there is none.
+            DataError: no user qualifies.
         """
         holdout, items = self.dataset.split("holdout"), self.dataset.items.num_rows
         pair_U = holdout.user_N.astype(np.int64) * items + holdout.item_N
@@ -80,11 +84,10 @@ class EvaluationData:
         usable_U = np.flatnonzero(~np.isin(pair_U, pairs[0]))
         order_U = np.random.default_rng(seed).permutation(usable_U)
         pair_N = np.unique(np.concatenate(pairs))
-        found = []
+        found: list[HeldOut] = []
+        columns = (holdout.user_N, holdout.item_N, holdout.time_N)
         for at in order_U:
-            user, item, time = (
-                int(c[at]) for c in (holdout.user_N, holdout.item_N, holdout.time_N)
-            )
+            user, item, time = (int(column[at]) for column in columns)
             past = self.likes.before(user, time, length=HISTORY)
             if past and len(found) < num_users:
                 start, end = np.searchsorted(pair_N, [user * items, (user + 1) * items])
@@ -101,12 +104,18 @@ class EvaluationData:
     def lists(
         self, users: Sequence[HeldOut], ranker: Ranker, *, pool: int, length: int, seed: int
     ) -> list[EvaluationList]:
-        """The ranker's best `length` of the held-out item and `pool` others that the user has not
-        seen, drawn by the seed; of all of them if `pool` is 0."""
+        """Each user's list: the ranker's best `length` of the held-out item and `pool` others.
+
+        The others are drawn by the seed from the items that the user has not seen. With `pool` 0
+        all of these compete.
+        """
         draw = np.random.default_rng(seed)
         rows = [self._pool(user, pool, draw) for user in users]
         scores = Scorer(self.dataset, ranker, self.likes)(users, rows)
-        return [self._list(*one, length) for one in zip(users, rows, scores, strict=True)]
+        return [
+            self._list(user, row_C, score_C, length)
+            for user, row_C, score_C in zip(users, rows, scores, strict=True)
+        ]
 
     def _pool(self, user: HeldOut, pool: int, draw: np.random.Generator) -> NDArray[np.int64]:
         others = np.ones(self.dataset.items.num_rows, bool)
@@ -133,36 +142,41 @@ class EvaluationData:
         )
 
     def titles(self, rows: Sequence[int]) -> list[str]:
+        """Titles of items by their rows."""
         return [self.words.titles[row] for row in rows]
 
 
 class Scorer:
-    """A ranker on any pair of user and item of a dataset."""
+    """A ranker applied to any pair of user and item of a dataset."""
 
     def __init__(self, dataset: Dataset, ranker: Ranker, likes: Likes) -> None:
         self._ranker, self._schema = ranker, dataset.schema
-        self._tables = {role: dataset.table_features(role) for role in ("user", "item")}
-        item_sparse, _ = self._tables["item"]
+        self._user, self._item = dataset.table_features("user"), dataset.table_features("item")
+        item_sparse, _ = self._item
         self._past = HistorySource(likes.histories, item_sparse, ranker.history)
 
     def __call__(
         self, users: Sequence[HeldOut], rows: Sequence[NDArray[np.int64]]
     ) -> list[NDArray[np.float32]]:
-        """The scores of each user's items, on the surface and at the time of the held-out like."""
+        """Scores of each user's items, in the scenario and at the time of the held-out like."""
         return [self._scored(user, row_C) for user, row_C in zip(users, rows, strict=True)]
 
     def _scored(self, user: HeldOut, row_C: NDArray[np.int64]) -> NDArray[np.float32]:
         user_C = np.full(len(row_C), user.user_row)
-        parts = []
-        for kind, at in (("sparse", 0), ("dense", 1)):
-            order = self._schema.select(kind)
-            joined = np.zeros((len(row_C), len(order)), self._tables["user"][at].dtype)
-            for role, row in (("user", user_C), ("item", row_C)):
-                names = self._schema.select(kind, [role])
-                joined[:, [order.index(name) for name in names]] = self._tables[role][at][row]
-            parts.append(joined)
+        sparse = self._joined("sparse", self._user[0][user_C], self._item[0][row_C])
+        dense = self._joined("dense", self._user[1][user_C], self._item[1][row_C])
         scenario_C = np.full(len(row_C), user.scenario)
         history = None
         if self._ranker.history:
             history = self._past.before(user_C, np.full(len(row_C), user.time))
-        return self._ranker.score(*parts, scenario_C, history)
+        return self._ranker.score(sparse, dense, scenario_C, history)
+
+    def _joined(self, kind: Kind, user: NDArray[Any], item: NDArray[Any]) -> NDArray[Any]:
+        """The fields of one kind of users and items side by side, in the schema's order."""
+        order = self._schema.select(kind)
+        joined = np.zeros((len(user), len(order)), user.dtype)
+        columns: tuple[tuple[Role, NDArray[Any]], ...] = (("user", user), ("item", item))
+        for role, values in columns:
+            names = self._schema.select(kind, [role])
+            joined[:, [order.index(name) for name in names]] = values
+        return joined

@@ -1,56 +1,40 @@
-"""Ways to order a ranker's lists, or to search an item tree, measured on held-out likes."""
+"""Ways to order a ranker's lists, and searches of an item tree, measured on held-out likes."""
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 from winnow.artifact import create_artifact, open_artifact
 from winnow.bundle import check_parts
 from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
-from winnow.llm.engines.http import HttpConfig
-from winnow.llm.online.chat import online
 from winnow.ranking.ranker import Ranker
-from winnow.reranking.goal.rerank import GoalGraphConfig
-from winnow.tree.chain import TreeSearchConfig
 from winnow_ray.evaluation.held_out_lists import EvaluationData
-from winnow_ray.evaluation.reranker_rows import GOALS, goal_rows, table, tree_rows
+from winnow_ray.evaluation.reranker_config import (
+    EvaluateRerankerConfig as EvaluateRerankerConfig,
+)
+from winnow_ray.evaluation.reranker_rows import goal_rows, table, tree_rows
 
 logger = logging.getLogger("winnow.evaluate_reranker")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateRerankerConfig:
-    dataset: str = "runs/dataset"
-    ranker: str = "runs/ranker"
-    output: str = "runs/reranking"
-    mode: Literal["goal", "tree"] = "goal"
-    num_users: int = 1000
-    """With an endpoint, each costs some calls for every goal."""
-    pool: int = 100
-    """Unseen items beside the held-out one from which the ranker takes a list; 0: all there are."""
-    num_candidates: int = 20
-    """Items of a list."""
-    goals: tuple[str, ...] = tuple(GOALS)
-    """Names of goals, or goals in words."""
-    k: int = 20
-    """Items of a search."""
-    tree_labels: str = ""
-    """As in `jobs.build_bundle`."""
-    llm: HttpConfig = field(default_factory=online)
-    """Endpoint and model; without `llm.url` no model is asked."""
-    graph: GoalGraphConfig = field(default_factory=lambda: GoalGraphConfig(max_visits=5))
-    tree: TreeSearchConfig = field(default_factory=TreeSearchConfig)
-    concurrency: int = 8
-    """Users at once."""
-    deadline_s: float = 120.0
-    """Of one user."""
-    seed: int = 0
-
-
 def evaluate_reranker(config: EvaluateRerankerConfig) -> dict[str, Any]:
-    """Measure every row, write them and print them as a table."""
+    """Measure every way to order the lists, write the rows and log them as a table.
+
+    Returns:
+        The mode, the number of users, and the measures of each row.
+
+    Raises:
+        GenerationError: an endpoint is named without a model, or it answered nobody.
+        DataError: the dataset has no user with a held-out like.
+
+    Example:
+        With the artifacts of `make demo`, and no language model:
+
+            evaluate_reranker(EvaluateRerankerConfig(dataset="runs/simulate/dataset",
+                ranker="runs/simulate/ranker", output="runs/simulate/reranking"))
+    """
     if config.llm.url and not config.llm.served_model:
         raise GenerationError("llm.url names an endpoint, so llm.served_model must name its model")
     data = EvaluationData(Dataset.open(config.dataset))

@@ -1,7 +1,8 @@
-"""The rows of an evaluation of rerankers: baselines, and what a language model makes of the lists.
+"""Rows of an evaluation of rerankers: baselines, and orders that a language model makes.
 
-An endpoint adds to its rows what it took: calls, tokens and milliseconds of a request, how requests
-ended, which nodes were visited, and the shares of visits whose answer was repaired or of no use.
+The rows of a language model also hold its cost: calls, tokens and milliseconds of a request, how
+requests ended, which nodes were visited, and the shares of visits whose answer was repaired or of
+no use. Suffix: U users.
 """
 
 import asyncio
@@ -9,59 +10,46 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from winnow.artifact import Artifact
 from winnow.bundle.item_paths import tree_paths
 from winnow.errors import GenerationError
-from winnow.llm.engines.http import HttpConfig
 from winnow.llm.online.chat import Chat
 from winnow.metrics.lists import hit_rate, ndcg
 from winnow.ranking.ranker import Ranker
 from winnow.reranking.evaluate import EvaluationList, baseline_orders, measured
 from winnow.reranking.goal.aspects import standard_aspects
-from winnow.reranking.goal.rerank import GoalGraph, GoalGraphConfig, GraphResult
-from winnow.tree.chain import TreeResult, TreeSearch, TreeSearchConfig, filled
+from winnow.reranking.goal.rerank import GoalGraph, GraphResult
+from winnow.tree.chain import TreeResult, TreeSearch, filled
 from winnow.tree.item_tree import ItemTree
 from winnow_ray.evaluation.held_out_lists import EvaluationData, HeldOut
+from winnow_ray.evaluation.reranker_config import GOALS, EvaluateRerankerConfig
 
 logger = logging.getLogger("winnow.evaluate_reranker")
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
 
 Rows = dict[str, dict[str, Any]]
 
-GOALS = {
-    "accuracy": "Accuracy is what counts.",
-    "diversity": "Diversity is what counts; accuracy comes second.",
-    "fairness": "Fairness is what counts; accuracy comes second.",
-    "balance": "Accuracy, diversity and fairness count alike.",
-}
 SEARCH_DEPTHS = (1, 3, 5, 10, 20)
+"""Values of k in the measures of a search, those of the paper's tables."""
 UNANSWERED = ("unavailable", "refused")
-
-
-class Config(Protocol):
-    """What is read of `winnow_ray.evaluation.reranker.EvaluateRerankerConfig`."""
-
-    num_candidates: int
-    pool: int
-    goals: tuple[str, ...]
-    k: int
-    llm: HttpConfig
-    graph: GoalGraphConfig
-    tree: TreeSearchConfig
-    concurrency: int
-    deadline_s: float
-    seed: int
+"""Ends of a request that the endpoint never answered."""
+MEASURES = (
+    *("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20"),
+    *("alpha_ndcg@5", "alpha_ndcg_free@5", "mad", "mad_per_user", "ild", "coverage"),
+    *("calls", "tokens", "p50_ms", "p95_ms"),
+)
+"""Columns of the table, in order."""
 
 
 def goal_rows(
-    config: Config, data: EvaluationData, users: Sequence[HeldOut], ranker: Ranker
+    config: EvaluateRerankerConfig, data: EvaluationData, users: Sequence[HeldOut], ranker: Ranker
 ) -> tuple[Rows, list[dict[str, Any]]]:
-    """The rows of lists, and a trace of every walk."""
+    """Rows of the ways to order lists, and a trace of every walk through the goal graph."""
     lists = data.lists(
         users, ranker, pool=config.pool, length=config.num_candidates, seed=config.seed
     )
@@ -92,22 +80,17 @@ def goal_rows(
 
 
 def tree_rows(
-    config: Config, data: EvaluationData, users: Sequence[HeldOut], generation: Artifact | None
+    config: EvaluateRerankerConfig,
+    data: EvaluationData,
+    users: Sequence[HeldOut],
+    generation: Artifact | None,
 ) -> tuple[Rows, list[dict[str, Any]]]:
-    """Searches of the whole catalogue, in the tree that a bundle would have."""
+    """Rows of searches of the whole catalogue, in the tree that a bundle would have."""
     popular = np.argsort(-data.likes_I, kind="stable").tolist()
-    rows = {
-        "popular": searched(
-            [
-                filled((), (i for i in popular if i not in set(u.known.tolist())), config.k)
-                for u in users
-            ],
-            users,
-        )
-    }
+    rows = {"popular": searched([_most_liked(user, popular, config.k) for user in users], users)}
     if not config.llm.url:
         return rows, []
-    # the most liked first, as parts of leaves shall fill
+    # within a leaf the most liked items come first, since a part of a leaf may fill the list
     tree = ItemTree.of(tree_paths(data.dataset, generation), popular)
 
     def searches(chat: Chat) -> Callable[[HeldOut], Awaitable[TreeResult]]:
@@ -130,26 +113,33 @@ def tree_rows(
     return rows, [result.trace.as_dict() for result in results]
 
 
+def _most_liked(user: HeldOut, popular: Sequence[int], k: int) -> Sequence[int]:
+    """The k most liked items that the user has not seen."""
+    known = set(user.known.tolist())
+    return filled((), (item for item in popular if item not in known), k)
+
+
 def searched(items: Sequence[Sequence[int]], users: Sequence[HeldOut]) -> dict[str, Any]:
-    """HR (the same as recall, with one held-out item) and NDCG of lists of item rows."""
-    pairs = zip(items, users, strict=True)
-    places = [list(found).index(u.item_row) + 1 if u.item_row in found else 0 for found, u in pairs]
-    place_U = np.array(places, np.int64)
+    """Hit rate, which with one held-out item is recall, and NDCG of lists of item rows."""
+    position_U = np.zeros(len(users), np.int64)
+    for at, (found, user) in enumerate(zip(items, users, strict=True)):
+        if user.item_row in found:
+            position_U[at] = list(found).index(user.item_row) + 1
     measures = {"hr": hit_rate, "ndcg": ndcg}
     return {
-        f"{name}@{k}": round(measure(place_U, k), 4)
+        f"{name}@{k}": round(measure(position_U, k), 4)
         for name, measure in measures.items()
         for k in SEARCH_DEPTHS
     }
 
 
 async def asked(
-    config: Config,
+    config: EvaluateRerankerConfig,
     users: Sequence[T],
     maker: Callable[[Chat], Callable[[T], Awaitable[Any]]],
     what: str,
 ) -> list[Any]:
-    """The results of all users, so many at once.
+    """Results of all users, `config.concurrency` of them at a time.
 
     Raises:
         GenerationError: the endpoint answered nobody.
@@ -178,7 +168,7 @@ async def asked(
 
 
 def endpoint_figures(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over requests, and shares."""
+    """Mean calls and tokens of a request, and shares of repaired and useless answers."""
     nodes = [node for trace in traces for node in trace["nodes"]]
     repaired = sum(bool(node.get("repairs")) for node in nodes)
     useless = sum(node.get("how") == "fallback" for node in nodes)
@@ -197,15 +187,13 @@ def endpoint_figures(traces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def milliseconds(spent: Sequence[float]) -> dict[str, float]:
+    """The 50th and 95th percentile."""
     return {f"p{q}_ms": round(float(np.percentile(spent, q)), 1) for q in (50, 95)}
 
 
 def table(rows: Rows) -> str:
-    """The rows as Markdown."""
-    wanted = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "alpha_ndcg@5",
-              "alpha_ndcg_free@5", "mad", "mad_per_user", "ild", "coverage", "calls", "tokens",
-              "p50_ms", "p95_ms")  # fmt: skip
-    names = [name for name in wanted if any(name in row for row in rows.values())]
+    """The rows as a Markdown table."""
+    names = [name for name in MEASURES if any(name in row for row in rows.values())]
     lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for title, row in rows.items():
         cells = ["-" if row.get(name) is None else f"{row[name]:g}" for name in names]

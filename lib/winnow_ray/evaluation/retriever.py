@@ -1,4 +1,7 @@
-"""An encoder measured on a split of a collection, beside BM25 and both fused."""
+"""A text encoder measured on a split of a collection, beside BM25 and both fused.
+
+Suffixes: Q queries, K results, I documents, D vector width.
+"""
 
 import logging
 import time
@@ -10,7 +13,6 @@ import pyarrow.parquet as pq
 
 from winnow.artifact import create_artifact, open_artifact
 from winnow.data.collection import Collection
-from winnow.precision import InferencePrecision
 from winnow.retrieval.bm25 import Bm25
 from winnow.retrieval.evaluation.measures import (
     DEPTH,
@@ -23,33 +25,41 @@ from winnow.retrieval.evaluation.significance import compare
 from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
 from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
 from winnow_ray.cluster.paths import absolute
-from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
+from winnow_ray.indexing.corpus_vectors import EncodingConfig, corpus_vectors, read_vectors
 
 logger = logging.getLogger("winnow.evaluate_retriever")
 COMPARED = "ndcg@10"
+"""Measure whose difference is tested query by query, BEIR's main one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateRetrieverConfig:
-    collection: str = "runs/collection"
-    """The collection artifact that is searched."""
-    model: str = "all-MiniLM-L6-v2"
-    """A folder, a packaged model or a Hugging Face id."""
+class EvaluateRetrieverConfig(EncodingConfig):
+    """Which encoder searches which collection."""
+
     split: str = "test"
-    """Whose queries are asked."""
+    """Split whose queries are asked."""
     output: str = "runs/evaluation"
-    """Where the figures go; `<output>_vectors` beside it keeps the documents' vectors."""
+    """Evaluation artifact to write; `<output>_vectors` beside it keeps the documents' vectors."""
     against: str = ""
-    """An evaluation of the same split; the difference is tested query by query."""
-    precision: InferencePrecision = "auto"
-    workers: tuple[int, int] = (1, 1)
-    """Of `jobs.encode_corpus`."""
-    cpus_per_worker: int = 2
-    use_gpu: bool = False
+    """Evaluation of the same split to compare with, query by query; empty: none."""
 
 
 def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
-    """Encode what is not yet encoded, search and measure; returns the encoder's figures."""
+    """Encode the documents that are not yet encoded, search them and measure.
+
+    Returns:
+        Measures of the encoder, of BM25 and of both fused, and what the differences are worth.
+
+    Raises:
+        DataError: the collection has no such split.
+        EncoderError: the model cannot be found.
+
+    Example:
+        With the collection of `jobs.prepare_collection --config scifact`:
+
+            evaluate_retriever(EvaluateRetrieverConfig(
+                collection="runs/scifact/collection", output="runs/scifact/untuned"))
+    """
     started = time.perf_counter()
     config = replace(
         config,
@@ -58,17 +68,7 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
         against=absolute(config.against),
     )
     collection = Collection.open(config.collection)
-    vectors = corpus_vectors(
-        EncodeCorpusConfig(
-            collection=config.collection,
-            model=config.model,
-            output=f"{config.output}_vectors",
-            precision=config.precision,
-            workers=config.workers,
-            cpus_per_worker=config.cpus_per_worker,
-            use_gpu=config.use_gpu,
-        )
-    )
+    vectors = corpus_vectors(config.encoding(f"{config.output}_vectors"))
     rows = measured_rows(config, collection, read_vectors(vectors))
     assert collection.artifact is not None
     parents = {"collection": collection.artifact, "vectors": vectors}
@@ -94,7 +94,7 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
 def measured_rows(
     config: EvaluateRetrieverConfig, collection: Collection, document_ID: Any
 ) -> dict[str, Measured]:
-    """The measures of the encoder, of BM25 and of both fused."""
+    """Measures of the encoder, of BM25 and of both fused."""
     judged = collection.judged(config.split)
     queries = collection.query_texts(judged.query_Q)
     encoder = TextEncoder.for_inference(find_encoder(config.model), precision=config.precision)
@@ -107,12 +107,12 @@ def measured_rows(
 
 
 def difference(a: Measured, b: Measured) -> dict[str, Any]:
-    """What b is worth against a (see `winnow.retrieval.evaluation.significance`)."""
+    """Difference of b from a, with its significance."""
     return compare(a.per_query, b.per_query, COMPARED).as_dict()
 
 
 def table(rows: Mapping[str, Measured]) -> str:
-    """The rows as Markdown."""
+    """The rows as a Markdown table."""
     names = ("ndcg@10", "recall@100", "mrr@10", "map")
     lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for row, measured in rows.items():

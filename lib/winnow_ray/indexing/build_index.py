@@ -1,4 +1,7 @@
-"""An index of items or documents, tuned to a recall."""
+"""An index of items or documents, tuned to a recall.
+
+Suffixes: I vectors to index, Q queries, D vector width.
+"""
 
 import logging
 import time
@@ -20,22 +23,24 @@ logger = logging.getLogger("winnow.build_index")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildIndexConfig:
+    """What is indexed, by which kind of index and to which recall."""
+
     dataset: str = "runs/dataset"
-    """The dataset artifact whose items are indexed, row by row."""
+    """Dataset artifact whose items are indexed, row by row."""
     retriever: str = "runs/retriever"
-    """The retriever artifact that encodes them."""
+    """Retriever artifact that encodes the items."""
     collection: str = ""
-    """A collection artifact whose documents are indexed instead, row by row."""
+    """Collection artifact whose documents are indexed instead, row by row; empty: none."""
     model: str = ""
-    """The text encoder of those: a folder, a Hugging Face id, or a packaged name."""
+    """Text encoder of the documents: a folder, a Hugging Face id, or a packaged name."""
     vectors: str = ""
-    """Its vectors of the documents; made as `jobs.encode_corpus` does, if they are not there."""
+    """Vectors artifact of the documents; made as `jobs.encode_corpus` does if it does not exist."""
     output: str = "runs/index"
-    """Where the index artifact goes."""
+    """Index artifact to write."""
     index: Literal["auto", "flat", "ivf_flat", "ivf_pq", "hnsw"] = "auto"
-    """`auto` takes flat, which is exact, until the catalogue is large."""
+    """Kind of index; `auto` takes flat, which is exact, until the catalogue is large."""
     recall: float = 0.95
-    """Share of the exact best 100 that searches shall find; the least effort that does is kept."""
+    """Share of the exact best 100 that a search must find; the least effort that does is kept."""
     workers: int = 0
     """Ray tasks that place vectors in the lists of an ivf index, and most workers that encode
     documents; 0: all in this process."""
@@ -50,7 +55,21 @@ class BuildIndexConfig:
 
 
 def build_index(config: BuildIndexConfig) -> dict[str, Any]:
-    """Encode, index, tune and measure; returns the figures that the manifest records."""
+    """Encode items or documents, index their vectors, and tune the index to the wanted recall.
+
+    Returns:
+        Kind, size and tuned parameter of the index, and its recall on queries that tuned nothing.
+
+    Raises:
+        DataError: the collection has too few queries to tune on.
+        EncoderError: the text encoder cannot be found.
+
+    Example:
+        With the artifacts of `make demo`:
+
+            build_index(BuildIndexConfig(dataset="runs/simulate/dataset",
+                retriever="runs/simulate/retriever", output="runs/simulate/index"))
+    """
     started = time.perf_counter()
     source = source_of(config)
     recorded = {"index": config.index, "recall": config.recall}
@@ -67,6 +86,7 @@ def build_index(config: BuildIndexConfig) -> dict[str, Any]:
 
 
 def source_of(config: BuildIndexConfig) -> IndexSource:
+    """The items of a dataset or the documents of a collection."""
     if not config.collection:
         return CatalogueSource(config.dataset, config.retriever)
     encoding = EncodeCorpusConfig(
@@ -84,14 +104,14 @@ def built_and_tuned(
     queries_QD: NDArray[np.float32],
     config: BuildIndexConfig,
 ) -> tuple[ItemIndex, Tuning]:
-    """The index of these vectors, whatever encoded them, tuned on held-out queries."""
+    """Index the vectors, whatever encoded them, and tune the search on held-out queries."""
     kind = choose_kind(len(vectors_ID)) if config.index == "auto" else config.index
     index = build_in_parts(vectors_ID, kind, ids_I, config.workers)
     return index, tune(index, queries_QD, recall=config.recall)
 
 
 def figures_of(index: ItemIndex, tuning: Tuning) -> dict[str, Any]:
-    """What the manifest says of an index; recall is that of the queries that tuned nothing."""
+    """Figures of an index for its manifest; recall is that of queries that tuned nothing."""
     return {
         "items": len(index),
         "dim": index.dim,

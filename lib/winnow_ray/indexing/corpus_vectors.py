@@ -1,24 +1,26 @@
-"""Vectors of every document of a collection, encoded in shards on many workers."""
+"""Vectors of every document of a collection, encoded in shards on many workers.
 
-import hashlib
+Suffixes: I documents, D vector width.
+"""
+
 import io
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 import torch
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
-from winnow.artifact.digests import model_digest
+from winnow.artifact.digests import model_digest, run_key
 from winnow.artifact.work_folder import WorkFolder
-from winnow.config import canonical_json
 from winnow.data.collection import Collection
 from winnow.data.progress import Progress
 from winnow.precision import InferencePrecision, dtype_of
@@ -28,42 +30,62 @@ from winnow_ray.cluster.paths import absolute, folder_or_name
 
 logger = logging.getLogger("winnow.encode_corpus")
 VECTORS_FILE = "vectors.npy"
+"""File of a vectors artifact: float32 [I, D], row by row as the documents."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncodeCorpusConfig:
+class EncodingConfig:
+    """Which encoder reads which documents, and on what."""
+
     collection: str = "runs/collection"
-    """The collection artifact whose documents are encoded, row by row."""
+    """Collection artifact whose documents are encoded, row by row."""
     model: str = "all-MiniLM-L6-v2"
-    """A folder, a Hugging Face id, or a name in `text_encoder.encoder.PACKAGED`."""
-    output: str = "runs/vectors"
-    """Where the vectors go; `.<name>.work` beside it holds finished shards."""
+    """Text encoder: a folder, a Hugging Face id, or a name in `text_encoder.encoder.PACKAGED`."""
     precision: InferencePrecision = "auto"
-    """Of the products; `auto` is bfloat16 where that is fast. int8, on a CPU, takes three
-    quarters of its time and moves the vectors a little more."""
-    shard_documents: int = 4_096
-    """Documents of a shard: what a killed worker has to do again."""
+    """Number format of matrix products; `auto` is bfloat16 where that is fast. int8, on a CPU,
+    takes three quarters of that time and moves the vectors a little more."""
     workers: tuple[int, int] = (1, 1)
     """Least and most workers; (0, 0) encodes in this process."""
     cpus_per_worker: int = 2
+    """Torch threads of each worker, and CPUs reserved for it."""
     use_gpu: bool = False
+    """Whether each worker takes a GPU."""
 
     def __post_init__(self) -> None:
+        name = type(self).__name__
         if not 0 <= self.workers[0] <= self.workers[1]:
+            raise ValueError(f"{name}.workers must be 0 <= least <= most, got {self.workers}")
+        if self.cpus_per_worker < 1:
+            raise ValueError(f"{name}.cpus_per_worker must be positive, got {self.cpus_per_worker}")
+
+    def encoding(self, output: str) -> "EncodeCorpusConfig":
+        """The same encoder and documents, with vectors that go to `output`."""
+        shared = {f.name: getattr(self, f.name) for f in fields(EncodingConfig)}
+        return EncodeCorpusConfig(**shared, output=output)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeCorpusConfig(EncodingConfig):
+    """Where the vectors go, and how many documents are one piece of work."""
+
+    output: str = "runs/vectors"
+    """Vectors artifact to write; `.<name>.work` beside it holds finished shards."""
+    shard_documents: int = 4_096
+    """Documents of a shard, which a killed worker encodes again."""
+
+    def __post_init__(self) -> None:
+        EncodingConfig.__post_init__(self)
+        if self.shard_documents < 1:
             raise ValueError(
-                f"EncodeCorpusConfig.workers must be 0 <= least <= most, got {self.workers}"
-            )
-        if min(self.shard_documents, self.cpus_per_worker) < 1:
-            raise ValueError(
-                "EncodeCorpusConfig.shard_documents and cpus_per_worker must be positive"
+                f"EncodeCorpusConfig.shard_documents must be positive, got {self.shard_documents}"
             )
 
 
 class ShardEncoder:
-    """One encoder and the collection it reads; Ray Data makes and calls it."""
+    """An encoder with the collection that it reads; Ray Data makes and calls it."""
 
     def __init__(self, config: EncodeCorpusConfig) -> None:
-        if config.workers[1]:  # a process of its own; in the caller's this is not ours to say
+        if config.workers[1]:  # only a worker's process is ours; the caller sets its own threads
             torch.set_num_threads(config.cpus_per_worker)
         self._collection = Collection.open(config.collection)
         self._encoder = TextEncoder.for_inference(
@@ -83,12 +105,28 @@ class ShardEncoder:
 
 
 def encode_corpus(config: EncodeCorpusConfig) -> dict[str, Any]:
-    """Encode what is not yet encoded; returns the figures that the manifest records."""
+    """Encode the documents that are not yet encoded and write their vectors.
+
+    Finished shards are kept, so a killed run continues with the rest.
+
+    Returns:
+        Number of documents, width of the vectors, and seconds.
+
+    Raises:
+        EncoderError: the model cannot be found.
+        DataError: the collection is not whole.
+
+    Example:
+        With the collection of `jobs.prepare_collection --config scifact`, in this process:
+
+            encode_corpus(EncodeCorpusConfig(collection="runs/scifact/collection",
+                output="runs/scifact/vectors", workers=(0, 0)))
+    """
     return dict(corpus_vectors(config).metrics)
 
 
 def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
-    """The artifact with the vectors (`read_vectors`), made if it is not there."""
+    """Artifact with the vectors, for `read_vectors`; it is made if it does not exist."""
     started = time.perf_counter()
     folder = find_encoder(config.model)
     config = replace(
@@ -106,8 +144,7 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
         logger.info("already there: %s", config.output)
         return made
     documents, size = collection.documents.num_rows, config.shard_documents
-    made_of = canonical_json([recorded, collection.artifact.digest, size])
-    name = hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    name = run_key(recorded, collection.artifact.digest, size)
     shards = [
         {"key": f"{name}-{first}", "first": first, "end": min(first + size, documents)}
         for first in range(0, documents, size)
@@ -125,7 +162,7 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
 
 
 def encode(shards: Sequence[Mapping[str, Any]], config: EncodeCorpusConfig, documents: int) -> None:
-    """Make the shards that are not there."""
+    """Encode the shards that are not finished."""
     done = WorkFolder.beside(config.output).finished(str(shard["key"]) for shard in shards)
     todo = [dict(shard) for shard in shards if shard["key"] not in done]
     logger.info("documents=%d shards=%d finished_before=%d", documents, len(shards), len(done))
@@ -154,12 +191,13 @@ def encode(shards: Sequence[Mapping[str, Any]], config: EncodeCorpusConfig, docu
 
 
 def write_vectors(path: Path, parts: Iterable[NDArray[np.float32]], documents: int) -> int:
-    """Write the shards one after another into one array file; returns the width."""
-    file, begin, width = None, 0, 0
+    """Write the shards into one array file, in order; returns the width of the vectors."""
+    file: np.memmap[Any, np.dtype[np.float32]] | None = None
+    begin = width = 0
     for part in parts:
         if file is None:
             width = part.shape[1]
-            file = np.lib.format.open_memmap(path, "w+", np.float32, (documents, width))
+            file = open_memmap(path, "w+", np.float32, (documents, width))
         file[begin : begin + len(part)] = part
         begin += len(part)
     if file is not None:
@@ -168,6 +206,6 @@ def write_vectors(path: Path, parts: Iterable[NDArray[np.float32]], documents: i
 
 
 def read_vectors(artifact: Artifact) -> NDArray[np.float32]:
-    """Float32 [documents, D], mapped into memory."""
+    """Vectors of the documents, float32 [I, D], mapped into memory."""
     vectors: NDArray[np.float32] = np.load(artifact.path / VECTORS_FILE, mmap_mode="r")
     return vectors

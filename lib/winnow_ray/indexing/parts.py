@@ -1,4 +1,7 @@
-"""An index built in parts by Ray tasks: trained once, filled by each, merged."""
+"""An index built in parts: trained once, filled by Ray tasks, merged.
+
+Suffixes: I vectors to index, D vector width.
+"""
 
 from itertools import pairwise
 from typing import Any
@@ -23,11 +26,11 @@ from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect
 def build_in_parts(
     vectors_ID: NDArray[np.float32], kind: IndexKind, ids_I: NDArray[np.int64], workers: int
 ) -> ItemIndex:
-    """The index that `ItemIndex.build` makes, its vectors placed by `workers` tasks.
+    """The index that `ItemIndex.build` makes, with its vectors placed by `workers` tasks.
 
-    A task gets the trained, empty index and its rows through Ray's object store, and sends its part
-    back; rows that do not fit there spill to disk. Flat and graph indexes have no parts: the first
-    is a copy, the second grows each node from those before it. They are built here.
+    Each task gets the trained, empty index and its rows through Ray's object store and returns its
+    part. Rows that do not fit in the store spill to disk. Flat and graph indexes have no parts: the
+    first is a copy, the second grows each node from earlier nodes. They are built in this process.
     """
     if workers < 2 or kind in ("flat", "hnsw"):
         return ItemIndex.build(vectors_ID, kind, ids_I)
@@ -39,11 +42,11 @@ def build_in_parts(
     )
     edges = np.linspace(0, len(vectors_ID), workers + 1).astype(int).tolist()
     parts = [task.remote(trained, vectors_ID[start:end], start) for start, end in pairwise(edges)]
-    # in order of their rows, so that every list holds its vectors as one process would put them
+    # merged in the order of their rows, so every list is what one process would have made
     whole = merge(from_bytes(ray.get(part)) for part in parts)
     return ItemIndex(whole, kind, vectors_ID, ids_I)
 
 
 def fill(trained: NDArray[np.uint8], vectors_ID: NDArray[np.float32], start: int) -> Any:
-    """The task: one part of the index as bytes."""
+    """Build one part of the index, as bytes; runs in a Ray task."""
     return to_bytes(build_shard(from_bytes(trained), vectors_ID, start))

@@ -1,4 +1,4 @@
-"""What an index can be built of: the items of a dataset, or the documents of a collection.
+"""Sources of an index: the items of a dataset, or the documents of a collection.
 
 Suffixes: I vectors to index, Q queries, D vector width.
 """
@@ -18,22 +18,26 @@ from winnow.retrieval.two_tower.retriever import Retriever
 from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
 
 QUERIES = 1000
-"""Whose results are compared with exact search: half choose the effort, half check it."""
+"""Most queries compared with exact search: half choose the effort, half check it."""
 FEWEST_QUERIES = 2
+"""One query to tune on and one to check."""
 
 Floats = NDArray[np.float32]
 
 
 class IndexSource(Protocol):
+    """Vectors to index, and queries that search them."""
+
     parents: dict[str, Artifact]
+    """Artifacts that decide the vectors, by role."""
 
     def encoded(self) -> tuple[Floats, Floats]:
-        """Vectors to index [I, D], by row, and of at most `QUERIES` queries [Q, D]."""
+        """Vectors to index [I, D], by row, and those of at most `QUERIES` queries [Q, D]."""
         ...
 
 
 class CatalogueSource:
-    """Items encoded by a retriever, asked for by held-out users."""
+    """Items encoded by a retriever; held-out users are the queries."""
 
     def __init__(self, dataset: str, retriever: str) -> None:
         self._dataset = Dataset.open(dataset)
@@ -50,9 +54,9 @@ class CatalogueSource:
 
 
 class DocumentSource:
-    """Documents encoded by a text encoder, asked for by the collection's queries.
+    """Documents encoded by a text encoder; the collection's queries search them.
 
-    Their vectors are those of `jobs.encode_corpus`, made here if they are not there.
+    Their vectors are those of `jobs.encode_corpus`, made here if they do not exist.
 
     Raises:
         DataError: the collection has no queries to tune on.

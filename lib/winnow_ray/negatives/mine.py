@@ -1,4 +1,4 @@
-"""Hard negatives of BM25, an encoder, both fused and an LLM, with a verdict each."""
+"""Hard negatives of BM25, an encoder, both fused and an LLM, each with a verdict."""
 
 import logging
 import time
@@ -15,27 +15,43 @@ from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vector
 
 logger = logging.getLogger("winnow.mine_negatives")
 UNRECORDED = ("collection", "model", "vectors", "workers", "generation", "output")
-"""Fields that do not decide the rows, or that the parents stand for."""
+"""Fields that do not decide the rows, or whose parent artifacts are recorded instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MineNegativesConfig(NegativesConfig):
+    """What is mined, by which encoder, and whose LLM answers are taken in."""
+
     collection: str = "runs/collection"
-    """The collection artifact whose queries need negatives."""
+    """Collection artifact whose queries need negatives."""
     model: str = "all-MiniLM-L6-v2"
-    """The mining encoder: a folder, a packaged model or a Hugging Face id."""
+    """Mining encoder: a folder, a packaged model or a Hugging Face id."""
     vectors: str = "runs/vectors"
-    """Its vectors of the documents; made as `jobs.encode_corpus` does, if they are not there."""
+    """Vectors artifact of the documents; made as `jobs.encode_corpus` does if it does not exist."""
     workers: tuple[int, int] = (1, 1)
-    """Least and most workers that make them; (0, 0) makes them in this process."""
+    """Least and most workers that encode the documents; (0, 0) encodes them in this process."""
     generation: str = ""
-    """A generation artifact that answered an earlier `llm_inputs.parquet`; empty for none."""
+    """Generation artifact that answered an earlier `llm_inputs.parquet`; empty: none."""
     output: str = "runs/negatives"
-    """Where the negatives artifact goes."""
+    """Negatives artifact to write."""
 
 
 def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
-    """Encode, mine, filter and write; returns the counters that the manifest records."""
+    """Mine candidates for every training query, filter them and write the negatives.
+
+    Returns:
+        Counts of every verdict by source, queries left short, and the number of rows.
+
+    Raises:
+        EncoderError: the mining encoder cannot be found.
+        DataError: the generation answered other prompts.
+
+    Example:
+        With the collection of `jobs.prepare_collection --config scifact`:
+
+            mine_negatives(MineNegativesConfig(collection="runs/scifact/collection",
+                vectors="runs/scifact/vectors", output="runs/scifact/negatives"))
+    """
     started = time.perf_counter()
     folder = find_encoder(config.model)
     vectors = corpus_vectors(
@@ -47,7 +63,7 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
         )
     )
     collection = Collection.open(config.collection)
-    assert collection.artifact is not None  # it was opened
+    assert collection.artifact is not None
     parents = {"collection": collection.artifact, "vectors": vectors}
     if config.generation:
         parents["generation"] = open_artifact(config.generation, kind="generation")
@@ -73,14 +89,14 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
 
 
 def report(metrics: Mapping[str, Any]) -> None:
-    """What became of the candidates of each source, and whether an LLM's style shows."""
+    """Log the verdicts on each source, and whether a probe recognises the LLM's style."""
     for source, verdicts in metrics["verdicts"].items():
         counts = " ".join(f"{verdict}={number}" for verdict, number in verdicts.items())
         short, none = metrics["short_queries"][source], metrics["queries_without"][source]
         logger.info("%s: %s queries_short=%d queries_without=%d", source, counts, short, none)
     if "source_auc_before" in metrics:
         logger.info(
-            "a probe tells written texts from mined ones: auc_before=%s auc_after=%s",
+            "a probe tells LLM texts from mined ones: auc_before=%s auc_after=%s",
             metrics["source_auc_before"],
             metrics["source_auc_after"],
         )

@@ -23,7 +23,22 @@ logger = logging.getLogger("winnow.study_negatives")
 
 
 def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
-    """Make the runs that are not yet made, and write the table; returns its main figures."""
+    """Train every variant with every seed, and write the table.
+
+    Finished runs are kept, so a killed study continues with the rest.
+
+    Returns:
+        Main figures of the table: the measure of each variant, and what the LLM added.
+
+    Raises:
+        DataError: `mined` lacks negatives of a source that a variant takes.
+
+    Example:
+        With the artifacts of `jobs.mine_negatives --config scifact`:
+
+            study_negatives(StudyNegativesConfig(collection="runs/scifact/collection",
+                mined="runs/scifact/negatives_llm", output="runs/scifact/negatives_study"))
+    """
     if isinstance(config, ToyStudyConfig):
         config.make_search()
     config = with_absolute_paths(config)
@@ -52,7 +67,7 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
 
 
 def finished_runs(config: StudyNegativesConfig, work: WorkFolder) -> list[Run]:
-    """All runs, those of an earlier, killed study among them."""
+    """All runs, with those that an earlier, killed study finished."""
     calls = calls_of(config)
     done = {key: json.loads(text) for key, text in work.read(calls).items()}
     logger.info("tasks=%d finished_before=%d", len(calls), len(done))
@@ -61,16 +76,21 @@ def finished_runs(config: StudyNegativesConfig, work: WorkFolder) -> list[Run]:
         done[key] = found
         work.write(key, json.dumps(found))
         for one in found:
-            logger.info(
-                "task %d/%d variant=%s seed=%s %s=%.4f seconds=%.0f",
-                len(done), len(calls), one["variant"], one["seed"], MAIN,
-                fmean(one["per_query"][MAIN]), one["seconds"],
-            )  # fmt: skip
+            logger.info("task %d/%d %s", len(done), len(calls), described(one))
     return [one for key in calls for one in done[key]]
 
 
+def described(run: Run) -> str:
+    """A run as a line of the log shows it."""
+    main = fmean(run["per_query"][MAIN])
+    return (
+        f"variant={run['variant']} seed={run['seed']} {MAIN}={main:.4f} "
+        f"seconds={run['seconds']:.0f}"
+    )
+
+
 def calls_of(config: StudyNegativesConfig) -> dict[str, Call]:
-    """What makes the runs, by the keys that they are kept under, in the order of the table."""
+    """The functions that make the runs, in the order of the table, by the key of their results."""
     device = "cuda" if config.use_gpu else "cpu"
     untrained = config.untrained()
     baselines = partial(baseline_runs, untrained, test=config.test, device=device)
@@ -80,11 +100,12 @@ def calls_of(config: StudyNegativesConfig) -> dict[str, Call]:
 
 
 def train(cell: EncoderConfig, test: str, device: str) -> list[Run]:
+    """Train one variant with one seed."""
     return [trained_run(cell, test=test, device=device)]
 
 
 def per_query(runs: Sequence[Run]) -> pa.Table:
-    """The measures of every query in every run, for tests of one's own."""
+    """Measures of every query in every run, for other tests of significance."""
     tables = []
     for one in runs:
         table = pa.table(one["per_query"])

@@ -1,4 +1,4 @@
-"""Training of a text encoder; `jobs.train_retriever` runs it."""
+"""Training of a text encoder on Ray Train workers; `jobs.train_retriever` runs it."""
 
 import logging
 import time
@@ -18,26 +18,29 @@ from winnow.retrieval.evaluation.measures import Measured
 from winnow.retrieval.evaluation.significance import compare
 from winnow.retrieval.negatives.table import check_negatives
 from winnow_ray.cluster.paths import absolute, folder_or_name
+from winnow_ray.cluster.terminal import log_in_worker
 from winnow_ray.training.ray_train import Reporter, check_workers, discard, fit
 
 logger = logging.getLogger("winnow.train_retriever")
 C = TypeVar("C", bound=EncoderConfig)
 LOSSES_KEPT = 100
-"""Points of the loss curve that the manifest records, about."""
+"""Approximate number of points of the loss curve in the manifest: enough to plot it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainEncoderConfig(EncoderConfig):
+    """How an encoder is trained and measured, and on how many workers."""
+
     output: str = "runs/encoder"
-    """Where the encoder goes; a hidden folder beside it keeps the checkpoints until then."""
+    """Encoder artifact to write; a hidden folder beside it keeps the checkpoints until then."""
     test: str = "test"
-    """The split that the result is measured on, before and after training."""
+    """Split that the encoder is measured on, before and after training."""
     num_workers: int = 1
     """Ray Train workers; 0 trains in this process, and then a killed run starts anew."""
     cpus_per_worker: int = 2
     """Torch threads of each worker, and CPUs reserved for it."""
     use_gpu: bool = False
-    """A GPU for each worker; before and after are measured by this process, on its CPU."""
+    """Whether each worker takes a GPU; this process measures before and after on its CPU."""
     allow_regression: bool = False
     """Whether an encoder that is worse than the one it started from counts as a success."""
 
@@ -46,13 +49,14 @@ class TrainEncoderConfig(EncoderConfig):
         check_workers(self)
 
     def recorded(self) -> dict[str, Any]:
+        """The part of the config that decides the result."""
         return EncoderConfig.recorded(self) | {"test": self.test}
 
 
 def train_loop(loop: dict[str, Any]) -> None:
-    """Runs on every worker; leaves the best weights in a checkpoint."""
+    """Train on one worker; leaves the best weights in a checkpoint."""
     config: TrainEncoderConfig = loop["config"]
-    logging.getLogger("winnow").setLevel(logging.INFO)
+    log_in_worker()
     torch.set_num_threads(config.cpus_per_worker)
     last = ray.train.get_checkpoint()
     with last.as_directory() if last else nullcontext() as resume:
@@ -63,12 +67,15 @@ def train_loop(loop: dict[str, Any]) -> None:
 
 
 def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
-    """Train and write the encoder; returns the figures that its manifest records.
+    """Train a text encoder, measure it beside the untuned one and write it.
+
+    Returns:
+        Measures of the trained and of the untuned encoder, and what the difference is worth.
 
     Raises:
-        DataError: the negatives that the mode takes are not there.
-        RegressionError: the encoder ends below the one that it started from. It is written all the
-            same, and its figures say so.
+        DataError: the negatives that the mode takes do not exist.
+        RegressionError: the trained encoder is worse than the one that it started from. It is
+            written nevertheless, and its figures say so.
     """
     started = time.perf_counter()
     config = with_absolute_paths(config)
@@ -86,7 +93,8 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
         create_artifact(config.output, "encoder", config=recorded, parents=parents) as draft,
     ):
         trained = read_checkpoint(Path(folder))
-        # With texts as long as its own files say: training on shorter ones is no handicap to give.
+        # the untuned encoder reads texts as long as its own files say: a shorter limit, which suits
+        # training, must not be its handicap
         before = experiment.measure(replace(config, max_tokens=0).untuned(), config.test)
         experiment.encoder.model.load_state_dict(trained["best_weights"])
         after = experiment.measure(experiment.encoder, config.test)
@@ -106,16 +114,15 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
 
 
 def with_absolute_paths(config: C) -> C:
-    """A config that also has an `output`, with paths that mean the same on every worker."""
-    return replace(
-        config,
-        **{name: absolute(getattr(config, name)) for name in ("collection", "mined", "output")},
-        **{name: folder_or_name(getattr(config, name)) for name in ("model", "teacher")},
-    )
+    """A config with an `output`, with paths that mean the same on every worker."""
+    paths = {name: absolute(getattr(config, name)) for name in ("collection", "mined", "output")}
+    models = {name: folder_or_name(getattr(config, name)) for name in ("model", "teacher")}
+    changes: dict[str, Any] = paths | models
+    return replace(config, **changes)
 
 
 def figures(before: Measured, after: Measured) -> dict[str, Any]:
-    """The measures of both, and what the difference is worth."""
+    """Measures of the trained and the untuned encoder, and what the difference is worth."""
     difference = compare(before.per_query, after.per_query, MEASURE)
     return {
         **after.means(),
@@ -126,7 +133,7 @@ def figures(before: Measured, after: Measured) -> dict[str, Any]:
 
 
 def judged(metrics: dict[str, Any], config: TrainEncoderConfig) -> dict[str, Any]:
-    """The figures, unless they say that training made it worse."""
+    """The figures; RegressionError if they say that training made the encoder worse."""
     if metrics["regression"] and not config.allow_regression:
         was, now = metrics["untuned"][MEASURE], metrics[MEASURE]
         raise RegressionError(

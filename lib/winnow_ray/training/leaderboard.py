@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -24,17 +25,22 @@ logger = logging.getLogger("winnow.leaderboard")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaderboardConfig:
+    """Which models are compared, and how they are trained."""
+
     ranker: RankerConfig = field(default_factory=RankerConfig)
-    """How every model is trained; each in the default sizes of its architecture."""
+    """How every model is trained, in the default sizes of its architecture."""
     models: tuple[str, ...] = tuple(MODELS)
+    """Names of the models to train."""
     own: tuple[str, ...] = ()
     """Settings of one model alone, each `model:field=value`."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the models' weights and batches."""
+    """Seeds of a model's weights and batches; each is one run."""
     dataset: str = "runs/dataset"
+    """Dataset artifact that all models are trained and tested on."""
     output: str = "runs/leaderboard"
-    """Where leaderboard.json, .md and .png go; `.<name>.work` beside it holds finished runs."""
+    """Leaderboard artifact to write; `.<name>.work` beside it holds finished runs."""
     cpus_per_run: int = 1
+    """Torch threads of each run, and CPUs reserved for it."""
 
     def __post_init__(self) -> None:
         if not self.models or not self.seeds:
@@ -53,7 +59,7 @@ class LeaderboardConfig:
 
 
 def train(config: RankerConfig, dataset: str, threads: int) -> dict[str, Any]:
-    """One run, in the process of a Ray task."""
+    """Train and test one model with one seed, in the process of a Ray task."""
     torch.set_num_threads(threads)
     experiment = Experiment.open(config, Dataset.open(dataset))
     experiment.train()
@@ -61,7 +67,22 @@ def train(config: RankerConfig, dataset: str, threads: int) -> dict[str, Any]:
 
 
 def train_leaderboard(config: LeaderboardConfig) -> dict[str, Any]:
-    """Train what is not yet trained, and write the table; returns its rows."""
+    """Train every model with every seed, and write the table, a plot and JSON.
+
+    Finished runs are kept, so a killed leaderboard continues with the rest.
+
+    Returns:
+        Rows of the table: AUC and log loss of each model with their spread over seeds.
+
+    Raises:
+        DataError: the dataset cannot be read.
+
+    Example:
+        With the dataset of `jobs.prepare --config tiny`:
+
+            train_leaderboard(LeaderboardConfig(models=("shared_bottom", "star"), seeds=(0, 1),
+                dataset="runs/tiny/dataset", output="runs/tiny/leaderboard"))
+    """
     config = replace(config, dataset=absolute(config.dataset), output=absolute(config.output))
     dataset = Dataset.open(config.dataset)
     wanted = [config.run_of(model, seed) for model in config.models for seed in config.seeds]
@@ -87,7 +108,7 @@ def train_leaderboard(config: LeaderboardConfig) -> dict[str, Any]:
 def finished_runs(
     wanted: list[RankerConfig], config: LeaderboardConfig, work: WorkFolder, digest: str
 ) -> list[dict[str, Any]]:
-    """Results of all runs, those of an earlier, killed leaderboard among them."""
+    """Results of all runs, with those that an earlier, killed leaderboard finished."""
     keys = [one.run_key(digest, digits=32) for one in wanted]
     done = {key: json.loads(text) for key, text in work.read(keys).items()}
     logger.info("runs=%d finished_before=%d", len(keys), len(done))
@@ -105,9 +126,13 @@ def finished_runs(
         key = pending.pop(ready)
         done[key] = ray.get(ready)
         work.write(key, json.dumps(done[key]))
-        logger.info(
-            "run %d/%d model=%s seed=%d auc=%.4f rows_per_s=%d seconds=%.0f",
-            len(done), len(keys), done[key]["model"], done[key]["seed"], done[key]["auc"],
-            done[key]["rows_per_s"], done[key]["seconds"],
-        )  # fmt: skip
+        logger.info("run %d/%d %s", len(done), len(keys), described(done[key]))
     return [done[key] for key in keys]
+
+
+def described(run: Mapping[str, Any]) -> str:
+    """A run as a line of the log shows it."""
+    return (
+        f"model={run['model']} seed={run['seed']} auc={run['auc']:.4f} "
+        f"rows_per_s={run['rows_per_s']} seconds={run['seconds']:.0f}"
+    )

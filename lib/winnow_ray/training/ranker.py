@@ -1,4 +1,4 @@
-"""Training of one ranker on Ray Train workers: what the jobs that train rankers share."""
+"""Training of one ranker on Ray Train workers."""
 
 import logging
 import resource
@@ -20,6 +20,7 @@ from winnow.ranking.experiment import Experiment, RankerConfig, load_checkpoint
 from winnow.ranking.ranker import save_ranker
 from winnow_ray.cluster.connect import cluster_nodes, connect
 from winnow_ray.cluster.paths import absolute
+from winnow_ray.cluster.terminal import log_in_worker
 from winnow_ray.training.ranker_stream import StreamedTrainRows, training_rows
 from winnow_ray.training.ray_train import Reporter, check_workers, discard, fit
 
@@ -28,19 +29,21 @@ logger = logging.getLogger("winnow.train_ranker")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainRankerConfig(RankerConfig):
+    """How a ranker is trained, on which rows and on how many workers."""
+
     dataset: str = "runs/dataset"
-    """The dataset artifact; every worker reads it."""
+    """Dataset artifact; every worker reads it."""
     output: str = "runs/ranker"
-    """Where the ranker goes; a hidden folder beside it keeps the epochs until then."""
+    """Ranker artifact to write; a hidden folder beside it keeps the epochs until then."""
     data: Literal["memory", "stream"] = "memory"
-    """Whether a worker holds all rows, or Ray Data reads them while it trains."""
+    """`memory`: every worker holds all rows. `stream`: Ray Data reads them during training."""
     num_workers: int | tuple[int, int] = 1
     """Ray Train workers; 0 trains in this process, and then a killed run starts anew. A pair is
     the least and the most, for clusters whose nodes come and go."""
     cpus_per_worker: int = 1
     """Torch threads of each worker, and CPUs reserved for it."""
     use_gpu: bool = False
-    """One GPU for each worker."""
+    """Whether each worker takes a GPU."""
 
     def __post_init__(self) -> None:
         RankerConfig.__post_init__(self)
@@ -48,7 +51,7 @@ class TrainRankerConfig(RankerConfig):
         if self.data == "stream" and not self.num_workers:
             raise ValueError("TrainRankerConfig.data=stream needs num_workers >= 1, got 0")
         if self.data == "stream" and isinstance(self.num_workers, tuple):
-            # with a node gone, as many workers as fit would start, and Ray Data wait for a CPU
+            # after a node is lost, workers would take every CPU and Ray Data would wait for one
             raise ValueError(
                 "TrainRankerConfig.data=stream needs one num_workers, not a least and a most, "
                 f"got {self.num_workers}"
@@ -57,18 +60,18 @@ class TrainRankerConfig(RankerConfig):
             raise ValueError("TrainRankerConfig.data=stream has no histories; use data=memory")
 
     def ranker(self) -> RankerConfig:
-        """What decides the result: all but where to read, write and run."""
+        """The fields that decide the result: all but where to read, write and run."""
         return RankerConfig(**{f.name: getattr(self, f.name) for f in fields(RankerConfig)})
 
 
 def train_loop(loop: dict[str, Any]) -> dict[str, Any]:
-    """Runs on every worker; returns the result and leaves the best weights in a checkpoint."""
+    """Train on one worker; returns the result and leaves the best weights in a checkpoint."""
     config: TrainRankerConfig = loop["config"]
-    logging.getLogger("winnow").setLevel(logging.INFO)
+    log_in_worker()
     torch.set_num_threads(config.cpus_per_worker)
-    here = ray.train.get_context()
+    worker = ray.train.get_context()
     context = RankContext(
-        rank=here.get_world_rank(), world_size=here.get_world_size(), device=get_device()
+        rank=worker.get_world_rank(), world_size=worker.get_world_size(), device=get_device()
     )
     dataset, last = Dataset.open(config.dataset), ray.train.get_checkpoint()
     experiment = open_experiment(config, dataset, context)
@@ -100,11 +103,10 @@ def open_experiment(
 
 
 def streams(dataset: Dataset, config: TrainRankerConfig) -> dict[str, ray.data.Dataset]:
-    """What Ray Data is to read for the workers."""
+    """Training rows for the workers that Ray Data reads; none if they read them themselves."""
     if config.data == "memory":
         return {}
     connect()
-    ray.data.DataContext.get_current().enable_progress_bars = False  # the workers tell
     assert isinstance(config.num_workers, int)
     needed = config.num_workers * config.cpus_per_worker + 1
     there = sum(node.get("CPU", 0) for node in cluster_nodes())
@@ -117,7 +119,23 @@ def streams(dataset: Dataset, config: TrainRankerConfig) -> dict[str, ray.data.D
 
 
 def train_ranker(config: TrainRankerConfig) -> dict[str, Any]:
-    """Train and write the ranker; returns the figures that its manifest records."""
+    """Train a ranking model and write the ranker.
+
+    A run that was killed continues from its last finished epoch.
+
+    Returns:
+        AUC and log loss on the test rows, pooled and by scenario, with speed and epochs.
+
+    Raises:
+        DataError: the dataset cannot be read.
+        WinnowError: the cluster has too few CPUs for the workers and Ray Data.
+
+    Example:
+        With the dataset of `jobs.prepare --config tiny`, in this process:
+
+            train_ranker(TrainRankerConfig(dataset="runs/tiny/dataset", model="star",
+                output="runs/tiny/star", num_workers=0))
+    """
     config = replace(config, dataset=absolute(config.dataset), output=absolute(config.output))
     dataset = Dataset.open(config.dataset)
     recorded, parents = asdict(config.ranker()), {"dataset": dataset.artifact}

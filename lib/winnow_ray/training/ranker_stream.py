@@ -1,7 +1,8 @@
-"""Training rows through Ray Data: for tables that do not fit in a worker's memory."""
+"""Training rows through Ray Data, for tables that do not fit in a worker's memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -13,25 +14,27 @@ from winnow.data.schema import DatasetSchema
 from winnow.data.streamed import RowReader
 
 WINDOW_ROWS = 500_000
-"""Rows that a worker holds, and takes its batches from in an order of its own."""
+"""Rows that a worker holds at a time; it draws its batches from them in an order of its own."""
 
 
 def training_rows(folder: Path, schema: DatasetSchema, seed: int) -> Dataset:
-    """The Parquet files of a split, shuffled anew for every epoch; nothing is read before that.
+    """Rows of a split's Parquet files, shuffled as a whole for every epoch; nothing is read yet.
 
-    Logs are often sorted by user or time. Without a shuffle of the whole, a user's rows come
-    together, and weight decay has undone what they taught when the epoch ends.
+    Logs are often sorted by user or time. Without a shuffle of the whole, the rows of a user come
+    together, and weight decay undoes what they taught before the epoch ends.
     """
     files = sorted(str(path) for path in folder.glob("*.parquet"))
     rows = ray.data.read_parquet(files).select_columns(RowReader(schema).columns)
-    return rows.random_shuffle(seed=RandomSeedConfig(seed=seed))  # a number alone never reseeds
+    return rows.random_shuffle(
+        seed=RandomSeedConfig(seed=seed)
+    )  # with a plain number every epoch has the same order
 
 
 class StreamedTrainRows:
-    """A worker's share of `training_rows`, as `winnow.ranking.train` wants it.
+    """One worker's share of `training_rows`, in the form that `winnow.ranking.train` takes.
 
-    Ray Data gives every worker equally many rows, which leaves out fewer rows of an epoch than
-    there are workers. Which rows share a batch depends on their number; how many, does not.
+    Ray Data gives every worker the same number of rows, which leaves out fewer rows of an epoch
+    than there are workers. The number of workers decides which rows share a batch, not how many.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class StreamedTrainRows:
         world_size: int,
         device: str | torch.device,
     ) -> None:
-        """`num_rows` and `batch_size` are over all workers."""
+        """Share the rows; `num_rows` and `batch_size` count those of all workers."""
         self.num_rows = num_rows
         self.rank = rank
         self.world_size = world_size
@@ -60,13 +63,14 @@ class StreamedTrainRows:
         return -(-(self.num_rows // self.world_size) // self._rows_per_batch)
 
     def shuffled(self, epoch: int) -> Iterator[Batch]:
-        """The worker's rows once: whole batches until the last."""
+        """Batches of the worker's rows for one epoch; all but the last are full."""
         draw = np.random.default_rng([self._seed, epoch, self.rank])
         # a multiple of the batch, so that only the very last batch is short
         window = max(WINDOW_ROWS // self._rows_per_batch, 1) * self._rows_per_batch
-        for table in self._shard.iter_batches(
+        tables: Iterable[Any] = self._shard.iter_batches(
             batch_size=window, batch_format="pyarrow", prefetch_batches=1
-        ):
+        )
+        for table in tables:
             rows = self._reader.read(table)
             order = torch.from_numpy(draw.permutation(table.num_rows))
             for drawn in torch.split(order, self._rows_per_batch):

@@ -1,6 +1,6 @@
-"""One trial of a hyper-parameter search: a candidate, trained and reported epoch by epoch.
+"""One trial of a hyperparameter search: a candidate, trained and reported epoch by epoch.
 
-Also what it needs of a cluster, so that no more are started than can end.
+The resources that a trial needs are also here, so that no more trials start than can end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,13 @@ from winnow_ray.training.ranker import TrainRankerConfig, streams, train_loop
 from winnow_ray.training.ray_train import fit, work_folder
 
 WAITING: Mapping[str, float] = {"memory": 1}
-"""What a trial holds whose training is done by workers: a byte, as Tune knows no trial that holds
-nothing. A part of a CPU would keep the worker that needs the whole from ever starting."""
+"""Resources of a trial that waits for its workers: one byte, since Tune needs some. A fraction of a
+CPU would keep a worker that needs the whole CPU from ever starting."""
 
 
 class Proposals(OptunaSearch):
-    """Optuna's; one that a kill kept it from writing down does not end the continued search."""
+    """Optuna's proposals. A search that continues after a kill survives results of trials that
+    Optuna had not saved."""
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         with suppress(KeyError):
@@ -45,7 +46,7 @@ class Proposals(OptunaSearch):
 
 
 def space(model: str) -> dict[str, Any]:
-    """The search space in Ray Tune's words."""
+    """Ray Tune's form of a model's search space."""
     return {
         name: tune.choice(list(domain.values))
         if isinstance(domain, Choice)
@@ -55,42 +56,43 @@ def space(model: str) -> dict[str, Any]:
 
 
 def assignments(candidate: dict[str, Any]) -> list[str]:
-    """A candidate as `--set` takes it."""
+    """Overrides that make a candidate, as `--set` takes them."""
     return [f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in candidate.items()]
 
 
 def process_share(config: TrainRankerConfig) -> dict[str, float]:
-    """What a process that trains holds of its node."""
-    return {"CPU": config.cpus_per_worker} | ({"GPU": 1} if config.use_gpu else {})
+    """Resources of one process that trains."""
+    share: dict[str, float] = {"CPU": config.cpus_per_worker}
+    return share | ({"GPU": 1} if config.use_gpu else {})
 
 
 def trial_share(config: TrainRankerConfig) -> dict[str, float]:
-    """What Tune holds for a trial."""
+    """Resources that Tune holds for a trial."""
     return dict(WAITING) if config.num_workers else process_share(config)
 
 
 def trials_at_once(config: TrainRankerConfig, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many trials a cluster of nodes with such resources has room for, workers included.
+    """Number of trials, workers included, that a cluster of these nodes has room for.
 
-    With more, some would hold CPUs while they wait for what the others keep from starting. Where
-    rows are streamed, each leaves Ray Data a CPU beside its workers.
+    With more, some would hold CPUs while they wait for workers that the others keep from starting.
+    A trial that streams rows leaves Ray Data a CPU beside its workers.
 
     Raises:
-        WinnowError: not even one.
+        WinnowError: the cluster has no room for one trial.
     """
     streamed, share, workers = config.data == "stream", process_share(config), config.num_workers
     processes = (workers[0] if isinstance(workers, tuple) else workers) or 1
     fitting = sum(
         min(int(node.get(kind, 0) // amount) for kind, amount in share.items()) for node in nodes
     )
-    there = {kind: sum(node.get(kind, 0) for node in nodes) for kind in share}
+    total = {kind: sum(node.get(kind, 0) for node in nodes) for kind in share}
     room = fitting // processes
     if streamed:
-        room = min(room, int(there["CPU"] // (processes * config.cpus_per_worker + 1)))
+        room = min(room, int(total["CPU"] // (processes * config.cpus_per_worker + 1)))
     if not room:
         each, has = (
             " and ".join(f"{amount:g} {kind}" for kind, amount in some.items())
-            for some in (share, there)
+            for some in (share, total)
         )
         data, memory = (", and 1 CPU for Ray Data", ", or data=memory") if streamed else ("", "")
         raise WinnowError(
@@ -110,9 +112,9 @@ def trial(candidate: dict[str, Any], config: TrainRankerConfig) -> None:
 
 
 def on_workers(chosen: TrainRankerConfig) -> None:
-    """Ray Train reports to Ray Tune, and continues by itself after a failure."""
+    """Train on workers, which report to Ray Tune and continue by themselves after a failure."""
     name = tune.get_context().get_trial_id()
-    # in the folder of the search, which removes it: a trial that is stopped early never does
+    # in the folder of the search, which removes it: a trial that is stopped early cannot
     chosen = replace(chosen, output=f"{work_folder(chosen.output)}/trials/{name}")
     fit(
         train_loop,
@@ -127,7 +129,7 @@ def on_workers(chosen: TrainRankerConfig) -> None:
 
 
 def in_this_process(chosen: TrainRankerConfig) -> None:
-    """From the last epoch that was reported, if there is one."""
+    """Train in the process of the trial, from the last epoch that was reported if one was."""
     torch.set_num_threads(chosen.cpus_per_worker)
     context = RankContext(device="cuda" if chosen.use_gpu else "cpu")
     dataset, last = Dataset.open(chosen.dataset), tune.get_checkpoint()

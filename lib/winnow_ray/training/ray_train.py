@@ -1,10 +1,11 @@
-"""Training on Ray Train that continues after a kill: what the jobs that train share."""
+"""Training on Ray Train workers that continues after a kill."""
 
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray.train
 from ray.data import Dataset
@@ -12,29 +13,55 @@ from ray.train import (
     Checkpoint,
     CheckpointConfig,
     FailureConfig,
-    Result,
     RunConfig,
     ScalingConfig,
     UserCallback,
 )
 from ray.train.torch import TorchTrainer
 
+from winnow.artifact.work_folder import hidden_sibling
 from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect, remove
+from winnow_ray.cluster.terminal import divert
 
 MAX_FAILURES = 2
-"""Times a training run restarts from its last epoch after it lost a worker."""
+"""Restarts of a training run from its last epoch after it lost a worker."""
 ELASTIC_MAX_FAILURES = 20
-"""The same where nodes are expected to go."""
+"""Restarts of a run whose nodes are expected to go."""
 ELASTIC_INTERVAL_S = 5
-"""How often a run with a range of workers looks whether their number should change. Ray's own
-minute is long beside the restart, and each look costs one call."""
+"""Time between two checks whether a run with a range of workers should change their number. Ray's
+default, a minute, is long beside a restart, and each check costs one call."""
 ELASTIC_START_TIMEOUT_S = 10
-"""How long such a run waits for room for its workers before it counts the nodes again. Ray learns
+"""Time that such a run waits for room for its workers before it counts the nodes again. Ray learns
 of a lost node up to 20 seconds late, so the first count may be too high."""
 
 
-def check_workers(config: Any) -> None:
-    """ValueError unless `num_workers` and `cpus_per_worker` of a job's config make sense."""
+class TrainingJob(Protocol):
+    """Fields of a config that say where training runs."""
+
+    @property
+    def num_workers(self) -> int | tuple[int, int]: ...
+    @property
+    def cpus_per_worker(self) -> int: ...
+    @property
+    def output(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Outcome of a training run."""
+
+    checkpoint: Checkpoint
+    """The last reported checkpoint, with the best weights so far."""
+    return_value: Any
+    """What the train loop returned on rank 0."""
+
+
+def check_workers(config: TrainingJob) -> None:
+    """Check `num_workers` and `cpus_per_worker`.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
     name, workers = type(config).__name__, config.num_workers
     if isinstance(workers, tuple):
         if not 1 <= workers[0] <= workers[1]:
@@ -48,20 +75,21 @@ def check_workers(config: Any) -> None:
 def fit(
     train_loop: Callable[[dict[str, Any]], Any],
     loop_config: Mapping[str, Any],
-    config: Any,
+    config: TrainingJob,
     *,
     name: str,
     use_gpu: bool = False,
     datasets: Mapping[str, Dataset] | None = None,
     callbacks: Sequence[UserCallback] = (),
-) -> Result:
+) -> Training:
     """Run `train_loop` on `config.num_workers` Ray Train workers; 0 runs it in this process.
 
-    A pair is the least and the most workers: the run starts with what there is room for and
-    restarts from its last epoch when nodes come or go.
-    Epochs are kept in `work_folder(config.output)` under `name`, which must say all that decides
-    the result: a run of the same name continues from its last epoch.
+    A pair is the least and the most workers: the run starts with as many as the cluster has room
+    for and restarts from its last epoch when nodes come or go.
+    Epochs are kept in `work_folder(config.output)` under `name`, which must depend on everything
+    that decides the result: a run of the same name continues from its last epoch.
     """
+    divert()
     if config.num_workers:
         connect()
     elastic = isinstance(config.num_workers, tuple)
@@ -89,32 +117,33 @@ def fit(
             callbacks=list(callbacks),
         ),
     )
-    return trainer.fit()
+    result = trainer.fit()
+    assert result.checkpoint is not None  # every train loop reports at least one
+    return Training(result.checkpoint, result.return_value)
 
 
 class Reporter:
-    """Reports epochs from a worker; all workers must call it equally often."""
+    """Function that reports epochs from a worker; all workers must call it equally often."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp())
 
     def __call__(self, metrics: Mapping[str, Any], save: Callable[[Path], None] | None) -> None:
-        """`save` writes the checkpoint into a folder; None on all workers but one."""
+        """Report metrics. `save` writes the checkpoint into a folder; only one worker passes it."""
         checkpoint = None
         if save:
-            self._folder.mkdir(exist_ok=True)  # Ray removes it after every upload
+            self._folder.mkdir(exist_ok=True)  # Ray removes the folder after every upload
             save(self._folder)
             checkpoint = Checkpoint.from_directory(self._folder)
         ray.train.report(dict(metrics), checkpoint, delete_local_checkpoint_after_upload=True)
 
 
 def work_folder(output: str) -> str:
-    """Hidden folder beside an output, for what an unfinished run has so far."""
-    parent, _, name = output.rpartition("/")
-    return f"{parent}/.{name}.train"
+    """Hidden folder `.<name>.train` beside the output `<name>`, with the epochs of a run."""
+    return hidden_sibling(output, "train")
 
 
-def discard(config: Any, checkpoint: Checkpoint) -> None:
-    """Remove what `fit` kept, once the result is safe elsewhere."""
+def discard(config: TrainingJob, checkpoint: Checkpoint) -> None:
+    """Remove what `fit` kept, once the result is written elsewhere."""
     # without workers, the only checkpoint is the Reporter's temporary folder
     remove(work_folder(config.output) if config.num_workers else checkpoint.path)

@@ -1,10 +1,9 @@
-"""A search for hyper-parameters of one ranking model: Optuna proposes, ASHA stops early."""
+"""A search for hyperparameters of one ranking model: Optuna proposes, ASHA stops early."""
 
-import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +11,8 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from winnow.artifact import create_artifact, up_to_date
-from winnow.config import canonical_json, differences, with_overrides
+from winnow.artifact.digests import run_key
+from winnow.config import differences, with_overrides
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
 from winnow.ranking.search_space import search_space
@@ -31,17 +31,19 @@ from winnow_ray.training.ray_train import work_folder
 
 logger = logging.getLogger("winnow.tune_ranker")
 METRIC = "best_auc"
-"""Validation AUC of a trial's best epoch so far."""
+"""Figure that trials compete on: validation AUC of a trial's best epoch so far."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TuneRankerConfig(TrainRankerConfig):
+    """How every trial is trained, and how many trials run."""
+
     num_samples: int = 20
     """Candidates to try."""
     search_seed: int = 0
-    """Of Optuna's proposals; `seed` is that of every trial's weights and batches."""
+    """Seed of Optuna's proposals; `seed` is that of every trial's weights and batches."""
     preset: str = ""
-    """Name of the preset that the search starts from, for the preset file."""
+    """Preset of `jobs.train_ranker` that the search starts from; the preset file names it."""
 
     def __post_init__(self) -> None:
         TrainRankerConfig.__post_init__(self)
@@ -51,8 +53,29 @@ class TuneRankerConfig(TrainRankerConfig):
             )
 
 
+class TrialLog(tune.Callback):
+    """Logs every trial that ends."""
+
+    def __init__(self, trials: int) -> None:
+        self._trials, self._done = trials, 0
+
+    def on_trial_complete(
+        self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any
+    ) -> None:
+        self._done += 1
+        result = trial.last_result or {}
+        logger.info(
+            "trial %d/%d best_auc=%.4f epochs=%s %s",
+            self._done,
+            self._trials,
+            result.get(METRIC, math.nan),
+            result.get("epoch"),
+            " ".join(assignments(trial.config)),
+        )
+
+
 def tuner(config: TuneRankerConfig, name: str, room: int) -> tune.Tuner:
-    """A new search of `room` trials at a time, or the one that a killed run of that name left."""
+    """A search of `room` trials at a time; a killed run of that name is continued."""
     share = trial_share(config)
     trainable = tune.with_resources(tune.with_parameters(trial, config=config), share)
     storage = work_folder(config.output)
@@ -68,20 +91,41 @@ def tuner(config: TuneRankerConfig, name: str, room: int) -> tune.Tuner:
             num_samples=config.num_samples,
             max_concurrent_trials=room,
             search_alg=Proposals(seed=config.search_seed),
-            # one more than a trial has epochs: who gets there ends by itself, workers and all
+            # one more than a trial has epochs: a whole trial ends by itself, and its workers too
             scheduler=ASHAScheduler(time_attr="epoch", max_t=config.epochs + 1, grace_period=2),
         ),
         run_config=tune.RunConfig(
             name=name,
             storage_path=storage,
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            verbose=1,
+            callbacks=[TrialLog(config.num_samples)],
+            verbose=0,
         ),
     )
 
 
 def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, Any]:
-    """Search, and write the winner's preset and every trial; returns the winner."""
+    """Search for the best settings of a model; write the winner's preset and every trial.
+
+    A search that was killed continues with the trials that have not ended.
+
+    Args:
+        config: the model, how a trial is trained, and how many trials run.
+        base: the preset that the winner is written as a change of.
+
+    Returns:
+        The winner's settings and figures, and the preset file's content.
+
+    Raises:
+        WinnowError: the cluster has no room for one trial, or all trials failed.
+
+    Example:
+        With the dataset of `jobs.prepare --config tiny`:
+
+            base = TrainRankerConfig(dataset="runs/tiny/dataset", num_workers=0)
+            tune_ranker(TuneRankerConfig(dataset="runs/tiny/dataset", output="runs/tiny/tuned",
+                num_workers=0, num_samples=2), base)
+    """
     config = replace(config, dataset=absolute(config.dataset), output=absolute(config.output))
     dataset = Dataset.open(config.dataset)
     recorded = {"ranker": asdict(config.ranker()), "num_samples": config.num_samples}
@@ -93,11 +137,10 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
         return dict(made.metrics)
     connect(log_to_driver=False)
     room = trials_at_once(config, cluster_nodes())
-    # What Tune restores runs at once again, with the share it had. On a smaller cluster, streamed
-    # trials would leave Ray Data without a CPU, so their search begins anew there.
-    place = [trial_share(config), room if config.data == "stream" else None]
-    inputs = canonical_json([recorded, dataset.artifact.digest, place])
-    results = tuner(config, hashlib.sha256(inputs.encode()).hexdigest()[:16], room).fit()
+    # A restored search starts its trials at once, with the resources they had. On a smaller cluster
+    # streamed trials would leave Ray Data without a CPU, so there the search has another key.
+    resources = [trial_share(config), room if config.data == "stream" else None]
+    results = tuner(config, run_key(recorded, dataset.artifact.digest, resources), room).fit()
     trials = finished(results)
     if not trials:
         reason = next(iter(results.errors), "no validation AUC, which needs rows of both labels")
@@ -115,19 +158,18 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
 
 
 def overrides(config: TuneRankerConfig, base: TrainRankerConfig, winner: list[str]) -> list[str]:
-    """The settings that differ between the winner and the preset that the search started from."""
+    """Settings of the winner that differ from the preset that the search started from."""
     named = replace(base.ranker(), model=config.model)
     won = with_overrides(config, winner).ranker()
     return [f"model={config.model}", *differences(named, won)]
 
 
-def finished(results: Iterable[tune.Result]) -> list[dict[str, Any]]:
-    """The trials that have a figure; Tune gives metrics of its own to one that failed too."""
-    known = (result for result in results if result.metrics)
-    return [summary(r) for r in known if math.isfinite(r.metrics.get(METRIC, math.nan))]
-
-
-def summary(result: tune.Result) -> dict[str, Any]:
-    """What became of one trial."""
-    names = (METRIC, "epoch", "rows_per_s")
-    return {"set": assignments(result.config), **{n: result.metrics.get(n) for n in names}}
+def finished(results: tune.ResultGrid) -> list[dict[str, Any]]:
+    """Summaries of the trials that have a figure; Tune gives some metrics to failed trials too."""
+    trials = []
+    for number in range(len(results)):
+        metrics, config = results[number].metrics or {}, results[number].config or {}
+        if math.isfinite(metrics.get(METRIC, math.nan)):
+            figures = {name: metrics.get(name) for name in (METRIC, "epoch", "rows_per_s")}
+            trials.append({"set": assignments(config), **figures})
+    return trials

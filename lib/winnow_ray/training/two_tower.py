@@ -1,4 +1,4 @@
-"""Training of the two towers; `jobs.train_retriever` runs it."""
+"""Training of the two towers on Ray Train workers; `jobs.train_retriever` runs it."""
 
 import logging
 import time
@@ -13,16 +13,20 @@ import torch
 from winnow.artifact import create_artifact, up_to_date
 from winnow.retrieval.two_tower.experiment import Experiment, RetrieverConfig
 from winnow_ray.cluster.paths import absolute
+from winnow_ray.cluster.terminal import log_in_worker
 from winnow_ray.training.ray_train import Reporter, check_workers, discard, fit
 
 logger = logging.getLogger("winnow.train_retriever")
 PATH_FIELDS = ("dataset", "generation", "output")
+"""Fields that hold paths."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainTowersConfig(RetrieverConfig):
+    """How two towers are trained, and on how many workers."""
+
     output: str = "runs/retriever"
-    """Where the retriever goes; a hidden folder beside it keeps the epochs until then."""
+    """Retriever artifact to write; a hidden folder beside it keeps the epochs until then."""
     num_workers: int = 1
     """Ray Train workers; 0 trains in this process, and then a killed run starts anew."""
     cpus_per_worker: int = 2
@@ -33,9 +37,9 @@ class TrainTowersConfig(RetrieverConfig):
 
 
 def train_loop(loop: dict[str, Any]) -> None:
-    """Runs on every worker; leaves the best epoch's weights in a checkpoint."""
+    """Train on one worker; leaves the best epoch's weights in a checkpoint."""
     config: TrainTowersConfig = loop["config"]
-    logging.getLogger("winnow").setLevel(logging.INFO)
+    log_in_worker()
     torch.set_num_threads(config.cpus_per_worker)
     last = ray.train.get_checkpoint()
     with last.as_directory() if last else nullcontext() as resume:
@@ -44,9 +48,14 @@ def train_loop(loop: dict[str, Any]) -> None:
 
 
 def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
-    """Train and write the retriever; returns the figures that its manifest records."""
+    """Train two towers and write the retriever.
+
+    Returns:
+        Recall on held-out likes, that of popularity beside it, and the course of training.
+    """
     started = time.perf_counter()
-    config = replace(config, **{name: absolute(getattr(config, name)) for name in PATH_FIELDS})
+    paths: dict[str, Any] = {name: absolute(getattr(config, name)) for name in PATH_FIELDS}
+    config = replace(config, **paths)
     recorded, parents = config.recorded(), config.parents()
     if made := up_to_date(config.output, "retriever", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
@@ -60,7 +69,7 @@ def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
     ):
         retriever, figures = experiment.best(Path(folder))
         retriever.save(draft.path)
-        draft.metrics |= figures | {"seconds": time.perf_counter() - started}
+        draft.metrics |= {**figures, "seconds": time.perf_counter() - started}
     discard(config, checkpoint)
     logger.info("wrote %s recall@100=%.4f", config.output, figures["recall_at_100"])
     return draft.metrics

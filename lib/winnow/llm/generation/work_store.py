@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from winnow.artifact.work_folder import hidden_sibling
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.llm.prompting.request import Request
 
@@ -56,8 +57,7 @@ class AnswerStore:
     @classmethod
     def beside(cls, output: str) -> "AnswerStore":
         """The store `.<name>.work` next to the output `<name>`."""
-        folder, _, name = output.rpartition("/")
-        return cls(f"{folder}/.{name}.work")
+        return cls(hidden_sibling(output, "work"))
 
     def write_requests(
         self, requests: Iterable[Request], *, rows_per_batch: int, batches_per_file: int = 256
