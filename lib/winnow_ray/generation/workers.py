@@ -1,20 +1,20 @@
 """The Ray Data stage that answers batches of requests, and the pool of workers that runs it.
 
 A row of the dataset is one `WorkItem`: the address of a batch in the work folder. A worker reads
-the batch, answers it and commits the answers where it is; only counts travel through Ray.
+the batch, answers it and commits the answers itself; only counts travel through Ray.
 """
 
 import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import ray
 import ray.exceptions
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy
 from ray.util import metrics
 
 from winnow.errors import GenerationError, WinnowError
@@ -25,12 +25,14 @@ from winnow.llm.generation.answer import answer_all, next_requests
 from winnow.llm.generation.rows import copied, unusable_row
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow_ray.cluster.connect import connect
+from winnow_ray.cluster.starting import starting
 
 logger = logging.getLogger("winnow.generate")
 
 SPARE_TASKS = 2
-"""Batches that wait at a worker, so that it never waits for Ray."""
+"""Batches queued at a worker, so that it never waits for Ray."""
 LOG_EVERY_S = 5.0
+"""Time between two lines of progress."""
 COUNTED = (
     "generated",
     "valid",
@@ -43,25 +45,31 @@ COUNTED = (
     "cached_tokens",
     "output_tokens",
 )
+"""Counters of a batch that a worker reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPool:
-    """Where the workers of one run live."""
+    """The workers of one run: what each holds, and how many there are."""
 
+    name: str = "engine"
+    """What `start` makes, for log lines."""
     start: Callable[[], Engine]
-    """Makes an engine in the worker's process; may take minutes."""
+    """Function that makes an engine in the worker's process; it may take minutes."""
     least: int
+    """Workers at the start and at the end."""
     most: int
+    """Workers that Ray Data may add up to."""
     concurrent_batches: int
-    """Batches under way in one worker."""
+    """Batches in progress in one worker."""
     resources: Mapping[str, Any]
     """Ray's options of a worker: num_cpus, num_gpus."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of a worker."""
 
 
 class AnswerWorker:
-    """One engine and the batches in it; Ray Data makes and calls it."""
+    """An engine with the batches in it; Ray Data makes and calls it."""
 
     def __init__(self, start: Callable[[], Engine], uri: str) -> None:
         began = time.time()
@@ -75,21 +83,23 @@ class AnswerWorker:
         self._tokens = metrics.Counter(
             "winnow_generate_tokens", "Tokens by direction.", tag_keys=("direction",)
         )
-        self._deaths = metrics.Gauge("winnow_generate_engine_deaths", "Of this worker's engine.")
+        self._deaths = metrics.Gauge(
+            "winnow_generate_engine_deaths", "Engine deaths of this worker."
+        )
 
     async def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         item = WorkItem(**{name: values.tolist()[0] for name, values in batch.items()})
         began, counts, stopped = time.time(), Counter[str](), ""
         try:
             await self._answer(item, counts)
-        except (WinnowError, OSError) as error:  # as an exception, Ray would bury its text
+        except (WinnowError, OSError) as error:  # Ray would bury the text of an exception
             stopped = str(error)
         figures: dict[str, list[Any]] = {name: [counts[name]] for name in COUNTED}
         times = {"began": [began], "ended": [time.time()], "start_s": [self._start_s]}
         return figures | times | {"stopped": [stopped]}
 
     async def _answer(self, item: WorkItem, counts: Counter[str]) -> None:
-        """Answer a batch and whatever its tasks ask next, committing after each round."""
+        """Answer a batch and the follow-up requests of its tasks; commit after each round."""
         given_up = self._store.begin(item) >= WORKER_ATTEMPTS
         requests, round_number = self._store.requests(item), 0
         while requests:
@@ -119,7 +129,7 @@ class AnswerWorker:
 
 
 def _starter(first: Engine, start: Callable[[], Engine]) -> Callable[[], Awaitable[Engine]]:
-    """Gives the engine that is there, and starts another each time after."""
+    """A function that first returns the running engine, and then starts another each time."""
     ready = [first]
 
     async def next_engine() -> Engine:
@@ -132,10 +142,9 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool
     """Answer every batch with a pool of workers; logs progress.
 
     Raises:
-        GenerationError: a worker cannot go on: its engine is unavailable, a disk is full.
+        GenerationError: a worker cannot continue: its engine is unavailable, or a disk is full.
     """
     connect(log_to_driver=False)
-    DataContext.get_current().enable_progress_bars = False  # the loop below reports progress
     answers = ray.data.from_items(
         [asdict(item) for item in items], override_num_blocks=len(items)
     ).map_batches(
@@ -153,22 +162,25 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool
     )
     report = PoolReport(sum(item.rows for item in items))
     try:
-        for batch in answers.iter_batches(batch_size=None):
-            report.add({name: values.tolist() for name, values in batch.items()})
+        with starting(pool.name) as started:
+            batches: Iterable[Any] = answers.iter_batches(batch_size=None)
+            for batch in batches:
+                started()
+                report.add({name: values.tolist() for name, values in batch.items()})
     except ray.exceptions.RayError as error:
         raise GenerationError(f"generation stopped, answered rows are kept: {error}") from error
     return report
 
 
 class PoolReport:
-    """What the workers say of their batches: sums, and progress in the log and in metrics."""
+    """Sums over the batches that workers report, with progress in the log and in metrics."""
 
     def __init__(self, rows: int) -> None:
         self.counts: Counter[str] = Counter()
         self.ends: list[float] = []
-        """When each answer was there, in the order of the batches."""
+        """Time of each answer, in the order of the batches."""
         self.start_s = 0.0
-        """Of the first engine that answered."""
+        """Seconds that the first engine that answered took to start."""
         self._rows = rows
         self._began = float("inf")
         self._logged = 0.0
@@ -176,7 +188,7 @@ class PoolReport:
         self._left.set(rows)
 
     def add(self, batch: Mapping[str, list[Any]]) -> None:
-        """Add what some batches took; GenerationError if one of them could not be answered."""
+        """Add the figures of some batches; GenerationError if one could not be answered."""
         if stopped := next(filter(None, batch["stopped"]), None):
             raise GenerationError(f"generation stopped, answered rows are kept: {stopped}")
         if not self.ends:
@@ -193,7 +205,7 @@ class PoolReport:
 
     @property
     def seconds(self) -> float:
-        """From the first batch's start to the last one's end."""
+        """Time from the start of the first batch to the end of the last."""
         return max(max(self.ends, default=0.0) - self._began, 1e-3)
 
     def _log(self, left: int) -> None:

@@ -1,4 +1,4 @@
-"""Everything that serving loads, checked and put into one directory."""
+"""A bundle: everything that serving loads, checked and put into one directory."""
 
 import logging
 from dataclasses import asdict, dataclass, field
@@ -20,19 +20,26 @@ logger = logging.getLogger("winnow.build_bundle")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BundleConfig:
+    """Parts of the bundle, and sizes of the stages."""
+
     dataset: str = "runs/dataset"
+    """Dataset artifact that the parts were made from."""
     retriever: str = "runs/retriever"
+    """Retriever artifact; retriever, index and ranker are all empty if nothing is trained."""
     index: str = "runs/index"
+    """Index artifact of the retriever's items."""
     ranker: str = "runs/ranker"
-    """Where retriever, index and ranker are all empty, nothing is trained."""
+    """Ranker artifact."""
     tree_labels: str = ""
-    """A generation with answers of that task, which make the item tree; if empty, it is one of
-    plain values, such as genre and decade."""
+    """Generation artifact with tree labels, which make the item tree; empty: a tree of plain
+    values, such as genre and decade."""
     encoder: str = ""
-    """What makes vectors of the item texts: a folder, a Hugging Face id or a name of
-    `text_encoder.encoder.PACKAGED`; if empty, latent semantic analysis of the texts."""
+    """Encoder of the item texts: a folder, a Hugging Face id or a name of
+    `text_encoder.encoder.PACKAGED`; empty: latent semantic analysis."""
     output: str = "runs/bundle"
+    """Bundle artifact to write."""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    """Candidates of each channel and stage."""
 
     def __post_init__(self) -> None:
         missing = [name for name in PARTS if not getattr(self, name)]
@@ -43,7 +50,20 @@ class BundleConfig:
 
 
 def build_bundle(config: BundleConfig) -> dict[str, Any]:
-    """Check that the parts belong together and write the bundle."""
+    """Check that the parts were made from each other, and write the bundle.
+
+    Returns:
+        Version of the bundle and the counts that its manifest records.
+
+    Raises:
+        ArtifactError: a part is missing, damaged, or made from another dataset.
+
+    Example:
+        A catalogue alone, with nothing trained:
+
+            build_bundle(BundleConfig(dataset="runs/tiny/dataset", retriever="", index="",
+                ranker="", output="runs/tiny/bundle"))
+    """
     dataset = Dataset.open(config.dataset)
     given = {name: getattr(config, name) for name in PARTS} | {"generation": config.tree_labels}
     parts = {name: open_artifact(uri, kind=name) for name, uri in given.items() if uri}
@@ -68,11 +88,11 @@ def build_bundle(config: BundleConfig) -> dict[str, Any]:
 
 
 def text_vectors(dataset: Dataset, encoder: str) -> NDArray[np.float32] | None:
-    """Unit vectors of the item texts; None if they say nothing that could be searched."""
+    """Unit vectors of the item texts; None if no two texts share a word."""
     texts = dataset.items["text"].to_pylist()
     if encoder:
         return TextEncoder.for_inference(find_encoder(encoder)).encode_documents(texts)
     vectors_ID = lsa_vectors(texts)
     if vectors_ID is None:
-        logger.warning("no two item texts share a word: recall goes without its text channel")
+        logger.warning("no two item texts share a word: recall has no text channel")
     return vectors_ID

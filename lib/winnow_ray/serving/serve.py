@@ -1,4 +1,4 @@
-"""A bundle deployed on Ray Serve, and awaited."""
+"""Deployment of a bundle on Ray Serve."""
 
 import hashlib
 import importlib
@@ -15,54 +15,66 @@ from winnow.artifact import open_artifact
 from winnow.errors import WinnowError
 from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.paths import absolute
-from winnow_ray.serving.profile import Profile, adopt, check_exposure, check_room, choose, explained
+from winnow_ray.cluster.starting import starting
+from winnow_ray.serving.haproxy import explained
+from winnow_ray.serving.profile import Profile, adopt, check_exposure, check_room, choose
 
 logger = logging.getLogger("winnow.serve")
 APP = "serve.app"
-"""Reached by name, as Serve's own config files do: jobs import nothing from serve."""
+"""Module of the application, imported by name as Serve's config files do: nothing here depends on
+serve."""
 ANSWER_S = 30.0
-"""Within which a deployed endpoint must answer: HAProxy learns of replicas in a second or two."""
+"""Time for a deployed endpoint to answer: HAProxy learns of replicas in a second or two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LlmConfig:
+    """Language model of the modes goal and tree."""
+
     url: str = ""
-    """OpenAI-compatible endpoint for modes goal and tree; empty: those are not offered."""
+    """OpenAI-compatible endpoint; empty: the modes goal and tree are not offered."""
     model: str = ""
-    """Name that the endpoint serves it under."""
+    """Name of the model at that endpoint."""
     at_a_time: int = 4
-    """Requests of one replica that may ask it; more get the list without it."""
+    """Requests of one replica that may wait for the model; others get the list without it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServeConfig:
+    """What is deployed, where it listens, and how much it takes."""
+
     bundle: str = "runs/bundle"
+    """Bundle artifact to serve."""
     topology: Literal["fused", "split"] = "fused"
+    """`fused`: all stages in the process that answers. `split`: a deployment per stage."""
     host: str = "127.0.0.1"
     """Interface to listen on; anything else is reachable from outside this machine."""
     port: int = 8000
+    """Port of the endpoint."""
     profile: Profile = "throughput"
-    """Of Ray Serve; throughput puts HAProxy before replicas that talk to it directly."""
+    """Ray Serve's profile; `throughput` puts HAProxy before the replicas."""
     allow_open: bool = False
-    """Listen on other interfaces although no WINNOW_TOKEN is set."""
+    """Whether to listen on other interfaces although no WINNOW_TOKEN is set."""
     num_replicas: int = 1
+    """Replicas of the fused endpoint, or of each stage."""
     num_cpus: float = 0.5
-    """Of each replica; at this default the split graph fits on two cores."""
+    """CPUs reserved for each replica; at this default the split graph fits on two cores."""
     events: str = ""
     """Live events: an SQLite file or redis://; empty: a file in the temporary folder."""
     deadline_ms: int = 1000
-    """Of a request that sets none."""
+    """Deadline of a request that sets none."""
     max_batch: int = 4
     """Requests computed together: 8 gave a fifth more requests/s at the peak, and later answers."""
     max_wait_ms: float = 50.0
     """Expected wait beyond which a request is refused with 503."""
     rate_per_s: float = 0.0
-    """Requests of one client at one replica; 0: no limit."""
+    """Requests per second of one client at one replica; 0: no limit."""
     otel: bool = False
-    """OpenTelemetry spans to OTEL_EXPORTER_OTLP_ENDPOINT."""
+    """Whether OpenTelemetry spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT."""
     llm: LlmConfig = field(default_factory=LlmConfig)
+    """Language model of the modes goal and tree."""
     block: bool = True
-    """Serve until interrupted; false returns once the endpoint answers."""
+    """Whether to serve until interrupted; false returns once the endpoint answers."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
@@ -70,39 +82,53 @@ class ServeConfig:
 
 
 PASSED_ON = (
-    "topology", "num_replicas", "num_cpus", "deadline_ms", "max_batch", "max_wait_ms",
-    "rate_per_s", "otel",
-)  # fmt: skip
-"""Fields that the application's arguments have too; those check them."""
+    *("topology", "num_replicas", "num_cpus", "otel"),
+    *("deadline_ms", "max_batch", "max_wait_ms", "rate_per_s"),
+)
+"""Fields that the application's arguments have too; the application checks them."""
 
 
 def serve(config: ServeConfig) -> dict[str, Any]:
-    """Deploy, wait until it answers and, if asked, serve until SIGINT or SIGTERM."""
+    """Deploy a bundle, wait until it answers and, with `block`, serve until SIGINT or SIGTERM.
+
+    Returns:
+        URL of the endpoint, version of the bundle, topology and profile.
+
+    Raises:
+        ArtifactError: the bundle is missing or damaged.
+        WinnowError: the endpoint would be open to other machines, or does not answer.
+
+    Example:
+        With the bundle of `make demo`:
+
+            serve(ServeConfig(bundle="runs/simulate/bundle", block=False))["url"]
+    """
     bundle = absolute(config.bundle)
     version = open_artifact(bundle, kind="bundle").digest[:12]  # refuse before anything starts
     tokens = _digests("WINNOW_TOKEN")
     choose(config.profile)
-    connect(log_to_driver=False, measured=False)  # /metrics has what the endpoint counts
+    connect(log_to_driver=False, measured=False)  # the endpoint's /metrics has its own counters
     profile = adopt(config.profile)
     check_exposure(config.host, profile, guarded=bool(tokens) or config.allow_open)
     check_room(profile, config.llm.at_a_time)
-    from ray import serve  # not before: it reads its profile when it is imported
+    from ray import serve  # only now: it reads its profile when it is imported
     from ray.serve.config import HTTPOptions
 
-    with explained():
-        serve.start(http_options=HTTPOptions(host=config.host, port=config.port))
-    app = importlib.import_module(APP)
-    args = app.RecommendArgs(
-        bundle=bundle,
-        token_sha256=tokens,
-        admin_token_sha256=_digests("WINNOW_ADMIN_TOKEN"),
-        llm=asdict(config.llm),
-        **{name: getattr(config, name) for name in PASSED_ON},
-        **({"events": _store(config.events)} if config.events else {}),
-    )
-    serve.run(app.build_app(args), name=app.APP, route_prefix="/")
     url = f"http://{config.host}:{config.port}"
-    _wait_for_answer(url)
+    with starting("endpoint"):
+        with explained():
+            serve.start(http_options=HTTPOptions(host=config.host, port=config.port))
+        app = importlib.import_module(APP)
+        args = app.RecommendArgs(
+            bundle=bundle,
+            token_sha256=tokens,
+            admin_token_sha256=_digests("WINNOW_ADMIN_TOKEN"),
+            llm=asdict(config.llm),
+            **{name: getattr(config, name) for name in PASSED_ON},
+            **({"events": _store(config.events)} if config.events else {}),
+        )
+        serve.run(app.build_app(args), name=app.APP, route_prefix="/")
+        _wait_for_answer(url)
     logger.info(
         "serving %s topology=%s bundle=%s profile=%s", url, config.topology, version, profile
     )
@@ -113,7 +139,10 @@ def serve(config: ServeConfig) -> dict[str, Any]:
 
 
 def _digests(variable: str) -> list[str]:
-    """Of the tokens in an environment variable, separated by commas; Ray shows arguments."""
+    """Digests of the tokens in an environment variable, separated by commas.
+
+    The application gets digests, since Ray shows its arguments to anyone who can see the cluster.
+    """
     tokens = [token.strip() for token in os.environ.get(variable, "").split(",")]
     return [hashlib.sha256(token.encode()).hexdigest() for token in tokens if token]
 

@@ -13,7 +13,8 @@ import pytest
 from tests.ray.serving.serve_cluster import ADMIN, Load, ServeCluster
 from tests.redis_server import RedisServer
 from tests.replica import renamed_bundle
-from winnow_ray.serving.profile import IN_HAPROXY, THROUGHPUT
+from winnow_ray.serving.haproxy import IN_HAPROXY
+from winnow_ray.serving.profile import THROUGHPUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

@@ -10,7 +10,7 @@ import ray
 from jobs import serve
 from serve.args import LlmArgs
 from winnow.errors import WinnowError
-from winnow_ray.serving import profile, serve as launch
+from winnow_ray.serving import haproxy, profile, serve as launch
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def test_a_proxy_that_does_not_start_is_one_sentence():
     crash = "HAProxy crashed during startup: [NOTICE] (7) : x\n[ALERT]  (7) : cannot bind socket\n"
     with (
         pytest.raises(WinnowError, match=r"does not start: cannot bind socket\. If a port"),
-        profile.explained(),
+        haproxy.explained(),
     ):
         raise RuntimeError(crash)
-    with pytest.raises(RuntimeError, match="another"), profile.explained():
+    with pytest.raises(RuntimeError, match="another"), haproxy.explained():
         raise RuntimeError("another")
 
 
@@ -100,8 +100,8 @@ def test_what_it_is_told_of_the_language_model_reaches_the_endpoint():
 
 
 def test_waiting_for_the_language_model_leaves_room_in_a_replica():
-    assert f"maxconn {profile.AT_A_TIME}\n" in profile.IN_HAPROXY
-    assert LlmArgs().at_a_time < profile.AT_A_TIME
+    assert f"maxconn {haproxy.AT_A_TIME}\n" in haproxy.IN_HAPROXY
+    assert LlmArgs().at_a_time < haproxy.AT_A_TIME
     with pytest.raises(WinnowError, match=r"llm\.at_a_time must be less than 8.*got 8"):
         profile.check_room("throughput", 8)
     profile.check_room("throughput", 7)
