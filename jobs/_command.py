@@ -15,7 +15,7 @@ def job_command(
     description: str | None,
     *,
     default: str | None = None,
-) -> Callable[[Sequence[str] | None], None]:
+) -> Callable[..., None]:
     """Make the `main` of a job's file.
 
     Args:

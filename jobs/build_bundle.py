@@ -5,8 +5,8 @@
     python -m jobs.build_bundle --config untrained --set dataset=runs/d \
         tree_labels=runs/generation output=runs/bundle
 
-The second is for a catalogue whose log is too short to train on: recall has popularity and words,
-rank leaves the order, and a language model can search the tree of the labels that one has given.
+The second command is for a catalogue whose log is too short to train on. Recall then uses
+popularity and words, rank keeps that order, and a language model can search the item tree.
 """
 
 from jobs._command import job_command
@@ -15,12 +15,12 @@ from winnow_ray.serving.build_bundle import BundleConfig, build_bundle
 
 
 def local() -> BundleConfig:
-    """The default sizes of the stages."""
+    """Default sizes of the stages."""
     return BundleConfig()
 
 
 def tiny() -> BundleConfig:
-    """A handful of candidates a stage, for catalogues of a hundred items."""
+    """A handful of candidates per stage, for catalogues of a hundred items."""
     small = CascadeConfig(
         num_candidates=50,
         num_two_tower=20,
@@ -34,7 +34,7 @@ def tiny() -> BundleConfig:
 
 
 def untrained() -> BundleConfig:
-    """A catalogue, and perhaps a tree of it."""
+    """A catalogue without trained models, with or without labels for its tree."""
     return BundleConfig(retriever="", index="", ranker="")
 
 
@@ -42,7 +42,6 @@ PRESETS = {"tiny": tiny, "local": local, "untrained": untrained}
 
 run = build_bundle
 main = job_command(run, PRESETS, __doc__)
-
 
 if __name__ == "__main__":
     main()

@@ -11,8 +11,13 @@ from jobs._command import job_command
 from winnow_ray.indexing.build_index import BuildIndexConfig, build_index
 
 
+def catalogue() -> BuildIndexConfig:
+    """Items of `dataset=`, encoded by `retriever=`."""
+    return BuildIndexConfig()
+
+
 def scifact() -> BuildIndexConfig:
-    """With what `jobs.train_retriever` made of its preset of that name."""
+    """Documents of SciFact, encoded by what `jobs.train_retriever --config scifact` trained."""
     return BuildIndexConfig(
         collection="runs/scifact/collection",
         model="runs/scifact/encoder",
@@ -21,16 +26,10 @@ def scifact() -> BuildIndexConfig:
     )
 
 
-PRESETS = {
-    "tiny": BuildIndexConfig,
-    "simulate": BuildIndexConfig,
-    "movielens_1m": BuildIndexConfig,
-    "scifact": scifact,
-}
+PRESETS = {"tiny": catalogue, "simulate": catalogue, "movielens_1m": catalogue, "scifact": scifact}
 
 run = build_index
 main = job_command(run, PRESETS, __doc__)
-
 
 if __name__ == "__main__":
     main()

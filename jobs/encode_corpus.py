@@ -1,11 +1,11 @@
-"""Encode every document of a collection, on as many workers as there is room for.
+"""Encode every document of a collection, on as many workers as the cluster has room for.
 
     python -m jobs.encode_corpus --config scifact --set model=runs/scifact/encoder
     ray job submit --runtime-env cluster/runtime_env.yaml -- \
         python -m jobs.encode_corpus --config scifact --set workers=(1,8) use_gpu=true
 
-Documents are encoded in shards that are kept as soon as they are done: a killed run continues
-with the rest. The vectors of one encoder and one collection are encoded once.
+Every finished shard of documents is kept, so a killed run continues with the rest. The vectors of
+one encoder and one collection are made once.
 """
 
 from dataclasses import replace
@@ -16,12 +16,12 @@ from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, encode_corpus
 
 
 def on(name: str) -> EncodeCorpusConfig:
-    """For the collection that `jobs.prepare_collection` makes with the preset of that name."""
+    """Collection of `jobs.prepare_collection` with the preset of the same name."""
     return EncodeCorpusConfig(collection=f"runs/{name}/collection", output=f"runs/{name}/vectors")
 
 
 def tiny() -> EncodeCorpusConfig:
-    """In this process; needs `model=<folder>`."""
+    """In this process, for tests; needs `model=<folder>`."""
     return replace(on("tiny"), workers=(0, 0), cpus_per_worker=1)
 
 

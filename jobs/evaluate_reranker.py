@@ -1,4 +1,4 @@
-"""Measure ways to order a ranker's lists, or to search an item tree, on held-out likes.
+"""Measure ways to order a ranker's lists, and searches of an item tree, on held-out likes.
 
     python -m jobs.evaluate_reranker --config movielens_1m
     python -m jobs.evaluate_reranker --config movielens_1m --set llm.url=http://localhost:8000/v1 \
@@ -6,8 +6,9 @@
     python -m jobs.evaluate_reranker --config movielens_1m --set mode=tree k=20 \
         llm.url=http://localhost:8000/v1 llm.served_model=small
 
-`mode=goal`: rows random, base (the ranker's order), oracle, MMR and DPP and, with an endpoint, the
-goal graph for each goal. `mode=tree`: the most popular items, and the search with an endpoint.
+`mode=goal` measures random order, the ranker's order, the best possible order, MMR and DPP and,
+with an endpoint, the goal graph for each goal. `mode=tree` measures the most popular items and,
+with an endpoint, the search of the tree.
 """
 
 from jobs._command import job_command
@@ -15,17 +16,17 @@ from winnow_ray.evaluation.reranker import EvaluateRerankerConfig, evaluate_rera
 
 
 def local() -> EvaluateRerankerConfig:
-    """All users that qualify, up to a thousand."""
+    """Up to a thousand users of `dataset=` and `ranker=`."""
     return EvaluateRerankerConfig()
 
 
 def tiny() -> EvaluateRerankerConfig:
-    """A few users of a small catalogue."""
+    """Forty users of a small catalogue, for tests."""
     return EvaluateRerankerConfig(num_users=40, pool=40, k=10)
 
 
 def movielens_1m() -> EvaluateRerankerConfig:
-    """What `make demo` has made of MovieLens-1M."""
+    """Dataset and ranker that `make demo` made of MovieLens-1M."""
     folder = "runs/movielens_1m"
     return EvaluateRerankerConfig(
         dataset=f"{folder}/dataset", ranker=f"{folder}/ranker", output=f"{folder}/reranking"

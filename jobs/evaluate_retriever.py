@@ -4,10 +4,10 @@
     python -m jobs.evaluate_retriever --config scifact --set output=runs/scifact/untuned \
         model=all-MiniLM-L6-v2
 
-BEIR's protocol: every document but one with the query's own id is a candidate, search is exact,
-equal scores go to the document that comes first in the collection. The measures of every query are
-kept (`encoder.parquet`, `bm25.parquet`, `fused.parquet`), so that two evaluations can be compared
-with `against=<evaluation>`.
+BEIR's protocol: every document is a candidate except one with the query's own id, and search is
+exact. Of equal scores, the document that comes first in the collection wins. The measures of every
+query are kept (`encoder.parquet`, `bm25.parquet`, `fused.parquet`), so that `against=<evaluation>`
+can compare two evaluations.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from winnow_ray.evaluation.retriever import EvaluateRetrieverConfig, evaluate_re
 
 
 def on(name: str) -> EvaluateRetrieverConfig:
-    """For the collection that `jobs.prepare_collection` makes with the preset of that name."""
+    """Collection and encoder that the other jobs made with the preset of the same name."""
     return EvaluateRetrieverConfig(
         collection=f"runs/{name}/collection",
         model=f"runs/{name}/encoder",
@@ -27,7 +27,7 @@ def on(name: str) -> EvaluateRetrieverConfig:
 
 
 def tiny() -> EvaluateRetrieverConfig:
-    """In this process."""
+    """In this process, for tests."""
     return replace(on("tiny"), workers=(0, 0), cpus_per_worker=1)
 
 

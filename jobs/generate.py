@@ -1,4 +1,4 @@
-"""Ask language models about a dataset with Ray Data and vLLM; killed and run again, it goes on.
+"""Ask language models about a dataset with Ray Data and vLLM; a killed run continues.
 
     python -m jobs.generate --config simulate --set input=runs/demo/dataset
     python -m jobs.generate --config hard_negatives --set model=/models/qwen workers.max=8
@@ -7,6 +7,7 @@
         python -m jobs.generate --config movielens_1m --set num_prompts.hard_negatives=100000
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from jobs._command import job_command
@@ -17,7 +18,7 @@ from winnow_ray.generation.generate import GenerateConfig, generate
 
 
 def tiny() -> GenerateConfig:
-    """A few prompts to a model trained for five seconds."""
+    """A few prompts, to a model that is trained for five seconds on the spot."""
     return GenerateConfig(
         num_prompts={"hard_negatives": 12, "user_summary": 6},
         tiny_model=TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0),
@@ -25,11 +26,21 @@ def tiny() -> GenerateConfig:
     )
 
 
-PRESETS = {
+def usual() -> GenerateConfig:
+    """Hard negatives and summaries of users, for the dataset of `input=`."""
+    return GenerateConfig()
+
+
+def only(task: str) -> GenerateConfig:
+    """The task of that name alone."""
+    return GenerateConfig(tasks=(task,))
+
+
+PRESETS: dict[str, Callable[[], GenerateConfig]] = {
     "tiny": tiny,
-    "simulate": GenerateConfig,
-    "movielens_1m": GenerateConfig,
-    **{name: partial(GenerateConfig, tasks=(name,)) for name in TASKS},
+    "simulate": usual,
+    "movielens_1m": usual,
+    **{name: partial(only, name) for name in TASKS},
 }
 
 run = generate

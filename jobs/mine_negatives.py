@@ -1,4 +1,4 @@
-"""Mine hard negatives with BM25, an encoder and both fused; ask for and take in an LLM's.
+"""Mine hard negatives with BM25, an encoder and both fused, and take in those of an LLM.
 
     python -m jobs.mine_negatives --config scifact
     python -m jobs.generate --config hard_negatives --set num_prompts.hard_negatives=0 \
@@ -7,7 +7,7 @@
     python -m jobs.mine_negatives --config scifact --set generation=runs/scifact/generation \
         output=runs/scifact/negatives_llm
 
-The first command also writes what the second asks; the third adds the answers, filtered.
+The first command also writes the prompts of the second; the third adds the filtered answers.
 """
 
 from jobs._command import job_command
@@ -17,7 +17,7 @@ from winnow_ray.negatives.mine import MineNegativesConfig, mine_negatives
 
 
 def scifact() -> MineNegativesConfig:
-    """Scientific claims; a refuting abstract is as relevant as a supporting one."""
+    """SciFact: claims, where a refuting abstract is as relevant as a supporting one."""
     return MineNegativesConfig(
         collection="runs/scifact/collection",
         vectors="runs/scifact/vectors",
@@ -27,7 +27,7 @@ def scifact() -> MineNegativesConfig:
 
 
 def tiny() -> MineNegativesConfig:
-    """The simulated log of tests, whose lists are short; in this process."""
+    """The simulated log of tests, with short lists, in this process."""
     return MineNegativesConfig(
         collection="runs/tiny/collection",
         vectors="runs/tiny/vectors",
@@ -38,7 +38,7 @@ def tiny() -> MineNegativesConfig:
 
 
 def movielens_1m() -> MineNegativesConfig:
-    """Histories in words that ask for films."""
+    """MovieLens-1M: histories in words ask for films."""
     return MineNegativesConfig(
         collection="runs/movielens_1m/collection",
         vectors="runs/movielens_1m/vectors",

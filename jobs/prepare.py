@@ -1,4 +1,4 @@
-"""Turn raw logs into a dataset: split, encode, keep what was rejected.
+"""Turn raw logs into a dataset: split, encode, and keep rejected lines.
 
     python -m jobs.prepare --config simulate --set output=runs/demo/dataset
     python -m jobs.prepare --config movielens_1m --set data=/data/ml-1m output=runs/ml/dataset
@@ -13,7 +13,7 @@ from winnow_ray.data.prepare import PrepareConfig, prepare
 
 
 def simulated() -> PrepareConfig:
-    """The embedded demo: a click log with known click probabilities."""
+    """A simulated click log with known click probabilities; nothing to download."""
     return PrepareConfig(reader="simulate", output="runs/simulate/dataset")
 
 
@@ -34,7 +34,7 @@ def kuairand_1k() -> PrepareConfig:
 
 
 def ali_ccp() -> PrepareConfig:
-    """The four files of Ali-CCP in one folder; 85 million rows."""
+    """The four files of Ali-CCP in one folder: 85 million rows."""
     return PrepareConfig(reader="aliccp", data="ali-ccp", output="runs/ali_ccp/dataset")
 
 
@@ -49,7 +49,7 @@ def douban() -> PrepareConfig:
 
 
 def mind() -> PrepareConfig:
-    """MINDlarge_train and MINDlarge_dev in one folder; 57 million rows."""
+    """MINDlarge_train and MINDlarge_dev in one folder: 57 million rows."""
     return PrepareConfig(reader="mind", data="MIND", output="runs/mind/dataset")
 
 

@@ -12,12 +12,12 @@ from winnow_ray.data.prepare_collection import PrepareCollectionConfig, prepare_
 
 
 def scifact() -> PrepareCollectionConfig:
-    """Claims of scientific papers (Wadden et al., EMNLP 2020), in the layout of BEIR."""
+    """SciFact: claims of scientific papers (Wadden et al., EMNLP 2020), in BEIR's layout."""
     return PrepareCollectionConfig(reader="beir", data="scifact", output="runs/scifact/collection")
 
 
 def movielens_1m() -> PrepareCollectionConfig:
-    """Films, asked for with what a person liked before."""
+    """Films of MovieLens-1M; queries are what a person liked before."""
     return PrepareCollectionConfig(
         reader="dataset",
         dataset="runs/movielens_1m/dataset",
@@ -26,7 +26,7 @@ def movielens_1m() -> PrepareCollectionConfig:
 
 
 def tiny() -> PrepareCollectionConfig:
-    """The simulated log of tests."""
+    """A simulated log small enough for tests."""
     return PrepareCollectionConfig(
         reader="dataset",
         dataset="runs/tiny/dataset",

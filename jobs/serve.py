@@ -14,7 +14,7 @@ def local() -> ServeConfig:
 
 
 def tiny() -> ServeConfig:
-    """No waiting; what the tests run."""
+    """One replica, for tests: returns once the endpoint answers."""
     return ServeConfig(block=False)
 
 

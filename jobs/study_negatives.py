@@ -1,16 +1,16 @@
-"""Do LLM-written negatives help? Train with every kind of negatives and every seed, and compare.
+"""Do negatives of an LLM help? Train with every kind of negatives and every seed, and compare.
 
     python -m jobs.study_negatives --config scifact
     python -m jobs.study_negatives --config scifact --set variants=mined,hybrid seeds=0,1,2,3,4
     ray job submit --runtime-env cluster/runtime_env.yaml -- \
         python -m jobs.study_negatives --config scifact --set num_workers=8
 
-Each run starts from the same untuned encoder, takes the same number of steps and is measured on the
-test split. Finished runs are kept, so a killed study continues with the rest. The table has the
-untuned encoder, BM25 and both fused on top and says in words whether the LLM's negatives helped.
+Every run starts from the same untuned encoder, takes the same number of steps and is measured on
+the test split. Finished runs are kept, so a killed study continues with the rest. The table begins
+with the untuned encoder, BM25 and both fused, and ends with a sentence on the LLM's negatives.
 
-The untuned encoder reads texts as long as its own files say, the trained ones `max_tokens` of them:
-a row below it may have lost to the shorter texts and not to its training.
+The untuned encoder reads texts as long as its own files say, trained encoders `max_tokens` of them.
+A trained row below the untuned one may have lost to shorter texts and not to its training.
 """
 
 from jobs import train_retriever
@@ -23,7 +23,7 @@ from winnow_ray.negatives.study_runs import StudyNegativesConfig, ToyStudyConfig
 
 
 def scifact() -> StudyNegativesConfig:
-    """Trained as the preset of `jobs.train_retriever` says."""
+    """SciFact, trained as `jobs.train_retriever --config scifact`."""
     base = train_retriever.scifact()
     common = {name: getattr(base, name) for name in EncoderConfig.__dataclass_fields__}
     places = {"mined": "runs/scifact/negatives_llm", "output": "runs/scifact/negatives_study"}
@@ -31,7 +31,7 @@ def scifact() -> StudyNegativesConfig:
 
 
 def tiny() -> StudyNegativesConfig:
-    """A toy search and encoder made on the spot, in this process; some seconds."""
+    """A toy search and encoder made on the spot, for tests: some seconds in this process."""
     return ToyStudyConfig(
         collection="runs/tiny/toy_collection",
         model="runs/tiny/toy_encoder",

@@ -1,4 +1,4 @@
-"""Train a retriever with Ray Train: a text encoder, or two towers over who liked what.
+"""Train a retriever with Ray Train: a text encoder, or two towers over users and their likes.
 
     python -m jobs.train_retriever --config scifact --set num_workers=2
     python -m jobs.train_retriever --config scifact --set negatives.syn_ratio=0.7 num_workers=2 \
@@ -7,11 +7,12 @@
     ray job submit --runtime-env cluster/runtime_env.yaml -- \
         python -m jobs.train_retriever --config movielens_1m --set num_workers=4
 
-The preset says which: `scifact` and other collections train an encoder, the presets of a dataset
-two towers. `negatives.syn_ratio` mixes LLM-written negatives in, which `mined` must have (see
-`jobs.mine_negatives`). Started again after it was killed, the same command continues from its last
-checkpoint.
+The preset decides which: `scifact`, a collection, trains an encoder; presets of a dataset train two
+towers. `negatives.syn_ratio` mixes in an LLM's negatives, which `mined` must have (see
+`jobs.mine_negatives`). After a kill, the same command continues from its last checkpoint.
 """
+
+from collections.abc import Callable
 
 from jobs._command import job_command
 from winnow.retrieval.encoder_training.train import EncoderTrainConfig
@@ -24,7 +25,7 @@ from winnow_ray.training.two_tower import TrainTowersConfig
 
 
 def tiny() -> TrainTowersConfig:
-    """About a second, in this process."""
+    """Small towers on a small log, for tests: about a second in this process."""
     return TrainTowersConfig(
         model=TwoTowerConfig(dim=16, hidden=32, history=10, heads=2, vocab_size=500),
         train=TrainConfig(epochs=2, batch_size=256, lr=1e-2),
@@ -34,12 +35,13 @@ def tiny() -> TrainTowersConfig:
 
 
 def simulate() -> TrainTowersConfig:
-    """The embedded demo data, whose tastes are few and soon learnt."""
+    """Two towers on the simulated log, whose few tastes are soon learned."""
     return TrainTowersConfig(train=TrainConfig(epochs=2))
 
 
 def scifact() -> TrainEncoderConfig:
-    """Half an hour a run on two cores: abstracts say what they are about in their first half."""
+    """A text encoder on SciFact: half an hour on two cores. Abstracts are cut at 128 tokens, since
+    their first half says what they are about."""
     return TrainEncoderConfig(
         collection="runs/scifact/collection",
         mined="runs/scifact/negatives",
@@ -51,10 +53,15 @@ def scifact() -> TrainEncoderConfig:
     )
 
 
-PRESETS = {
+def movielens_1m() -> TrainTowersConfig:
+    """Two towers on MovieLens-1M, in the default sizes."""
+    return TrainTowersConfig()
+
+
+PRESETS: dict[str, Callable[[], TrainTowersConfig | TrainEncoderConfig]] = {
     "tiny": tiny,
     "simulate": simulate,
-    "movielens_1m": TrainTowersConfig,
+    "movielens_1m": movielens_1m,
     "scifact": scifact,
 }
 

@@ -5,12 +5,12 @@
         python -m jobs.tune_ranker --config movielens_1m --set model=star num_samples=200
     python -m jobs.train_ranker --config runs/movielens_1m/tuned/preset.json
 
-The winner by validation AUC is written as a preset file that `jobs.train_ranker` takes.
-The same command continues a killed search. A trial trains in its own process, or with
-num_workers=N on N Ray Train workers; as many run at a time as the cluster has room for.
+The trial with the best validation AUC becomes a preset file that `jobs.train_ranker` takes. After a
+kill, the same command continues the search. A trial trains in its own process, or with
+num_workers=N on N Ray Train workers. As many trials run at a time as the cluster has room for.
 """
 
-from dataclasses import asdict
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,11 @@ from winnow_ray.training.tune_ranker import TuneRankerConfig, tune_ranker
 
 
 def tuning(preset: str, **changes: Any) -> TuneRankerConfig:
-    """A search around a preset of `jobs.train_ranker`, one process a trial."""
+    """A search around the preset of `jobs.train_ranker` with the same name, one process per trial."""
     base = train_ranker.PRESETS[preset]()
-    fields = {name: getattr(base, name) for name in asdict(base)}
-    place = {"output": f"runs/{preset}/tuned", "num_workers": 0, "data": "memory"}
-    return TuneRankerConfig(**(fields | place | {"preset": preset} | changes))
+    kept = {field.name: getattr(base, field.name) for field in fields(base)}
+    own = {"output": f"runs/{preset}/tuned", "num_workers": 0, "data": "memory", "preset": preset}
+    return TuneRankerConfig(**kept | own | changes)
 
 
 PRESETS = {name: partial(tuning, name) for name in train_ranker.PRESETS}
