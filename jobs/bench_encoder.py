@@ -3,25 +3,23 @@
     python -m jobs.bench_encoder --config scifact
     python -m jobs.bench_encoder --config cuda
 
-Two baselines: `SentenceTransformer.encode` as it comes (float32, batches of 32), and with its
-weights in bfloat16. Ours is measured at `precision`, int8 unless told otherwise, and under "auto"
-at what `jobs.encode_corpus` and `jobs.evaluate_retriever` use unless told otherwise: bfloat16 where
-that is fast, which moves the vectors less. Each side gets the texts and gives an array, so
-tokenising is part of the time. The sides take turns, and medians are compared; how far each side's
-vectors are from the first baseline's is printed, and checked.
+Two baselines: `SentenceTransformer.encode` with its defaults (float32, batches of 32), and with
+weights in bfloat16. Ours is measured at `precision`, int8 by default, and under "auto" at the
+default of `jobs.encode_corpus` and `jobs.evaluate_retriever`: bfloat16 where that is fast, which
+moves the vectors less. Each side takes texts and returns an array, so tokenizing is part of the
+time. The sides take turns and medians are compared. The distance of each side's vectors from those
+of the first baseline is printed and checked.
 
-On a GPU our side is also split into tokenising and the rest, whose matrix products are counted and
-compared with the fastest that the GPU makes.
+On a GPU our side is also split into tokenizing and encoding. The FLOP of encoding are counted and
+compared with the fastest matrix products of the GPU.
 """
 
 import logging
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from jobs._bench.device_limits import ceilings, flop_of
+from jobs._bench.turns import rates, seconds_of
 from jobs._command import job_command
 from winnow.data.collection import Collection
 from winnow.errors import EncoderError
@@ -43,28 +42,31 @@ Floats = NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Floats]
 
 WARM_UP = 64
-"""Documents that each side encodes before it is timed."""
+"""Documents that each side encodes before it is timed, two batches of the default."""
 SAME = 0.99
-"""Least mean cosine between a side's vectors and the default's; int8 costs less than this."""
+"""Least mean cosine between a side's vectors and those of the default; int8 stays above it."""
 OURS, OURS_AUTO = "ours", "ours_auto"
 DEFAULT, BFLOAT16 = "sentence_transformers", "sentence_transformers_bfloat16"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchEncoderConfig:
+    """Which documents are encoded by which model, and on what."""
+
     collection: str = "runs/scifact/collection"
-    """The collection artifact whose documents are encoded."""
+    """Collection artifact whose documents are encoded."""
     model: str = "all-MiniLM-L6-v2"
-    """A folder, a packaged model or a Hugging Face id."""
+    """Text encoder: a folder, a packaged model or a Hugging Face id."""
     documents: int = 1000
-    """Of the collection, drawn at random; 0: all."""
+    """Documents drawn at random from the collection; 0: all."""
     repeats: int = 3
+    """Timings of each side."""
     precision: InferencePrecision = "int8"
-    """Of our side; what int8 costs in quality is for `jobs.evaluate_retriever` to say."""
+    """Number format of our side; `jobs.evaluate_retriever` measures what int8 costs in quality."""
     threads: int = 0
-    """Of every side; 0: all cores."""
+    """Threads of every side; 0: all cores."""
     device: str = "cpu"
-    """Of every side: cpu or cuda."""
+    """Device of every side: cpu or cuda."""
 
     def __post_init__(self) -> None:
         if self.documents < 0 or self.repeats < 1:
@@ -72,19 +74,25 @@ class BenchEncoderConfig:
 
 
 def tiny() -> BenchEncoderConfig:
-    """A second; needs `collection=` and `model=`, and the figures mean nothing."""
+    """A second, for tests; needs `collection=` and `model=`, and the figures mean nothing."""
     return BenchEncoderConfig(documents=20, repeats=1, precision="auto")
 
 
-PRESETS = {
-    "tiny": tiny,
-    "scifact": BenchEncoderConfig,
-    "cuda": lambda: BenchEncoderConfig(device="cuda", precision="bfloat16", documents=0),
-}
+def scifact() -> BenchEncoderConfig:
+    """A thousand documents of SciFact on a CPU."""
+    return BenchEncoderConfig()
+
+
+def cuda() -> BenchEncoderConfig:
+    """All documents of SciFact on a GPU, in bfloat16."""
+    return BenchEncoderConfig(device="cuda", precision="bfloat16", documents=0)
+
+
+PRESETS = {"tiny": tiny, "scifact": scifact, "cuda": cuda}
 
 
 def run(config: BenchEncoderConfig) -> dict[str, Any]:
-    """Documents/s of every side, and ours as a multiple of each baseline's."""
+    """Documents per second of every side, and ours as a multiple of each baseline."""
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     texts = documents(config)
     sides = {
@@ -96,9 +104,14 @@ def run(config: BenchEncoderConfig) -> dict[str, Any]:
     for name, encode in sides.items():
         encode(texts[:WARM_UP])
         logger.info("ready: %s", name)
-    spent, vectors = timed_in_turn(sides, texts, config.repeats)
+    vectors: dict[str, Floats] = {}
+
+    def seconds(name: str) -> float:
+        return seconds_of(lambda: vectors.update({name: sides[name](texts)}))
+
+    timed = {name: partial(seconds, name) for name in sides}
+    rate = rates(timed, len(texts), config.repeats, "documents")
     cosines = checked_cosines(vectors)
-    rate = {name: len(texts) / statistics.median(seconds) for name, seconds in spent.items()}
     on_gpu = {"gpu": gpu_share(config, texts)} if config.device == "cuda" else {}
     return on_gpu | {
         **ratios(rate, OURS),
@@ -112,7 +125,7 @@ def run(config: BenchEncoderConfig) -> dict[str, Any]:
 
 
 def gpu_share(config: BenchEncoderConfig, texts: Sequence[str]) -> dict[str, Any]:
-    """Seconds of our two parts, and what the second is of the GPU's fastest products."""
+    """Seconds of tokenizing and encoding, and the FLOP rate of encoding beside the GPU's best."""
     encoder = our_encoder(config, config.precision)
     encoder.encode_documents(texts)
     started = time.perf_counter()
@@ -133,7 +146,7 @@ def gpu_share(config: BenchEncoderConfig, texts: Sequence[str]) -> dict[str, Any
 
 @torch.inference_mode()
 def flop(encoder: TextEncoder, tokens: TokenLists) -> int:
-    """Operations of `encode_tokens`, counted in this thread; paddings count too."""
+    """Floating-point operations of `encode_tokens`, those on padding included."""
     device = next(encoder.model.parameters()).device
     total = 0
     for rows_B in token_batches(tokens.length_N, BATCH_TOKENS[device.type]):
@@ -143,7 +156,7 @@ def flop(encoder: TextEncoder, tokens: TokenLists) -> int:
 
 
 def ratios(rate: Mapping[str, float], ours: str) -> dict[str, float]:
-    """What a side of ours is beside the two baselines."""
+    """A side of ours beside the two baselines."""
     return {
         "documents_per_s": round(rate[ours], 1),
         "ratio_vs_default": round(rate[ours] / rate[DEFAULT], 2),
@@ -152,7 +165,7 @@ def ratios(rate: Mapping[str, float], ours: str) -> dict[str, float]:
 
 
 def documents(config: BenchEncoderConfig) -> list[str]:
-    """The same ones for every run."""
+    """Texts of the drawn documents, the same for every run."""
     collection = Collection.open(absolute(config.collection))
     rows = np.random.default_rng(0).permutation(collection.documents.num_rows)
     return collection.document_texts(rows[: config.documents or None])
@@ -174,29 +187,17 @@ def their_side(config: BenchEncoderConfig, dtype: torch.dtype) -> Encode:
         raise EncoderError(
             'sentence-transformers is not installed: pip install "winnow[dev]"'
         ) from error
-    folder = str(Path(find_encoder(config.model)))
+    folder = str(find_encoder(config.model))
     model = SentenceTransformer(folder, device=config.device, model_kwargs={"dtype": dtype})
     return lambda texts: np.asarray(model.encode(list(texts), show_progress_bar=False))
 
 
-def timed_in_turn(
-    sides: dict[str, Encode], texts: Sequence[str], repeats: int
-) -> tuple[dict[str, list[float]], dict[str, Floats]]:
-    """Seconds of each repeat and the last vectors; what else runs here slows every side."""
-    spent: dict[str, list[float]] = {name: [] for name in sides}
-    vectors: dict[str, Floats] = {}
-    for repeat in range(repeats):
-        for name, encode in sides.items():
-            started = time.perf_counter()
-            vectors[name] = encode(texts)
-            spent[name].append(time.perf_counter() - started)
-            rate = len(texts) / spent[name][-1]
-            logger.info("repeat=%d side=%s documents_per_s=%.1f", repeat, name, rate)
-    return spent, vectors
-
-
 def checked_cosines(vectors: dict[str, Floats]) -> dict[str, float]:
-    """Mean cosine of each side with the default; refuses a side that does another thing."""
+    """Mean cosine of each side with the default.
+
+    Raises:
+        EncoderError: a side makes other vectors.
+    """
     unit = {name: v / np.linalg.norm(v, axis=1, keepdims=True) for name, v in vectors.items()}
     cosines = {name: float((v * unit[DEFAULT]).sum(axis=1).mean()) for name, v in unit.items()}
     for name, cosine in cosines.items():

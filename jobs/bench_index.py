@@ -3,18 +3,20 @@
     python -m jobs.encode_corpus --config scifact
     python -m jobs.bench_index
 
-`vectors` are really encoded texts, float32 [N, D], unit rows. A mixture with their
-clusters and covariance is fitted on them; documents and queries are drawn from it, independently,
-and how alike drawn and encoded vectors are is logged. The baseline is FAISS's `IndexFlatIP`, all
-queries in one call, same threads. Recall is that of queries that had no part in tuning.
+`vectors` are encoded texts, float32 [N, D], of length 1. A mixture with their clusters and
+covariance is fitted on them, and documents and queries are drawn from it independently. The log
+says how alike drawn and encoded vectors are. The baseline is FAISS's `IndexFlatIP` with the same
+threads, all queries in one call. Recall is that of queries that tuned nothing.
+
+Suffixes: N encoded texts, I documents, Q queries, D vector width.
 """
 
 import logging
 import os
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs._bench.text_like_vectors import TextLike, likeness
+from jobs._bench.turns import rates, seconds_of
 from jobs._command import job_command
 from winnow.artifact import open_artifact
 from winnow.errors import DataError
@@ -37,35 +40,43 @@ Search = Callable[[Floats], Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchIndexConfig:
+    """Which vectors are searched, in how large indexes, and to which recall."""
+
     vectors: str = "runs/scifact/vectors"
-    """Encoded texts to resemble, of `jobs.encode_corpus` or an .npy; empty: noise in clusters, on
-    which the figures mean nothing."""
+    """Encoded texts to resemble: an artifact of `jobs.encode_corpus` or an .npy file; empty: noise
+    in clusters, on which the figures mean nothing."""
     sizes: tuple[int, ...] = (200_000, 1_000_000)
     """Documents of each index."""
     index: Literal["auto", "flat", "ivf_flat", "ivf_pq", "hnsw"] = "auto"
-    """`auto` takes what `jobs.build_index` would."""
+    """Kind of index; `auto` takes what `jobs.build_index` would."""
     recall: float = 0.95
-    """Of the exact best 100, to be found by the least effort that does."""
+    """Share of the exact best 100 that a search must find; the least effort that does is timed."""
     queries: int = 1000
-    """That are timed, and as many others to tune on."""
+    """Queries timed; as many others are used for tuning."""
     repeats: int = 3
     """Timings of each side, in turn; medians are reported."""
     clusters: int = 0
-    """Of the mixture; 0: as many as come nearest to the encoded texts. Fewer make search harder."""
+    """Clusters of the mixture; 0: the number nearest to the encoded texts. Fewer make search
+    harder."""
     threads: int = 0
-    """Of both sides; 0: all cores."""
+    """Threads of both sides; 0: all cores."""
 
 
 def tiny() -> BenchIndexConfig:
-    """A second; the figures mean nothing."""
+    """A second, for tests; the figures mean nothing."""
     return BenchIndexConfig(vectors="", sizes=(3000,), index="ivf_pq", queries=100, repeats=1)
 
 
-PRESETS = {"tiny": tiny, "text": BenchIndexConfig}
+def text() -> BenchIndexConfig:
+    """Up to a million vectors that resemble the encoded abstracts of SciFact."""
+    return BenchIndexConfig()
+
+
+PRESETS = {"tiny": tiny, "text": text}
 
 
 def run(config: BenchIndexConfig) -> dict[str, Any]:
-    """The figures of each size, by size."""
+    """Figures of an index of each size."""
     faiss.omp_set_num_threads(config.threads or os.cpu_count() or 1)
     source_ND = source_vectors(config.vectors)
     mixture = TextLike.fit(source_ND, clusters=config.clusters)
@@ -76,13 +87,13 @@ def run(config: BenchIndexConfig) -> dict[str, Any]:
 
 
 def source_vectors(path: str) -> Floats:
-    """The encoded texts, or a stand-in for tests."""
+    """Encoded texts, or noise in clusters for tests."""
     if not path:
         random = np.random.default_rng(0)
         noise = random.normal(size=(1000, 32)) + 2 * np.repeat(random.normal(size=(20, 32)), 50, 0)
         return (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
     if Path(path).is_dir():
-        vectors_ND = np.array(read_vectors(open_artifact(path, kind="vectors")))
+        vectors_ND: Floats = np.array(read_vectors(open_artifact(path, kind="vectors")))
     elif Path(path).is_file():
         vectors_ND = np.load(path)
     else:
@@ -97,6 +108,7 @@ def source_vectors(path: str) -> Floats:
 
 
 def figures(mixture: TextLike, size: int, config: BenchIndexConfig) -> dict[str, Any]:
+    """Build, tune and time an index of `size` drawn documents."""
     documents_ID = mixture.draw(size, seed=1)
     tuned_QD, fresh_QD = mixture.draw(config.queries, seed=2), mixture.draw(config.queries, seed=3)
     logger.info("documents=%d %s", size, likeness(documents_ID, sample=500))
@@ -112,7 +124,8 @@ def figures(mixture: TextLike, size: int, config: BenchIndexConfig) -> dict[str,
         "exact": lambda queries_QD: exact.search(queries_QD, TUNED_K),
         "ours": lambda queries_QD: index.search(queries_QD, TUNED_K),
     }
-    qps = rates(sides, fresh_QD, config.repeats)
+    timed_sides = {name: partial(seconds_of, partial(s, fresh_QD)) for name, s in sides.items()}
+    qps = rates(timed_sides, len(fresh_QD), config.repeats, "queries")
     found, truth = sides["ours"](fresh_QD)[1], sides["exact"](fresh_QD)[1]
     result = {
         "ratio": round(qps["ours"] / qps["exact"], 2),
@@ -130,25 +143,17 @@ def figures(mixture: TextLike, size: int, config: BenchIndexConfig) -> dict[str,
     return result
 
 
-def rates(sides: dict[str, Search], queries_QD: Floats, repeats: int) -> dict[str, float]:
-    """Queries/s of each side, all in one call, timed in turn: what else runs here slows both."""
-    spent: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, search in sides.items():
-            spent[name].append(timed(search, queries_QD)[1])
-    return {name: len(queries_QD) / statistics.median(times) for name, times in spent.items()}
-
-
 def p50_ms(search: Search, queries_QD: Floats) -> float:
-    """Median milliseconds of one query at a time."""
-    spent = [timed(search, query_D[None])[1] for query_D in queries_QD]
+    """Median time of a search for one query."""
+    spent = [seconds_of(partial(search, query_D[None])) for query_D in queries_QD]
     return round(1000 * statistics.median(spent), 2)
 
 
 def timed(work: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[Any, float]:
-    """What the work returns, and the seconds it took."""
-    started = time.perf_counter()
-    return work(*arguments, **named), time.perf_counter() - started
+    """Result of the work, and the seconds it took."""
+    results: list[Any] = []
+    seconds = seconds_of(lambda: results.append(work(*arguments, **named)))
+    return results[0], seconds
 
 
 main = job_command(run, PRESETS, __doc__, default="text")

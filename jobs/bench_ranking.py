@@ -6,14 +6,14 @@
     python -m jobs.bench_ranking --config large          # 50 million rows through Ray Data
     python -m jobs.bench_ranking --config cuda           # on a GPU, whose ceilings are measured too
 
-The baseline is what much published code does: a `Dataset` whose item looks up one pandas cell a
-field, a `DataLoader` that collates rows one by one, an embedding table and lookup for each field,
-and every scenario's branch on every row with a mask that picks. Both train the same architecture
-with the same batch size, on random rows in the shape of MovieLens-1M. At the end, a simulated log
-is trained on through Ray Data and from memory.
+The baseline does what much published code does: a `Dataset` that looks up one pandas cell per
+field, a `DataLoader` that collates rows one by one, an embedding table and lookup per field, and
+every scenario's branch on every row, with a mask that picks one. Both sides train the same
+architecture with the same batch size, on random rows in the shape of MovieLens-1M. At the end, a
+simulated log is trained on through Ray Data and from memory.
 
-On a GPU a model's speed stands beside the share that it is of the fastest possible one: that of
-moving, at the speed of a copy, no more than every step must move.
+On a GPU a model's speed is also given as a share of the bandwidth limit: the speed at which a step
+would move only the bytes that it must, as fast as a copy.
 """
 
 import logging
@@ -42,22 +42,26 @@ logger = logging.getLogger("winnow.bench_ranking")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchRankingConfig:
+    """Which models are trained, on how many rows, and on what."""
+
     models: tuple[str, ...] = tuple(MODELS)
+    """Models to train."""
     ranker: RankerConfig = field(default_factory=RankerConfig)
-    """How they are trained; its batch size is that of both loops."""
+    """How they are trained; both loops have its batch size."""
     rows: int = 400_000
-    """Of an epoch of ours, timed `repeats` times after one that is not."""
+    """Rows of our epochs."""
     repeats: int = 3
+    """Epochs of ours that are timed, after one that is not."""
     baseline_rows: int = 24_576
-    """Of the baseline, timed once after one batch that is not."""
+    """Rows of the baseline, timed once after one batch that is not."""
     threads: int = 2
-    """Torch threads of both."""
+    """Torch threads of both loops."""
     device: str = "cpu"
-    """Of both: cpu or cuda."""
+    """Device of both loops: cpu or cuda."""
     streaming_rows: int = 1_000_000
-    """Simulated rows to train through Ray Data and from memory; 0 leaves that part out."""
+    """Simulated rows to train on through Ray Data and from memory; 0: none."""
     variants: tuple[Variant, ...] = ()
-    """Other ways to train each model. `sparse` is also timed on a table of two million users."""
+    """Other ways to train each model; `sparse` is also timed on a table of two million users."""
 
     @property
     def timing(self) -> Timing:
@@ -65,7 +69,7 @@ class BenchRankingConfig:
 
 
 def tiny() -> BenchRankingConfig:
-    """A second; the figures mean nothing."""
+    """A second, for tests; the figures mean nothing."""
     return BenchRankingConfig(
         models=("shared_bottom",),
         ranker=RankerConfig(batch_size=64),
@@ -76,27 +80,47 @@ def tiny() -> BenchRankingConfig:
     )
 
 
-PRESETS = {
-    "tiny": tiny,
-    "movielens_1m": BenchRankingConfig,
-    "variants": lambda: BenchRankingConfig(
+def movielens_1m() -> BenchRankingConfig:
+    """Every model, and a million rows through Ray Data, on a CPU."""
+    return BenchRankingConfig()
+
+
+def variants() -> BenchRankingConfig:
+    """Three models, also with sparse gradients, in bfloat16 and compiled."""
+    return BenchRankingConfig(
         models=("star", "mmoe", "m2m"),
         variants=("sparse", "bfloat16", "compile"),
         streaming_rows=0,
-    ),
-    "large": lambda: BenchRankingConfig(streaming_rows=50_000_000),
-    "cuda": lambda: BenchRankingConfig(
+    )
+
+
+def large() -> BenchRankingConfig:
+    """Every model, and 50 million rows through Ray Data."""
+    return BenchRankingConfig(streaming_rows=50_000_000)
+
+
+def cuda() -> BenchRankingConfig:
+    """Every model on a GPU, with batches that fill it."""
+    return BenchRankingConfig(
         device="cuda",
         ranker=RankerConfig(batch_size=65_536),
         rows=4_000_000,
         baseline_rows=16_384,
         streaming_rows=0,
-    ),
+    )
+
+
+PRESETS = {
+    "tiny": tiny,
+    "movielens_1m": movielens_1m,
+    "variants": variants,
+    "large": large,
+    "cuda": cuda,
 }
 
 
 def run(config: BenchRankingConfig) -> dict[str, Any]:
-    """Rows/s of each model, of its baseline, and their ratio."""
+    """Rows per second of each model and of its baseline, and their ratio."""
     torch.set_num_threads(config.threads)
     possible = ceilings(config.device) if config.device != "cpu" else {}
     figures: dict[str, Any] = {"ceilings": possible} if possible else {}
@@ -117,9 +141,8 @@ def run(config: BenchRankingConfig) -> dict[str, Any]:
     if config.variants:
         figures["variants"] = other_ways(config, figures)
     if config.streaming_rows:
-        from jobs._bench.ranker_stream_speed import (
-            streaming_speed,  # Ray, which nothing else here needs
-        )
+        # imports Ray, which nothing else here needs
+        from jobs._bench.ranker_stream_speed import streaming_speed
 
         figures["streaming"] = streaming_speed(config.streaming_rows, config.ranker)
         logger.info("streaming %s", figures["streaming"])
@@ -127,7 +150,7 @@ def run(config: BenchRankingConfig) -> dict[str, Any]:
 
 
 def other_ways(config: BenchRankingConfig, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows/s of each model in each variant, beside those in `figures`."""
+    """Rows per second of each model in each variant, beside those in `figures`."""
     ways: dict[str, Any] = {}
     for model in config.models:
         ranker = replace(config.ranker, model=model)

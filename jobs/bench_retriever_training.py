@@ -1,18 +1,16 @@
-"""Queries trained on per second, beside sentence-transformers' own trainer in the same run.
+"""Queries trained on per second, beside the trainer of sentence-transformers in the same run.
 
     python -m jobs.bench_retriever_training --config scifact
     python -m jobs.bench_retriever_training --config cuda
 
-Both train the same encoder with the same loss (InfoNCE: a query's positive against all texts of its
-batch), the same batches of (query, positive, negatives) and the same longest text, by AdamW. The
-negatives are drawn at random: where they come from takes no time in either. Their trainer runs as
-it comes (float32) and with `bf16=True`; each side's time is that of its training steps, and the
-sides take turns.
+Both train the same encoder by AdamW with the same loss (InfoNCE: a query's positive against all
+texts of its batch), the same batches of (query, positive, negatives) and the same longest text.
+Negatives are drawn at random, since mining is not part of either side's time. Their trainer runs
+with its defaults (float32) and with `bf16=True`. Only training steps are timed, and the sides take
+turns.
 """
 
-import logging
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jobs._bench.turns import rates
 from jobs._command import job_command
 from winnow.data.collection import Collection, text_digest
 from winnow.errors import EncoderError
@@ -31,17 +30,17 @@ from winnow.retrieval.encoder_training.train import MEASURE, EncoderTrainConfig,
 from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
 from winnow_ray.cluster.paths import absolute
 
-logger = logging.getLogger("winnow.bench_retriever_training")
-
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchRetrieverTrainingConfig:
+    """What is trained on, in which batches, and on what."""
+
     collection: str = "runs/scifact/collection"
-    """The collection artifact that is trained on."""
+    """Collection artifact that is trained on."""
     model: str = "all-MiniLM-L6-v2"
-    """A folder, a packaged model or a Hugging Face id."""
+    """Text encoder: a folder, a packaged model or a Hugging Face id."""
     batch_size: int = 64
     """Queries of a step."""
     steps: int = 4
@@ -49,13 +48,15 @@ class BenchRetrieverTrainingConfig:
     negatives: int = 1
     """Texts of a query beside its positive."""
     chunk_tokens: int = EncoderTrainConfig().chunk_tokens
+    """Tokens that our side encodes at a time, as in `EncoderTrainConfig`."""
     memory_tokens: int = EncoderTrainConfig().memory_tokens
-    """Of our side, see `EncoderTrainConfig`."""
+    """Tokens of a batch that our side encodes only once, as in `EncoderTrainConfig`."""
     repeats: int = 3
+    """Timings of each side."""
     threads: int = 0
-    """Of every side; 0: all cores."""
+    """Threads of every side; 0: all cores."""
     device: str = "cpu"
-    """Of every side: cpu or cuda."""
+    """Device of every side: cpu or cuda."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "negatives", "repeats"):
@@ -64,34 +65,41 @@ class BenchRetrieverTrainingConfig:
 
 
 def tiny() -> BenchRetrieverTrainingConfig:
-    """Seconds; needs `collection=` and `model=`, and the figures mean nothing."""
+    """Seconds, for tests; needs `collection=` and `model=`, and the figures mean nothing."""
     return BenchRetrieverTrainingConfig(batch_size=4, steps=2, repeats=1)
 
 
 def cuda() -> BenchRetrieverTrainingConfig:
-    """A batch that fills a GPU of 80 GB, and is not encoded twice."""
+    """SciFact on a GPU of 80 GB, with a batch that fills it and is encoded only once."""
     return BenchRetrieverTrainingConfig(
         device="cuda", batch_size=256, steps=16, chunk_tokens=65_536, memory_tokens=262_144
     )
 
 
-PRESETS = {"tiny": tiny, "scifact": BenchRetrieverTrainingConfig, "cuda": cuda}
+def scifact() -> BenchRetrieverTrainingConfig:
+    """SciFact on a CPU."""
+    return BenchRetrieverTrainingConfig()
+
+
+PRESETS = {"tiny": tiny, "scifact": scifact, "cuda": cuda}
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every side trains on: I instances of one query, one positive and N negatives."""
+    """Training data of every side: I instances of one query, one positive and N negatives."""
 
     queries: list[str]
     """Text of each instance's query."""
     texts: list[str]
+    """Texts of all documents."""
     positive_I: Rows
-    """Which of `texts`."""
+    """Position of each instance's positive in `texts`."""
     negative_IN: Rows
+    """Positions of each instance's negatives in `texts`."""
 
 
 def run(config: BenchRetrieverTrainingConfig) -> dict[str, Any]:
-    """Queries/s of every side, and ours as a multiple of the trainer as it comes."""
+    """Queries per second of every side, and ours as a multiple of their trainer."""
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     work = drawn(config)
     sides: dict[str, Callable[[], float]] = {
@@ -99,13 +107,7 @@ def run(config: BenchRetrieverTrainingConfig) -> dict[str, Any]:
         "sentence_transformers": lambda: their_seconds(config, work, bf16=False),
         "sentence_transformers_bfloat16": lambda: their_seconds(config, work, bf16=True),
     }
-    spent: dict[str, list[float]] = {name: [] for name in sides}
-    for repeat in range(config.repeats):
-        for name, seconds in sides.items():
-            spent[name].append(seconds())
-            rate = len(work.queries) / spent[name][-1]
-            logger.info("repeat=%d side=%s queries_per_s=%.2f", repeat, name, rate)
-    rate = {name: len(work.queries) / statistics.median(times) for name, times in spent.items()}
+    rate = rates(sides, len(work.queries), config.repeats, "queries")
     return {
         "queries_per_s": round(rate["ours"], 2),
         "ratio": round(rate["ours"] / rate["sentence_transformers"], 2),
@@ -117,7 +119,7 @@ def run(config: BenchRetrieverTrainingConfig) -> dict[str, Any]:
 
 
 def drawn(config: BenchRetrieverTrainingConfig) -> Work:
-    """As many training pairs as the steps need, the same for every run."""
+    """Training pairs for all steps, the same for every run."""
     collection = Collection.open(absolute(config.collection))
     judged = collection.judged("train")
     random = np.random.default_rng(0)
@@ -132,7 +134,7 @@ def drawn(config: BenchRetrieverTrainingConfig) -> Work:
 
 
 def our_seconds(config: BenchRetrieverTrainingConfig, work: Work) -> float:
-    """Of the training steps, batches and tokens included."""
+    """Seconds of our training steps, with making batches and tokens."""
     encoder = TextEncoder.load(find_encoder(config.model))
     encoder.model.to(config.device)
     used, code = np.unique(
@@ -169,7 +171,7 @@ def our_seconds(config: BenchRetrieverTrainingConfig, work: Work) -> float:
 
 
 def their_seconds(config: BenchRetrieverTrainingConfig, work: Work, *, bf16: bool) -> float:
-    """Of `SentenceTransformerTrainer.train`, which makes batches and tokens as it goes."""
+    """Seconds of `SentenceTransformerTrainer.train`, which makes batches and tokens as it goes."""
     try:
         from datasets import Dataset, disable_progress_bars
         from sentence_transformers import (

@@ -42,9 +42,11 @@ def simulate() -> TrainRankerConfig:
 
 
 def movielens_1m() -> TrainRankerConfig:
-    """MovieLens-1M: test AUC .816 in six passes. The benchmark's batch of 4096 needs more passes for
-    less. Its weight decay of 1e-5 shrinks every embedding in every step, which models without a
-    norm on their input do not make up for."""
+    """MovieLens-1M: test AUC .816 in six passes.
+
+    The benchmark's batch of 4096 needs more passes for less. Its weight decay of 1e-5 shrinks every
+    embedding in every step, and models without a norm on their input do not recover from that.
+    """
     return on(
         "movielens_1m",
         optimizer=OptimizerConfig(lr=2e-3, weight_decay=1e-7),

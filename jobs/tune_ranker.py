@@ -20,7 +20,7 @@ from winnow_ray.training.tune_ranker import TuneRankerConfig, tune_ranker
 
 
 def tuning(preset: str, **changes: Any) -> TuneRankerConfig:
-    """A search around the preset of `jobs.train_ranker` with the same name, one process per trial."""
+    """A search around the preset of `jobs.train_ranker` with the same name."""
     base = train_ranker.PRESETS[preset]()
     kept = {field.name: getattr(base, field.name) for field in fields(base)}
     own = {"output": f"runs/{preset}/tuned", "num_workers": 0, "data": "memory", "preset": preset}
