@@ -1,11 +1,11 @@
-"""Speed of `jobs.generate`, beside vLLM by itself and Transformers, measured in the same run.
+"""Speed of `jobs.generate`, beside plain vLLM and Transformers, measured in the same run.
 
     python -m jobs.bench_generate
     python -m jobs.bench_generate --config default --set rows=1000 model=/models/qwen
 
-All answer the same hard-negative prompts with the same model, sampling and JSON schemas, each alone
-on the machine, one after the other. Engine starts are not part of any speed. The model is trained
-on the spot unless another is named.
+All answer the same hard-negative prompts with the same model, sampling and JSON schemas, one after
+the other. Engine starts are not part of any speed. The model is trained on the spot unless another
+is named.
 """
 
 import logging
@@ -33,36 +33,49 @@ from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.sources import DatasetSource, open_source
 from winnow_ray.cluster.connect import OBJECT_STORE_BYTES
+from winnow_ray.cluster.terminal import divert
 from winnow_ray.generation.generate import GenerateConfig, vllm_pool
 from winnow_ray.generation.workers import answer_items
 
 logger = logging.getLogger("winnow.bench_generate")
 
 TASK = "hard_negatives"
+"""Task that all sides answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchGenerateConfig:
+    """Which model answers how many prompts, and what it is compared with."""
+
     rows: int = 4_000
+    """Prompts of our side and of plain vLLM."""
     model: str = TINY
+    """Folder or Hugging Face id of the model; `tiny` is trained on the spot."""
     generate: GenerateConfig = field(default_factory=lambda: GenerateConfig(tasks=(TASK,)))
-    """Sampling and engine of all."""
+    """Sampling and engine of all sides."""
     transformers_rows: int = 256
+    """Prompts of Transformers, which is slow."""
     transformers_batch: int = 64
+    """Prompts that Transformers answers at a time."""
     two_nodes: bool = True
-    """Also measure two engines, each on a node of its own (of this machine)."""
+    """Whether two engines are measured too, each on a node of its own on this machine."""
+
+
+def default() -> BenchGenerateConfig:
+    """Four thousand prompts, long enough that ramp and tail weigh little."""
+    return BenchGenerateConfig()
 
 
 def small() -> BenchGenerateConfig:
-    """A few minutes; ramp and tail weigh more than they should."""
+    """A few minutes, for tests; ramp and tail weigh more than they should."""
     return BenchGenerateConfig(rows=300, generate=tiny(), transformers_rows=32, two_nodes=False)
 
 
-PRESETS = {"default": BenchGenerateConfig, "tiny": small}
+PRESETS = {"default": default, "tiny": small}
 
 
 def run(config: BenchGenerateConfig) -> dict[str, Any]:
-    """Tokens/s of each way and the ratios between them."""
+    """Tokens per second of each side and the ratios between them."""
     folder = Path(tempfile.mkdtemp(prefix="winnow-bench-"))
     try:
         source, requests = questions(config, folder)
@@ -72,7 +85,7 @@ def run(config: BenchGenerateConfig) -> dict[str, Any]:
 
 
 def questions(config: BenchGenerateConfig, folder: Path) -> tuple[str, list[Request]]:
-    """The model's folder and the requests that all ways answer."""
+    """Folder of the model, and the requests that all sides answer."""
     prepare.run(replace(prepare.simulated(), output=str(folder / "dataset")))
     source = open_source(str(folder / "dataset"))
     assert isinstance(source, DatasetSource)
@@ -88,12 +101,14 @@ def questions(config: BenchGenerateConfig, folder: Path) -> tuple[str, list[Requ
 def measure(
     config: BenchGenerateConfig, source: str, requests: list[Request], folder: Path
 ) -> dict[str, Any]:
+    """Measure one side after the other."""
     engine = config.generate.engine
     with cluster(nodes=1):
         on_cpu = engine.on_cpu(ray.cluster_resources().get("GPU", 0))
         environment = engine.environment(source, on_cpu)
         ours = pooled(config, source, requests, folder / "one", workers=1)
     logger.info("one engine: %s", describe(ours))
+    logger.info("starting vllm.LLM by itself")
     bare = in_own_process(bare_vllm, source, engine, requests, environment=environment)
     logger.info("vllm.LLM.generate: %s", describe(bare))
     length = round(bare.tokens / len(requests))
@@ -132,7 +147,7 @@ def measure(
 def pooled(
     config: BenchGenerateConfig, source: str, requests: list[Request], work: Path, workers: int
 ) -> Speed:
-    """`jobs.generate`'s own way, from its request files to its committed answers."""
+    """Answers by `jobs.generate`, from its request files to its committed answers."""
     store = AnswerStore(work)
     batch = config.generate.engine.batch_size
     items = list(store.write_requests(requests, rows_per_batch=batch))
@@ -143,6 +158,7 @@ def pooled(
 
 
 def describe(speed: Speed) -> str:
+    """A speed as a line of the log shows it."""
     return (
         f"tokens={speed.tokens} seconds={speed.seconds:.1f} tokens_per_s={speed.tokens_per_s:.0f} "
         f"steady={speed.steady_tokens_per_s:.0f} start_s={speed.start_s:.1f}"
@@ -151,16 +167,17 @@ def describe(speed: Speed) -> str:
 
 @contextmanager
 def cluster(nodes: int) -> Iterator[None]:
-    """A cluster of so many nodes on this machine, each with an equal part of its CPUs."""
-    node = {
+    """A cluster of that many nodes on this machine, each with an equal part of its CPUs."""
+    node: dict[str, Any] = {
         "num_cpus": max((os.cpu_count() or 1) // nodes, 1),
         "object_store_memory": OBJECT_STORE_BYTES,
     }
+    divert()
     made = Cluster(initialize_head=True, head_node_args=node)
     try:
         for _ in range(nodes - 1):
             made.add_node(**node)
-        ray.init(address=made.address, log_to_driver=False, logging_level="warning")
+        ray.init(address=made.address, log_to_driver=False, logging_level=logging.WARNING)
         yield
     finally:
         ray.shutdown()

@@ -1,19 +1,19 @@
-"""Requests per second and latency of the endpoint, beside what one would write by hand.
+"""Requests per second and latency of the endpoint, beside hand-written servers.
 
     python -m jobs.bench_serve --config movielens_1m
 
-Each variant is started in turn on this machine, with the same bundle and the same stage classes:
+The variants are started in turn on this machine, with the same bundle and the same stage classes:
 
-    fused     jobs.serve, the three stages in the process that answers
-    split     jobs.serve, a deployment a stage
-    naive     a deployment a stage, Ray Serve's defaults, a request at a time
+    fused     jobs.serve, with the three stages in the process that answers
+    split     jobs.serve, with a deployment per stage
+    naive     a deployment per stage, Ray Serve's defaults, one request at a time
     fastapi   one process without Ray
 
-A process of its own sends the load and shares the machine with what it measures. Peak throughput
-is of a closed loop with as many connections as raise it without refusals; latency under load is of
-an open loop at 70 % of that peak, counted from when a request was due; and at three times the peak
-the fused endpoint must refuse what it cannot answer. Variants take turns in rounds, and medians are
-reported.
+A separate process sends the load and shares the machine with what it measures. Peak throughput is
+that of a closed loop, with as many connections as raise it without refusals. Latency under load is
+that of an open loop at 70 % of the peak, counted from when a request was due. At three times the
+peak the fused endpoint must refuse what it cannot answer. Variants take turns in rounds, and
+medians are reported.
 """
 
 import logging
@@ -33,27 +33,34 @@ from winnow_ray.cluster.ports import free_port
 logger = logging.getLogger("winnow.bench_serve")
 
 VARIANTS = ("fused", "split", "naive", "fastapi")
+"""Servers that are compared."""
 RATIOS = (("fused", "naive"), ("fused", "fastapi"), ("split", "naive"))
+"""Pairs of variants whose throughput is divided."""
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchServeConfig:
+    """Which bundle is served, and how the load is sent."""
+
     bundle: str = "runs/movielens_1m/bundle"
+    """Bundle artifact that every variant serves."""
     k: int = 10
+    """Items of an answer."""
     seconds: float = 10.0
-    """Of each measurement that is reported; those that look for the peak take a third."""
+    """Time of each reported measurement; those that search for the peak take a third."""
     warm_s: float = 5.0
-    """Of load before the first one."""
+    """Time of load before the first measurement."""
     most_connections: int = 128
-    """The peak is looked for with 1, 2, 4 and so on up to these."""
+    """Most connections; the peak is searched with 1, 2, 4 and so on up to this number."""
     rounds: int = 2
+    """Measurements of each variant; medians are reported."""
     replicas: int = 2
-    """Of the fused endpoint; the stages of the split one have one each."""
+    """Replicas of the fused endpoint; each stage of the split one has one."""
     overload: float = 3.0
-    """Offered to the fused endpoint, as a multiple of its peak."""
+    """Load offered to the fused endpoint at the end, as a multiple of its peak."""
     port: int = 0
-    """Of the variants; 0: any that is free."""
+    """Port of the variants; 0: any free one."""
 
     def __post_init__(self) -> None:
         if min(self.seconds, self.rounds, self.replicas, self.most_connections) <= 0:
@@ -63,22 +70,27 @@ class BenchServeConfig:
 
 
 def tiny() -> BenchServeConfig:
-    """A second of load each; the figures mean nothing."""
+    """A second of load for each variant, for tests; the figures mean nothing."""
     return BenchServeConfig(
         bundle="runs/tiny/bundle", seconds=1.0, warm_s=0.5, most_connections=2, rounds=1, replicas=1
     )
 
 
 def simulate() -> BenchServeConfig:
-    """On the bundle of the simulated demo."""
+    """The bundle of the simulated demo."""
     return BenchServeConfig(bundle="runs/simulate/bundle")
 
 
-PRESETS = {"tiny": tiny, "simulate": simulate, "movielens_1m": BenchServeConfig}
+def movielens_1m() -> BenchServeConfig:
+    """The bundle of the MovieLens-1M demo."""
+    return BenchServeConfig()
+
+
+PRESETS = {"tiny": tiny, "simulate": simulate, "movielens_1m": movielens_1m}
 
 
 def run(config: BenchServeConfig) -> dict[str, Any]:
-    """Medians over the rounds of every variant, their ratios, and what was not as it should be."""
+    """Medians over the rounds of every variant, their ratios, and requests that went wrong."""
     bundle = Bundle.open(absolute(config.bundle))
     requests = requests_of(bundle, config.k)
     rounds: dict[str, list[Figures]] = {name: [] for name in VARIANTS}
@@ -93,7 +105,7 @@ def run(config: BenchServeConfig) -> dict[str, Any]:
 
 
 def command_of(name: str, config: BenchServeConfig, bundle: str, port: int) -> list[str]:
-    """What is run as `python -m`."""
+    """Words of the variant's command after `python -m`."""
     if name in ("naive", "fastapi"):
         return [f"jobs._baselines.serve_{name}", bundle, str(port)]
     replicas = config.replicas if name == "fused" else 1
@@ -107,9 +119,13 @@ def _measured(
 ) -> Figures:
     port = config.port or free_port()
     plan = LoadPlan(
-        requests=requests, port=port, connections=1, seconds=config.seconds, k=config.k,
+        requests=requests,
+        port=port,
+        connections=1,
+        seconds=config.seconds,
+        k=config.k,
         bundle=bundle.version,
-    )  # fmt: skip
+    )
     command = command_of(name, config, absolute(config.bundle), port)
     with serving(command, port, requests[0][1]):
         return measure(
@@ -121,7 +137,7 @@ def _measured(
 
 
 def summary(rounds: dict[str, list[Figures]]) -> dict[str, Any]:
-    """The result line: medians by variant, ratios of throughput, sums of what was not right."""
+    """Medians by variant, ratios of throughput, and sums of requests that went wrong."""
     result: dict[str, Any] = {
         name: {key: _middle(measured, key) for key in ("rps", "p50_ms_1", "p99_ms_70")}
         | {"connections": [one["connections"] for one in measured]}
@@ -152,7 +168,7 @@ def _summed(measured: Sequence[Figures]) -> dict[str, int]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """As Markdown."""
+    """The medians as a Markdown table."""
     lines = [
         "| variant | requests/s | p50 of one connection | p99 at 70 % | connections at peak |",
         "|---|---|---|---|---|",

@@ -1,10 +1,10 @@
-"""The whole path on one machine: raw logs to a served recommendation, and a report.
+"""The whole path on one machine, from raw logs to a served recommendation, and a report.
 
     python -m jobs.demo --config simulate
     python -m jobs.demo --config movielens_1m --set data=/data/ml-1m keep=true
 
-Starts a local Ray cluster and runs on it, one after the other, the same commands that a user
-would submit to a real one; each is printed before it runs. What an earlier run finished is used
+The demo starts a local Ray cluster. On it run, one after the other, the commands that a user would
+submit to a real cluster; each is printed before it runs. Artifacts of an earlier run are used
 again, so an interrupted demo continues where it stopped.
 """
 
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs._command import job_command
-from jobs._demo.report import print_report, report_of
+from jobs._demo.report import ARTIFACTS, print_report, report_of
 from winnow.errors import WinnowError
 from winnow_ray.cluster.ports import free_port, is_free
+from winnow_ray.cluster.terminal import terminal
 
 logger = logging.getLogger("winnow.demo")
 
@@ -32,20 +33,22 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoConfig:
+    """Which data the path starts from, and where it leads."""
+
     preset: str
-    """Preset that the jobs run with."""
+    """Preset of the jobs."""
     data: str = ""
     """Folder of raw files, for presets that read some."""
     output: str = ""
-    """Run folder; empty: runs/<preset>."""
+    """Folder of the artifacts and the report; empty: runs/<preset>."""
     keep: bool = False
-    """Leave the endpoint serving until interrupted."""
+    """Whether the endpoint goes on serving until it is interrupted."""
     port: int = 8000
-    """Of the endpoint; a free one is taken if it is in use."""
+    """Port of the endpoint; if it is in use, any free one is taken."""
 
 
 def simulate() -> DemoConfig:
-    """Embedded data: nothing to download."""
+    """A simulated log: nothing to download."""
     return DemoConfig(preset="simulate")
 
 
@@ -55,7 +58,7 @@ def movielens_1m() -> DemoConfig:
 
 
 def tiny() -> DemoConfig:
-    """The same steps on a log of a few thousand rows; what the tests run."""
+    """The same steps on a log of a few thousand rows, for tests."""
     return DemoConfig(preset="tiny")
 
 
@@ -63,14 +66,14 @@ PRESETS = {"tiny": tiny, "simulate": simulate, "movielens_1m": movielens_1m}
 
 
 def run(config: DemoConfig) -> dict[str, Any]:
-    """Run every step; returns the report, which is also written to `report.json`."""
+    """Run every step; returns the report, which `report.json` in the run folder holds too."""
     start = time.perf_counter()
     folder = Path(config.output or f"runs/{config.preset}").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     port = config.port if is_free(config.port) else free_port()
     logger.info("starting a local Ray cluster")
     from winnow_ray.cluster.connect import local_cluster
-    from winnow_ray.serving.profile import choose  # here: importing Ray takes longer than to say so
+    from winnow_ray.serving.profile import choose  # only now: importing Ray takes seconds
 
     choose("throughput")
     with local_cluster() as address:
@@ -89,45 +92,41 @@ def run(config: DemoConfig) -> dict[str, Any]:
 
 
 def steps(config: DemoConfig, folder: Path, port: int) -> dict[str, list[str]]:
-    """Job name to the arguments of `python -m jobs.<name>`, in the order they run."""
+    """Preset and settings of every job, by its name, in the order they run."""
     preset = config.preset
     stack = "tiny" if preset == "tiny" else "local"
-    made = {
-        name: f"{name}={folder / name}"
-        for name in ("dataset", "generation", "retriever", "ranker", "index", "bundle")
-    }
-    inputs = [made[name] for name in ("dataset", "retriever", "index", "ranker")]
     data = [f"data={Path(config.data).absolute()}"] if config.data else []
-    url = f"url=http://127.0.0.1:{port}"
+    dataset, generation, retriever, ranker, index, bundle = (
+        f"{name}={folder / name}" for name in ARTIFACTS
+    )
+    output = {name: f"output={folder / name}" for name in ARTIFACTS}
     events = f"events={folder / 'events.sqlite'}"
     return {
-        "prepare": [preset, *data, _output(folder, "dataset")],
-        "generate": [preset, f"input={folder / 'dataset'}", _output(folder, "generation")],
-        "train_retriever": [
-            preset, made["dataset"], made["generation"], _output(folder, "retriever"),
-        ],
-        "train_ranker": [preset, made["dataset"], _output(folder, "ranker")],
-        "build_index": [preset, made["dataset"], made["retriever"], _output(folder, "index")],
-        "build_bundle": [stack, *inputs, _output(folder, "bundle")],
-        "serve": [stack, made["bundle"], f"port={port}", events, "block=false"],
-        "load_test": [stack, made["dataset"], url],
-    }  # fmt: skip
-
-
-def _output(folder: Path, name: str) -> str:
-    return f"output={folder / name}"
+        "prepare": [preset, *data, output["dataset"]],
+        "generate": [preset, f"input={folder / 'dataset'}", output["generation"]],
+        "train_retriever": [preset, dataset, generation, output["retriever"]],
+        "train_ranker": [preset, dataset, output["ranker"]],
+        "build_index": [preset, dataset, retriever, output["index"]],
+        "build_bundle": [stack, dataset, retriever, index, ranker, output["bundle"]],
+        "serve": [stack, bundle, f"port={port}", events, "block=false"],
+        "load_test": [stack, dataset, f"url=http://127.0.0.1:{port}"],
+    }
 
 
 def _run_step(name: str, arguments: list[str], address: str) -> dict[str, Any]:
-    """Run one job on the cluster, its log on this terminal; returns its last line of output."""
+    """Run one job on the cluster, with its log on this terminal; returns the job's result."""
     preset, *settings = arguments
     command = [sys.executable, "-m", f"jobs.{name}", "--config", preset, "--set", *settings]
     shown = shlex.join(["python", *command[1:]])
-    print(f"\n── {name} ──\n$ {shown}", file=sys.stderr, flush=True)
+    print(f"\n── {name} ──\n$ {shown}", file=terminal(), flush=True)
     child = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": address}, stdout=subprocess.PIPE,
+        command,
+        cwd=ROOT,
+        env=os.environ | {"RAY_ADDRESS": address},
+        stdout=subprocess.PIPE,
+        stderr=terminal(),
         text=True,
-    )  # fmt: skip
+    )
     try:
         output, _ = child.communicate()
     except BaseException:
@@ -147,7 +146,7 @@ def _keep_serving(request: dict[str, Any], port: int) -> None:
     print(
         f"\nserving; try\n  curl -s http://127.0.0.1:{port}/recommend "
         f"-H 'content-type: application/json' -d '{json.dumps(request)}'\nCtrl-C stops",
-        file=sys.stderr,
+        file=terminal(),
         flush=True,
     )
     try:

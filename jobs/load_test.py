@@ -1,12 +1,12 @@
-"""Send recommendation requests to an endpoint and measure what its users would see.
+"""Send recommendation requests to an endpoint and measure latency and throughput.
 
     python -m jobs.load_test --config local --set dataset=runs/simulate/dataset
     python -m jobs.load_test --config local --set dataset=runs/simulate/dataset rate=200
 
 Requests are (user, scenario) pairs of the dataset's test interactions, sent over kept-alive
-connections: by `concurrency` clients that each wait for an answer before asking again, or with a
-`rate` at random moments, whatever becomes of the requests before. If the endpoint asks for a
-token, it is that of the environment variable WINNOW_TOKEN.
+connections. Without a `rate`, each of `concurrency` clients waits for an answer before it asks
+again. With a `rate`, requests are sent at random moments, whether earlier ones were answered or
+not. The environment variable WINNOW_TOKEN holds the token, if the endpoint requires one.
 """
 
 import json
@@ -21,32 +21,38 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from jobs._command import job_command
-from jobs._load.plan import LoadPlan, Request, send
+from jobs._load.plan import OPEN_CONNECTIONS, LoadPlan, Request, send
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
 
 logger = logging.getLogger("winnow.load_test")
 
 PATIENCE_S = 600.0
-"""For all requests together."""
-OPEN_CONNECTIONS = 512
-"""At most, with a rate."""
+"""Time for all requests together: minutes more than a busy machine takes for the default."""
 SHOWN = ("failed", "wrong", "refused", "degraded")
+"""Counters of the result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadTestConfig:
+    """Which endpoint is asked, by whom and how often."""
+
     url: str = "http://127.0.0.1:8000"
+    """Address of the endpoint."""
     dataset: str = "runs/dataset"
+    """Dataset artifact whose test users ask."""
     num_requests: int = 500
-    """Measured requests, after `num_warmup` that are not."""
+    """Requests that are measured."""
     num_warmup: int = 50
+    """Requests before them that are not measured."""
     concurrency: int = 2
-    """Clients at a time; more than the endpoint can serve measures its queue."""
+    """Clients at a time; more than the endpoint can serve measure its queue."""
     rate: float = 0.0
-    """Requests a second, by as many clients as that takes; 0: `concurrency` clients."""
+    """Requests per second, by as many clients as that takes; 0: `concurrency` clients."""
     k: int = 10
+    """Items of an answer."""
     seed: int = 0
+    """Seed of the drawn users and of the arrivals."""
 
     def __post_init__(self) -> None:
         if min(self.num_requests, self.concurrency, self.k) < 1 or self.num_warmup < 0:
@@ -63,7 +69,7 @@ def local() -> LoadTestConfig:
 
 
 def tiny() -> LoadTestConfig:
-    """A handful of requests; what the tests run."""
+    """Twenty requests, for tests."""
     return LoadTestConfig(num_requests=20, num_warmup=2, k=5)
 
 
@@ -71,13 +77,13 @@ PRESETS = {"tiny": tiny, "local": local}
 
 
 def run(config: LoadTestConfig) -> dict[str, Any]:
-    """Send the requests; returns latency percentiles, throughput and one answer as an example."""
+    """Send the requests; returns latency percentiles, throughput and an example of an answer."""
     try:
         health = _ask(config.url, "/healthz")
     except OSError as error:
         raise WinnowError(f"nothing answers at {config.url} ({error}); run jobs.serve") from error
     requests = _requests(config)
-    example = _ask(config.url, *requests[0])  # refuses a request that none of these would pass
+    example = _ask(config.url, *requests[0])  # tells what is wrong with all of them, if anything
     plan = _plan(config, requests)
     if config.num_warmup:
         send(replace(plan, num_requests=config.num_warmup, rate=0.0))
@@ -117,7 +123,12 @@ def _plan(config: LoadTestConfig, requests: list[Request]) -> LoadPlan:
 
 
 def _ask(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The JSON answer; raises WinnowError for any status but 200, OSError if nothing answers."""
+    """Ask the endpoint; returns the JSON answer.
+
+    Raises:
+        WinnowError: the status is not 200.
+        OSError: nothing answers.
+    """
     headers = {"content-type": "application/json"}
     if token := _token():
         headers["authorization"] = f"Bearer {token}"

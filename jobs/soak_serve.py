@@ -1,17 +1,17 @@
-"""Half an hour of load, and whether any process of the endpoint keeps growing.
+"""Half an hour of load on an endpoint, to see whether the memory of any process keeps growing.
 
     python -m jobs.soak_serve --set bundle=runs/movielens_1m/bundle
 
-The endpoint is started as `jobs.serve` does it, asked for recommendations as fast as it answers
-`connections` clients, and told of a new event now and then. The resident memory of every process
-that it consists of, Ray's own included, is read all along.
+The endpoint is started by `jobs.serve`. `connections` clients ask for recommendations as fast as it
+answers, with a new event now and then. All the time the resident memory of each of its processes is
+read, those of Ray included.
 """
 
 import logging
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,68 +27,85 @@ from winnow_ray.cluster.ports import free_port
 logger = logging.getLogger("winnow.soak_serve")
 
 FLAT = 0.05
-"""A process that grows by less is taken to stay as it is."""
+"""Growth below which memory counts as flat: allocators fluctuate by some per cent."""
 EVENT_EVERY = 20
-"""Requests for one event."""
+"""Requests between two events."""
 
 Samples = list[tuple[float, float]]
-"""Seconds since the first one, and MB."""
+"""Seconds since the first sample, and resident MB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoakServeConfig:
+    """Which endpoint is loaded, for how long and how it is sampled."""
+
     bundle: str = "runs/movielens_1m/bundle"
+    """Bundle artifact to serve."""
     topology: Literal["fused", "split"] = "fused"
+    """`fused`: all stages in the process that answers. `split`: a deployment per stage."""
     replicas: int = 2
-    """Of the fused endpoint or of each stage."""
+    """Replicas of the fused endpoint, or of each stage."""
     minutes: float = 30.0
+    """Time of load, after `warm_s`."""
     warm_s: float = 60.0
-    """Of load before the first sample: models and buffers reach their size first."""
+    """Time of load before the first sample, in which models and buffers reach their size."""
     sample_s: float = 10.0
+    """Time between two samples."""
     connections: int = 8
+    """Clients at a time."""
     k: int = 10
+    """Items of an answer."""
     port: int = 0
-    """0: any that is free."""
+    """Port of the endpoint; 0: any free one."""
 
     def __post_init__(self) -> None:
         if self.minutes * 60 < 8 * self.sample_s:
-            raise ValueError("SoakServeConfig.minutes must hold eight samples, two a quarter")
+            raise ValueError("SoakServeConfig.minutes must hold eight samples, two per quarter")
 
 
 def tiny() -> SoakServeConfig:
-    """Some seconds; the figures mean nothing."""
+    """Some seconds, for tests; the figures mean nothing."""
     return SoakServeConfig(
         bundle="runs/tiny/bundle", replicas=1, minutes=0.1, warm_s=1.0, sample_s=0.5, connections=2
     )
 
 
-PRESETS = {"tiny": tiny, "movielens_1m": SoakServeConfig}
+def movielens_1m() -> SoakServeConfig:
+    """Half an hour on the bundle of the MovieLens-1M demo."""
+    return SoakServeConfig()
+
+
+PRESETS = {"tiny": tiny, "movielens_1m": movielens_1m}
 
 
 def run(config: SoakServeConfig) -> dict[str, Any]:
-    """How much each process grew, whether all stayed flat, and what came of the requests."""
+    """Growth of each process, whether all stayed flat, and outcomes of the requests."""
     bundle = Bundle.open(absolute(config.bundle))
     port = config.port or free_port()
-    plan = {
-        "requests": with_events(requests_of(bundle, config.k), bundle),
-        "port": port,
-        "connections": config.connections,
-        "k": config.k,
-        "bundle": bundle.version,
-    }
+    plan = LoadPlan(
+        requests=with_events(requests_of(bundle, config.k), bundle),
+        port=port,
+        connections=config.connections,
+        seconds=60 * config.minutes,
+        k=config.k,
+        bundle=bundle.version,
+    )
     fields = [f"topology={config.topology}", f"num_replicas={config.replicas}", f"port={port}"]
     places = [f"bundle={absolute(config.bundle)}", "events={folder}/events.sqlite"]
     command = ["jobs.serve", "--config", "local", "--set", *fields, *places]
-    with serving(command, port, plan["requests"][0][1]) as server:
-        send(LoadPlan(**plan, seconds=config.warm_s))
-        with sending(LoadPlan(**plan, seconds=60 * config.minutes)) as load:
+    with serving(command, port, plan.requests[0][1]) as server:
+        send(replace(plan, seconds=config.warm_s))
+        with sending(plan) as load:
             samples = _watched(server, load, config.sample_s)
             figures = figures_of(load)
     return report(samples, figures)
 
 
 def with_events(requests: Sequence[Request], bundle: Bundle) -> list[Request]:
-    """Every so often a like of a random item; a second round of the list changes nothing more."""
+    """The requests with a like of a random item after every `EVENT_EVERY` of them.
+
+    Event ids repeat when the list is sent again, so a second round changes nothing.
+    """
     draw, items = np.random.default_rng(1), bundle.items["raw_id"].to_pylist()
     mixed: list[Request] = []
     for number, (path, body) in enumerate(requests):
@@ -103,7 +120,7 @@ def with_events(requests: Sequence[Request], bundle: Bundle) -> list[Request]:
 def _watched(
     server: Server, load: "subprocess.Popen[str]", every_s: float
 ) -> dict[tuple[int, str], Samples]:
-    """Samples of each process until the load ends; it goes by its latest name."""
+    """Samples of each process until the load ends, by process id and latest name."""
     found: dict[int, Samples] = {}
     names: dict[int, str] = {}
     start = logged = time.monotonic()
@@ -123,12 +140,12 @@ def _watched(
 def report(
     samples: Mapping[tuple[int, str], Samples], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Growth of those processes that were there all the time; the others by name alone."""
+    """Growth of the processes that ran all the time, and names of the others."""
     most = max((len(of_one) for of_one in samples.values()), default=0)
     if most < 4:
         raise WinnowError(f"only {most} samples were taken, of 4 at least: the load ended early")
     whole = {process: s for process, s in samples.items() if len(s) == most}
-    processes = [
+    processes: list[dict[str, Any]] = [
         {"process": name, "pid": pid, **growth(of_one)} for (pid, name), of_one in whole.items()
     ]
     processes.sort(key=lambda row: -row["growth"])
@@ -145,7 +162,7 @@ def report(
 
 
 def growth(samples: Samples) -> dict[str, float]:
-    """Medians of the first and the last quarter, their ratio less one, and the slope.
+    """Medians of the first and the last quarter of the samples, relative growth, and the slope.
 
     Example:
         >>> growth([(0.0, 100.0), (1.0, 101.0), (2.0, 102.0), (3.0, 103.0)])

@@ -1,8 +1,9 @@
-"""What `jobs.bench_generate` compares with: vLLM by itself, and Transformers.
+"""Baselines of `jobs.bench_generate`: plain vLLM, and Transformers.
 
-Each runs in a process of its own, in the environment that our workers give their engines.
+Each runs in a separate process, in the environment that our workers give their engines.
 """
 
+import io
 import json
 import multiprocessing
 import os
@@ -22,14 +23,16 @@ from winnow.llm.prompting.request import Request
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Of one run, its start excluded."""
+    """Speed of one run, without its start."""
 
     tokens: int
+    """Generated tokens."""
     seconds: float
-    """From the first request to the last answer."""
+    """Time from the first request to the last answer."""
     ends: Sequence[float]
-    """When each answer was there."""
+    """Time of each answer."""
     start_s: float = 0.0
+    """Time that the engine took to start."""
 
     @property
     def tokens_per_s(self) -> float:
@@ -37,7 +40,7 @@ class Speed:
 
     @property
     def steady_tokens_per_s(self) -> float:
-        """Between the answers at 15 % and at 95 %, without ramp and tail; answers count alike."""
+        """Speed between 15 % and 95 % of the answers, without ramp and tail."""
         first, last = np.quantile(self.ends, (0.15, 0.95))
         return 0.8 * self.tokens / max(float(last - first), 1e-3)
 
@@ -58,7 +61,7 @@ def _set_environment(variables: Mapping[str, str]) -> None:
 
 
 def bare_vllm(source: str, config: EngineConfig, requests: Sequence[Request]) -> Speed:
-    """`vllm.LLM.generate` on all prompts at once, with the same sampling and schemas."""
+    """Run `vllm.LLM.generate` on all prompts at once, with the same sampling and schemas."""
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
@@ -84,7 +87,7 @@ def bare_vllm(source: str, config: EngineConfig, requests: Sequence[Request]) ->
 def transformers_generate(
     source: str, requests: Sequence[Request], batch_size: int, most_tokens: int
 ) -> Speed:
-    """`generate` of Transformers on batches sorted by length; it knows no schemas."""
+    """Run `generate` of Transformers on batches sorted by length, without schemas."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -116,7 +119,7 @@ def transformers_generate(
 
 
 class _Clock:
-    """Notes when each answer was there; vLLM takes it for a class of progress bars."""
+    """Record of the time of each answer; vLLM takes it for a class of progress bars."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -124,12 +127,11 @@ class _Clock:
     def __call__(self, sending: Any = None, **settings: Any) -> Any:
         if sending is not None:
             return sending  # the bar over requests as they are sent
-        ends = self.ends
+        bar = tqdm(**settings, file=io.StringIO())
 
-        class Bar(tqdm):  # type: ignore[type-arg]
-            def update(self, n: float | None = 1) -> bool | None:
-                ends.extend([time.time()] * int(n or 0))
-                self.n += n or 0
-                return None
+        def update(n: float | None = 1) -> None:
+            self.ends.extend([time.time()] * int(n or 0))
+            bar.n += n or 0
 
-        return Bar(**settings, file=open(os.devnull, "w"))
+        bar.update = update
+        return bar

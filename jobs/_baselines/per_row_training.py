@@ -1,7 +1,7 @@
-"""The slow way to train a ranker: what `jobs.bench_ranking` measures ours against.
+"""The slow way to train a ranker, which `jobs.bench_ranking` compares ours with.
 
-A `Dataset` whose item looks up one pandas cell a field, a `DataLoader` that collates rows one by
-one, an embedding table and lookup for each field, and every scenario's branch on every row.
+A `Dataset` looks up one pandas cell per field, a `DataLoader` collates rows one by one, every field
+has an embedding table and lookup, and every scenario's branch computes every row.
 """
 
 import time
@@ -21,12 +21,13 @@ from winnow.ranking.embeddings import Inputs
 from winnow.ranking.experiment import RankerConfig
 
 SIZES = {"user": 6041, "movie": 3707, "gender": 3, "occupation": 22, "zip": 3440, "genre": 19}
-"""Ids of the MovieLens-1M fields, with the unknown ones."""
+"""Number of ids of each MovieLens-1M field, unknown ids included."""
 SCENARIO_SHARES = (0.21, 0.40, 0.39)
+"""Shares of the age groups in MovieLens-1M."""
 
 
 def schema_of(sizes: Mapping[str, int]) -> DatasetSchema:
-    """The fields of MovieLens-1M with so many ids each."""
+    """Schema with the fields of MovieLens-1M, `sizes` ids each."""
     sparse = [
         Field(
             name=name, role="item" if name in ("movie", "genre") else "user", kind="sparse", size=n
@@ -41,7 +42,7 @@ def schema_of(sizes: Mapping[str, int]) -> DatasetSchema:
 
 
 def per_row_speed(ranker: RankerConfig, num_rows: int, device: str = "cpu") -> float:
-    """Rows/s of the loop over `num_rows` rows, after one batch that is not timed."""
+    """Rows per second of the loop over `num_rows` rows, after one batch that is not timed."""
     torch.manual_seed(ranker.seed)
     architecture = replace(ranker.architecture, compat="scenario_wise")
     model = replace(ranker, architecture=architecture).spec().build(schema_of(SIZES))
@@ -64,19 +65,20 @@ def per_row_speed(ranker: RankerConfig, num_rows: int, device: str = "cpu") -> f
 def baseline_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, columns: dict[str, Tensor], label_B: Tensor
 ) -> None:
+    """Train on one batch."""
     sparse_BF = torch.stack([columns[name] for name in SIZES], dim=1).int()
     logit_B = model(sparse_BF, columns["age"].float().unsqueeze(1), columns["scenario"])
     loss = nn.functional.binary_cross_entropy(logit_B.sigmoid(), label_B)
     optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
 
 
 class PerRow(data.Dataset[tuple[dict[str, Any], float]]):
-    """An item is a dict with one pandas lookup a field."""
+    """Rows as dicts, with one pandas lookup per field."""
 
     def __init__(self, rows: Interactions) -> None:
-        columns = {name: rows.sparse_NF[:, i] for i, name in enumerate(SIZES)}
+        columns: dict[str, Any] = {name: rows.sparse_NF[:, i] for i, name in enumerate(SIZES)}
         columns |= {"age": rows.dense_NE[:, 0], "scenario": rows.scenario_N.astype(np.int64)}
         self._x, self._y = pd.DataFrame(columns), pd.Series(rows.label_N)
 
@@ -88,7 +90,7 @@ class PerRow(data.Dataset[tuple[dict[str, Any], float]]):
 
 
 class TableEach(nn.Module):
-    """The inputs of a model with a table and a lookup for every field."""
+    """Inputs of a model with a table and a lookup for every field."""
 
     def __init__(self, fused: Inputs) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ class TableEach(nn.Module):
 
 
 def random_rows(count: int, sizes: Mapping[str, int] = SIZES) -> Interactions:
-    """Rows in MovieLens' shape without meaning: speed does not depend on it."""
+    """Random rows in the shape of MovieLens: speed does not depend on their meaning."""
     rng = np.random.default_rng(0)
     columns = [rng.integers(size, size=count, dtype=np.int32) for size in sizes.values()]
     return Interactions(

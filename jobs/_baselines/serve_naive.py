@@ -1,8 +1,8 @@
-"""What one writes first on Ray Serve: a deployment a stage, its defaults, a request at a time.
+"""A first try on Ray Serve: a deployment per stage, Serve's defaults, one request at a time.
 
     python -m jobs._baselines.serve_naive BUNDLE PORT
 
-Same stages and tables as `serve.app`; the other side of `jobs.bench_serve`.
+Stages and tables are those of `serve.app`; a baseline of `jobs.bench_serve`.
 """
 
 import contextlib
@@ -22,10 +22,11 @@ from winnow.cascade import STAGES
 from winnow.cascade.query import Candidates, Query
 from winnow_ray.cluster.connect import OBJECT_STORE_BYTES
 
+Handle = DeploymentHandle[Any]
 
-@serve.deployment
+
 class NaiveStage:
-    """Rank or rerank."""
+    """Deployment of rank or rerank."""
 
     def __init__(self, name: str, bundle: str) -> None:
         self._stage = STAGES[name](Bundle.open(bundle))
@@ -34,11 +35,10 @@ class NaiveStage:
         return self._stage([query], [found])[0]
 
 
-@serve.deployment
 class Ingress:
-    """Takes the request, recalls, and asks the other two."""
+    """Deployment that takes the request, recalls, and asks the other two."""
 
-    def __init__(self, bundle: str, rank: DeploymentHandle, rerank: DeploymentHandle) -> None:
+    def __init__(self, bundle: str, rank: Handle, rerank: Handle) -> None:
         self._models = Models(bundle)
         self._recall = STAGES["recall"](self._models.bundle)
         self._rank, self._rerank = rank, rerank
@@ -54,18 +54,19 @@ class Ingress:
 
 def main() -> None:
     bundle, port = sys.argv[1:]
-    # three deployments take a CPU each by default, which two cores do not have
+    # three deployments take a CPU each by default, more than two cores have
     ray.init(
         num_cpus=4,
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,
     )
-    # it stops waiting for its proxy after a minute, which a busy machine needs; the proxy comes
+    # Serve stops waiting for its proxy after a minute; on a busy machine the proxy comes later
     with contextlib.suppress(TimeoutError):
         serve.start(http_options=HTTPOptions(port=int(port)))
-    rank, rerank = (NaiveStage.options(name=name).bind(name, bundle) for name in ("rank", "rerank"))
-    serve.run(Ingress.bind(bundle, rank, rerank), route_prefix="/", blocking=True)
+    stage, ingress = serve.deployment(NaiveStage), serve.deployment(Ingress)
+    rank, rerank = (stage.options(name=name).bind(name, bundle) for name in ("rank", "rerank"))
+    serve.run(ingress.bind(bundle, rank, rerank), route_prefix="/", blocking=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a device can do at most, measured: the ground that a speed on it is judged on."""
+"""Measured limits of a device, which speeds on it are compared with."""
 
 from collections.abc import Callable
 from statistics import median
@@ -10,11 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 MATRIX = 8192
 """Rows and columns of the factors: enough to fill any GPU of today."""
 COPIED_BYTES = 2**30
+"""Bytes of the copy: far more than any cache holds."""
 REPEATS = 10
+"""Timings, of which the median counts."""
 
 
 def ceilings(device: str) -> dict[str, Any]:
-    """Bytes/s of a copy on a GPU, read and written ones counted, and FLOP/s of its products."""
+    """Bandwidth of a copy on a GPU, reads and writes counted, and FLOP/s of matrix products."""
     copied = torch.empty(COPIED_BYTES, dtype=torch.uint8, device=device).random_()
     target = torch.empty_like(copied)
     copying = 2 * COPIED_BYTES / _seconds(lambda: target.copy_(copied))
@@ -27,7 +29,7 @@ def ceilings(device: str) -> dict[str, Any]:
 
 
 def flop_of(call: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products and attentions that torch makes in a call.
+    """Floating-point operations of the matrix products and attentions in a call.
 
     Example:
         >>> flop_of(lambda: torch.ones(2, 3) @ torch.ones(3, 5))
@@ -35,20 +37,20 @@ def flop_of(call: Callable[[], object]) -> int:
     """
     with FlopCounterMode(display=False) as counter:
         call()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _product(device: str, dtype: torch.dtype) -> float:
-    """FLOP/s on random numbers: zeros go faster."""
+    """FLOP/s of a matrix product of random numbers; with zeros it would be faster."""
     left, right = (torch.randn(MATRIX, MATRIX, device=device).to(dtype) for _ in range(2))
     return 2 * MATRIX**3 / _seconds(lambda: left @ right)
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Median of what the device takes."""
+    """Median time on the device."""
     for _ in range(3):
         call()
-    spent = []
+    spent: list[float] = []
     for _ in range(REPEATS):
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         began.record()

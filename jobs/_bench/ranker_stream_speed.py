@@ -1,4 +1,4 @@
-"""Training from files through Ray Data, beside training from memory: the same rows and model."""
+"""Training from files through Ray Data beside training from memory, on the same rows and model."""
 
 import shutil
 import tempfile
@@ -10,11 +10,11 @@ from winnow.ranking.experiment import RankerConfig
 from winnow_ray.training.ranker import TrainRankerConfig
 
 VIEWS = 300
-"""Of each simulated user."""
+"""Impressions of each simulated user, as in the demo."""
 
 
 def streaming_speed(rows: int, ranker: RankerConfig) -> dict[str, float]:
-    """Rows/s and a worker's peak memory on both paths, one epoch each, with one worker."""
+    """Rows per second and peak memory of a worker on both paths, for one epoch each."""
     folder = Path(tempfile.mkdtemp(prefix="winnow-bench-"))
     try:
         dataset = str(folder / "dataset")

@@ -1,8 +1,7 @@
-"""A server of its own for a benchmark: started, awaited, looked at and ended with all it started.
+"""A server for a benchmark: started, awaited, watched, and ended with all processes it started.
 
-Everything that a server starts inherits its environment, in which RAY_TMPDIR names a folder that
-no other process has. That is how its processes are found, whoever their parent is by now. Linux
-only, since it reads /proc.
+Every process of a server inherits its environment, where RAY_TMPDIR names a folder that no other
+server has. Its processes are found by that, whatever their parent. Linux only: it reads /proc.
 """
 
 import json
@@ -26,32 +25,37 @@ from winnow_ray.cluster.ports import serve_ports
 
 ROOT = Path(__file__).parents[2]
 START_S = 600.0
-"""Within which a server must answer: on a busy machine Ray and three replicas need minutes."""
+"""Time for a server to answer: on a busy machine Ray and three replicas need minutes."""
 END_S = 40.0
-"""That a server gets to leave by itself; Serve drains its replicas first."""
+"""Time for a server to end by itself; Serve drains its replicas first."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-"""For every server alike: Ray gives this to its workers, and more threads would spin."""
+"""Environment of every server: Ray gives this to its workers, and more threads would spin."""
 PATIENT = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
-"""Where Ray's processes start slowly, Serve would kill its proxy over and over."""
+"""Environment for slow machines, where Serve would kill its starting proxy again and again."""
 LEFT_OUT = ("RAY_ADDRESS", "WINNOW_TOKEN", "WINNOW_ADMIN_TOKEN")
-"""A server joins no cluster, and the load has no token."""
+"""Variables that a server does not inherit: it joins no cluster, and the load has no token."""
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20
+"""Size of a memory page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
+    """A running server."""
+
     port: int
+    """Port that it answers on."""
     folder: Path
-    """Its own, for Ray, live events and the log."""
+    """Folder for Ray, live events and the log."""
     main: "subprocess.Popen[bytes]"
+    """Process that started all others."""
 
     def processes(self) -> list[int]:
-        """The ids of all its processes that run now."""
+        """Ids of all its running processes."""
         mark = f"RAY_TMPDIR={self.folder}".encode()
         return [pid for pid in _all_processes() if mark in _read(pid, "environ").split(b"\0")]
 
     def resident_mb(self) -> dict[tuple[int, str], float]:
-        """Memory in use of each process, by id and name."""
+        """Resident memory of each process, by id and name."""
         found = {}
         for pid in self.processes():
             statm, command = _read(pid, "statm").split(), _read(pid, "cmdline")
@@ -60,17 +64,19 @@ class Server:
         return found
 
     def log_end(self) -> str:
+        """Last lines of the log."""
         return (self.folder / "log").read_text(errors="replace")[-2000:].strip()
 
 
 @contextmanager
 def serving(command: Sequence[str], port: int, example: Mapping[str, Any]) -> Iterator[Server]:
-    """Run `python -m *command` until the block ends; it answers `example` by then.
+    """Run `python -m *command` until the block ends; the block begins once it answers `example`.
 
-    Words of the command may hold `{folder}`, which becomes the server's own.
+    `{folder}` in a word of the command becomes the server's own folder. SIGTERM interrupts the
+    block as Ctrl-C does, so that the server ends with this process.
     """
     folder = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))  # short: it gets Unix sockets
-    places = {"RAY_TMPDIR": str(folder), "TMPDIR": str(folder), **serve_ports()}
+    paths = {"RAY_TMPDIR": str(folder), "TMPDIR": str(folder), **serve_ports()}
     kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
     try:
         with (folder / "log").open("wb") as log:
@@ -81,18 +87,20 @@ def serving(command: Sequence[str], port: int, example: Mapping[str, Any]) -> It
                     *(word.replace("{folder}", str(folder)) for word in command),
                 ],
                 cwd=ROOT,
-                env=kept | PATIENT | ONE_THREAD | places,
+                env=kept | PATIENT | ONE_THREAD | paths,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # an interrupt of this process must not reach it
             )
         server = Server(port, folder, main)
+        before = signal.signal(signal.SIGTERM, _interrupt)
         try:
             _wait_for_answer(server, example)
             yield server
         finally:
             _end(server)
+            signal.signal(signal.SIGTERM, before)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -113,7 +121,7 @@ def _wait_for_answer(server: Server, example: Mapping[str, Any]) -> None:
 
 
 def _end(server: Server) -> None:
-    """First its main process, which ends the others; then, one by one, what is left of them."""
+    """End the main process, which ends the others, and then each process that is left."""
     server.main.terminate()
     try:
         server.main.wait(END_S)
@@ -140,7 +148,7 @@ def _all_processes() -> list[int]:
 
 
 def _read(pid: int, name: str) -> bytes:
-    """A file of /proc; empty once the process is gone or where it is not ours."""
+    """A file of /proc; empty if the process is gone or belongs to another user."""
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
@@ -148,7 +156,7 @@ def _read(pid: int, name: str) -> bytes:
 
 
 def _name(command: bytes) -> str:
-    """`ray::ServeReplica:...` of a worker, the program's or module's name of others."""
+    """Name of a process: `ray::ServeReplica:...` for a worker, else its program or module."""
     words = command.decode(errors="replace").rstrip("\0 ").split("\0")
     if "-m" in words:
         return words[words.index("-m") + 1]
@@ -156,10 +164,5 @@ def _name(command: bytes) -> str:
     return Path((scripts or words)[0]).name if "::" not in words[0] else words[0]
 
 
-def ended_by_sigterm() -> None:
-    """Let SIGTERM unwind this process as an interrupt does, so that its servers end with it."""
-
-    def unwind(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, unwind)
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

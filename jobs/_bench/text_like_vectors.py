@@ -1,19 +1,19 @@
-"""Vectors in any number that lie as encoded texts do: drawn from a mixture fitted on real ones.
+"""Any number of vectors that resemble encoded texts, drawn from a mixture fitted on real ones.
 
 Suffixes: N source vectors, M drawn vectors, C clusters, R directions of a cluster, D width.
 
-Search through random noise says nothing of search through texts: noise in 384 dimensions has
-neighbours that are hardly nearer than anything else, and no clusters for an index to use. The
-mixture keeps what makes search hard or easy: how many clusters there are and of which sizes,
-along which directions each spreads, and how the rest is correlated. A drawn vector is
+Search through random noise says nothing about search through texts. In 384 dimensions the nearest
+noise vectors are hardly nearer than any other, and there are no clusters for an index to use. The
+mixture keeps what makes search hard or easy: number and sizes of the clusters, the directions along
+which each spreads, and the correlation of the rest. A drawn vector is
 
     centre of a cluster + spread along the cluster's R main directions + correlated rest,
 
-scaled to length 1. `likeness` puts numbers on how near it comes. Left out: the fine structure
-inside a cluster, such as passages of one text that repeat each other. What that is worth, measured
-on 17,678 passages and claims of SciFact and as many drawn vectors: for a recall@100 of .95 an IVF
-index reads 69 of 427 lists of the texts and 40 to 47 of the drawn (64, 256, 1024 clusters); a
-graph walks with 58 candidates through the texts and 61 to 65 through the drawn.
+scaled to length 1. `likeness` measures the resemblance. Left out: the fine structure inside a
+cluster, such as passages of one text that repeat each other. Its effect was measured on 17,678
+passages and claims of SciFact and as many drawn vectors. For a recall@100 of .95 an IVF index reads
+69 of 427 lists of the texts, and 40 to 47 of the drawn vectors (64, 256, 1024 clusters). A graph
+needs 58 candidates for the texts, and 61 to 65 for the drawn vectors.
 """
 
 from collections.abc import Iterator
@@ -26,23 +26,23 @@ from numpy.typing import NDArray
 from winnow.retrieval.evaluation.exact_search import exact_search
 
 DIRECTIONS = 16
-"""Main directions kept of each cluster, fewer if it is small."""
+"""Main directions kept per cluster, fewer if it is small; the rest is one covariance for all."""
 CLUSTER_COUNTS = (16, 64, 128, 256, 512, 1024, 2048)
-"""Numbers of clusters that are tried."""
+"""Numbers of clusters to try."""
 SMALLEST = 16
-"""Mean size of a cluster below which a number is not tried: its directions would be chance."""
+"""Least mean size of a cluster for a number to be tried: directions of fewer would be chance."""
 CHUNK = 65_536
-"""Vectors drawn at a time."""
+"""Vectors drawn at a time: 100 MB at width 384."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Likeness:
-    """What search through a set of unit vectors depends on."""
+    """Properties of a set of unit vectors that decide how hard it is to search."""
 
     nearest: tuple[float, float, float]
-    """Inner product with the nearest other vector: 10, 50 and 90 of 100 vectors have less."""
+    """Inner product with the nearest other vector: 10th, 50th and 90th percentile."""
     tenth: float
     """Median inner product with the tenth nearest."""
     hundredth: float
@@ -78,26 +78,28 @@ class TextLike:
     """
 
     share_C: NDArray[np.float64]
-    """Of the source vectors that lie in each cluster."""
+    """Share of the source vectors in each cluster."""
     centre_CD: Floats
+    """Centre of each cluster."""
     spread_CRD: Floats
     """Main directions of each cluster, as long as the standard deviation along them."""
     rest_scale_C: Floats
-    """Length of what the directions leave out, relative to that of all clusters together."""
+    """Length of the rest, which the directions leave out, relative to that of all clusters."""
     rest_DD: Floats
-    """Turns independent normal numbers into such a rest."""
+    """Matrix that turns independent normal numbers into such a rest."""
 
     @property
     def clusters(self) -> int:
+        """Number of clusters."""
         return len(self.share_C)
 
     @classmethod
     def fit(cls, vectors_ND: Floats, *, clusters: int = 0, seed: int = 0) -> "TextLike":
-        """Fit on unit vectors, the more the better; a thousand at least mean something.
+        """Fit a mixture on unit vectors, at least a thousand for a meaningful one.
 
         Args:
-            clusters: 0 takes that of `CLUSTER_COUNTS` whose drawn vectors have, in equal number,
-                neighbours as near as the source has.
+            clusters: number of clusters; 0 takes the one of `CLUSTER_COUNTS` whose drawn vectors
+                have neighbours as near as the source has.
         """
         if vectors_ND.ndim != 2 or len(vectors_ND) < 2 * SMALLEST:
             raise ValueError(
@@ -125,7 +127,7 @@ class TextLike:
         return min((_fitted(vectors_ND, count, seed) for count in counts), key=distance)
 
     def draw(self, count: int, *, seed: int) -> Floats:
-        """So many independent unit vectors, [M, D], in random order."""
+        """Draw `count` independent unit vectors, [M, D], in random order."""
         drawn_MD = np.empty((count, self.centre_CD.shape[1]), np.float32)
         start = 0
         for part in self.draw_parts(count, seed=seed):
@@ -134,7 +136,7 @@ class TextLike:
         return drawn_MD
 
     def draw_parts(self, count: int, *, seed: int) -> Iterator[Floats]:
-        """The same a chunk at a time, for more vectors than memory holds."""
+        """Draw the vectors of `draw` in chunks, for more than memory holds."""
         random = np.random.default_rng(seed)
         for start in range(0, count, CHUNK):
             yield self._part(min(CHUNK, count - start), random)

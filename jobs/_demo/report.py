@@ -7,7 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from winnow_ray.cluster.terminal import terminal
+
 ARTIFACTS = ("dataset", "generation", "retriever", "ranker", "index", "bundle")
+"""Names of the run folder's artifacts."""
 
 
 def report_of(
@@ -16,12 +19,12 @@ def report_of(
     minutes: float,
     folder: Path,
 ) -> dict[str, Any]:
-    """Collect the figures of every job of the demo.
+    """Collect the figures of all jobs of the demo.
 
     Args:
-        results: job name to the result that the job printed.
-        seconds: job name to wall time, with starting the process.
-        minutes: wall time of everything.
+        results: result that each job printed, by job name.
+        seconds: wall time of each job, its start included, by job name.
+        minutes: wall time of all jobs.
         folder: run folder; artifacts are its sub-folders.
     """
     prepare, generate = results["prepare"], results["generate"]
@@ -59,14 +62,14 @@ def _chosen(result: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]
 
 
 def print_report(report: Mapping[str, Any], folder: Path) -> None:
-    """Write the tables to standard error, which leaves standard output to the JSON result."""
-    console = Console(stderr=True, highlight=False)
+    """Print the tables where log lines go, which leaves standard output to the JSON result."""
+    console = Console(file=terminal(), highlight=False)
     console.print()
     for table in (_figures(report), _scenarios(report), _example(report), _steps(report)):
         console.print(table)
     if report["generation"]["tiny_model"]:
         console.print(
-            "The texts were written by a tiny model trained here within a minute and a half: it "
+            "The LLM texts are those of a tiny model, trained here within a minute and a half: it "
             "shows the path, not quality. Any other model: --set model=<path or id> of "
             "jobs.generate.",
             style="yellow",
@@ -121,13 +124,11 @@ def _scenarios(report: Mapping[str, Any]) -> Table:
 def _example(report: Mapping[str, Any]) -> Table:
     request, answer = report["example"]["request"], report["example"]["answer"]
     title = f"User {request['user_id']}, scenario {request['scenario']}"
-    table = Table(
-        "", "title", "score", "found by", "recall", "rank", "placed by",
-        title=title, title_justify="left",
-    )  # fmt: skip
-    for place, item in enumerate(answer["items"], 1):
+    columns = ("", "title", "score", "found by", "recall", "rank", "placed by")
+    table = Table(*columns, title=title, title_justify="left")
+    for position, item in enumerate(answer["items"], 1):
         table.add_row(
-            str(place),
+            str(position),
             item["title"],
             f"{item['score']:.3f}",
             item["channel"],

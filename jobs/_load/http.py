@@ -1,14 +1,16 @@
-"""As much of HTTP/1.1 as a load needs: requests made beforehand, and where an answer ends."""
+"""The part of HTTP/1.1 that a load needs: prepared requests, and the end of an answer."""
 
 import json
 from typing import Any
 
 LAST_CHUNK = b"0\r\n\r\n"
-"""JSON on one line cannot hold it, so an answer in chunks that ends with it is whole."""
+"""End of an answer in chunks. JSON on one line cannot contain it."""
 
 
 def body_of(head: bytes, rest: bytes) -> bytes | None:
-    """The body once it is whole, None before; `head` in small letters. Without a length, in chunks.
+    """The body if it is whole, else None; without a length it comes in chunks.
+
+    `head` is in lower case.
 
     Example:
         >>> body_of(b"http/1.1 200 ok\\r\\ncontent-length: 2", b"{}")
@@ -30,7 +32,7 @@ def body_of(head: bytes, rest: bytes) -> bytes | None:
 
 
 def prepared(plan: dict[str, Any], path: str, body: dict[str, Any]) -> tuple[bytes, bool]:
-    """The request as it goes over the wire, and whether its answer is a recommendation."""
+    """Bytes of the request, and whether its answer is a recommendation."""
     data = json.dumps(body, separators=(",", ":")).encode()
     lines = [
         f"POST {path} HTTP/1.1",

@@ -1,4 +1,4 @@
-"""What came back from a load: times, faults and counts, in the process that sends it."""
+"""Answers to a load, counted in the process that sends it: latency percentiles and faults."""
 
 import json
 from array import array
@@ -6,11 +6,13 @@ from collections import Counter
 from typing import Any
 
 REFUSED = (429, 503)
+"""Statuses of a server that has no room."""
 DEGRADED, WHOLE = b'"degraded":', b'"degraded":[]'
+"""Parts of an answer's body, searched for without decoding the JSON."""
 
 
 class Tally:
-    """Counts answers as they come; one in `check_every` of those accepted is decoded."""
+    """Counters of answers; one in `check_every` accepted answers is decoded and checked."""
 
     def __init__(self, *, k: int, bundle: str, check_every: int) -> None:
         self._k, self._bundle, self._check_every = k, bundle, check_every
@@ -19,9 +21,10 @@ class Tally:
         self._accepted_ms, self._refused_ms = array("d"), array("d")
         self.failed: Counter[str] = Counter()
         self.lag_ms = array("d")
-        """How late each request of an open loop was for want of the sender's own time."""
+        """Delay of each request of an open loop that the sender itself caused."""
 
     def add(self, status: int, body: bytes, spent_ms: float, *, checked: bool) -> None:
+        """Count an answer; `checked` says whether it is one that can be checked."""
         if status == 200:
             self._accepted_ms.append(spent_ms)
             self._degraded += DEGRADED in body and WHOLE not in body
@@ -34,7 +37,7 @@ class Tally:
             self.failed[f"status {status}"] += 1
 
     def figures(self, seconds: float) -> dict[str, Any]:
-        """`seconds` from the first request to the last answer; 0 if there was none."""
+        """Counts and percentiles; `seconds` lie between the first request and the last answer."""
         return {
             "seconds": round(seconds, 3),
             "accepted": len(self._accepted_ms),
@@ -44,28 +47,28 @@ class Tally:
             "degraded": self._degraded,
             "checked": self._checked,
             "rps": round(len(self._accepted_ms) / seconds, 1) if seconds else 0.0,
-            "p50_ms": quantile(self._accepted_ms, 0.5),
-            "p99_ms": quantile(self._accepted_ms, 0.99),
-            "refused_p50_ms": quantile(self._refused_ms, 0.5),
-            "refused_p99_ms": quantile(self._refused_ms, 0.99),
-            "lag_p99_ms": quantile(self.lag_ms, 0.99),
+            "p50_ms": percentile(self._accepted_ms, 50),
+            "p99_ms": percentile(self._accepted_ms, 99),
+            "refused_p50_ms": percentile(self._refused_ms, 50),
+            "refused_p99_ms": percentile(self._refused_ms, 99),
+            "lag_p99_ms": percentile(self.lag_ms, 99),
         }
 
 
-def quantile(values: "array[float]", share: float) -> float | None:
-    """The first value in order that exceeds so large a share of them; None of nothing.
+def percentile(values: "array[float]", percent: int) -> float | None:
+    """The smallest value that exceeds `percent` % of them, or the largest; None without values.
 
     Example:
-        >>> quantile(array("d", [4.0, 1.0, 3.0, 2.0]), 0.5)
+        >>> percentile(array("d", [4.0, 1.0, 3.0, 2.0]), 50)
         3.0
     """
     if not values:
         return None
-    return round(sorted(values)[min(len(values) - 1, int(share * len(values)))], 3)
+    return round(sorted(values)[min(len(values) - 1, percent * len(values) // 100)], 3)
 
 
 def faults(body: bytes, k: int, bundle: str) -> list[str]:
-    """What is wrong with an accepted answer, whichever stages made it."""
+    """Faults of an accepted answer; empty if it is right."""
     try:
         answer = json.loads(body)
         ids = [item["item_id"] for item in answer["items"]]

@@ -1,34 +1,33 @@
-"""What `jobs.bench_serve` sends to one server, and what it makes of what comes back."""
+"""Phases of load that `jobs.bench_serve` sends to one server, and their figures."""
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs._load.plan import LoadPlan, send
+from jobs._load.plan import OPEN_CONNECTIONS, LoadPlan, send
 
 logger = logging.getLogger("winnow.load")
 
 SHARE = 0.7
-"""Of peak throughput, for latency under load."""
+"""Share of peak throughput at which latency under load is measured, a usual planning limit."""
 RISE = 1.03
-"""More connections must raise throughput so much; two steps in a row that do not end the search."""
+"""Rise of throughput that counts: two steps in a row below it end the search for the peak."""
 REFUSED = 0.01
-"""Share of requests; where more are refused the peak is behind."""
-OPEN_CONNECTIONS = 512
-"""At most, in the open loop: more than a server that keeps up ever needs."""
+"""Share of refused requests above which the peak is passed."""
 
 Figures = dict[str, Any]
 
 
 def measure(plan: LoadPlan, *, warm_s: float, most_connections: int, overload: float) -> Figures:
-    """Latency of one connection, the peak, latency under load, and then too much of it.
+    """Measure latency of one connection, the peak, latency under load, and overload.
 
     Args:
-        plan: what is sent, for how long in each phase; those that look for the peak take a third.
-        warm_s: of load before the first phase.
-        most_connections: the peak is looked for with 1, 2, 4 and so on up to these.
-        overload: offered in the last phase, as a multiple of the peak; 0 leaves it out.
+        plan: the requests, and the time of each phase; the search for the peak takes a third of it
+            per step.
+        warm_s: time of load before the first phase.
+        most_connections: limit of the search for the peak, which tries 1, 2, 4 and so on.
+        overload: load of the last phase, as a multiple of the peak; 0 leaves the phase out.
     """
     send(replace(plan, seconds=warm_s, connections=4))
     alone = send(replace(plan, connections=1))
@@ -62,13 +61,13 @@ def measure(plan: LoadPlan, *, warm_s: float, most_connections: int, overload: f
 
 
 def best_connections(plan: LoadPlan, most: int, send: Callable[[LoadPlan], Figures]) -> int:
-    """As many as give the most answers a second without refusals, of 1, 2, 4 and so on."""
+    """Of 1, 2, 4 and so on, the connections with the most answers per second and no refusals."""
     best, best_rps, flat, connections = 1, 0.0, 0, 1
     while connections <= most and flat < 2:
         tried = send(replace(plan, connections=connections, seconds=plan.seconds / 3))
         rps, refused = tried["rps"], tried["refused"]
         logger.info(
-            "looking for the peak: connections=%d rps=%.1f refused=%d", connections, rps, refused
+            "searching for the peak: connections=%d rps=%.1f refused=%d", connections, rps, refused
         )
         if refused > REFUSED * tried["sent"]:
             break
@@ -80,7 +79,7 @@ def best_connections(plan: LoadPlan, most: int, send: Callable[[LoadPlan], Figur
 
 
 def not_right(seen: Sequence[Figures], *, refusing: bool) -> dict[str, int]:
-    """Requests of all that were sent that failed, were answered wrong, in part, or refused."""
+    """Numbers of requests that failed, were answered wrongly or in part, or were refused."""
     counts = {
         "failed": sum(sum(figures["failed"].values()) for figures in seen),
         "wrong": sum(sum(figures["wrong"].values()) for figures in seen),

@@ -1,9 +1,9 @@
-"""A load for an endpoint, sent by a process of its own so that measuring costs the server little.
+"""A load for an endpoint, sent by a separate process so that measuring costs the server little.
 
-Closed loop: each of `connections` asks again once it is answered. Open loop: Poisson arrivals of
-`rate` a second whatever becomes of them, on `connections` that are open by then; latency counts
-from when a request was due, so that a server that stops for a second is charged for all that
-should have been asked in it.
+Closed loop: each of `connections` asks again once it is answered. Open loop: requests arrive at
+`rate` per second (Poisson), whether earlier ones were answered or not, on `connections` opened
+before. Latency then counts from the time a request was due, so a server that stops for a second is
+charged for all requests of that second.
 """
 
 import json
@@ -22,7 +22,9 @@ from winnow.errors import WinnowError
 
 ROOT = Path(__file__).parents[2]
 NUM_REQUESTS = 5000
-"""Different requests that a load goes round in."""
+"""Different requests of a load, which repeats them."""
+OPEN_CONNECTIONS = 512
+"""Connections of an open loop: more than a server that keeps up ever needs."""
 
 Request = tuple[str, dict[str, Any]]
 """Path and body of a POST."""
@@ -30,37 +32,41 @@ Request = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadPlan:
+    """What is sent, where to and how."""
+
     requests: Sequence[Request]
-    """Sent in turn, again from the first after the last."""
+    """Requests, sent in turn and again from the first."""
     port: int
+    """Port of the endpoint."""
     host: str = "127.0.0.1"
+    """Host of the endpoint."""
     token: str = ""
     """Bearer token; empty: none is sent."""
     connections: int
-    """In the open loop, requests that find none free wait, and are charged for it."""
+    """Most connections; in the open loop a request that finds none free waits for one."""
     seconds: float
+    """Time of the load."""
     rate: float = 0.0
-    """Arrivals a second; 0: closed loop."""
+    """Arrivals per second; 0: closed loop."""
     num_requests: int = 0
-    """Ends a closed loop before its time; 0: no limit."""
+    """Requests after which a closed loop ends early; 0: no limit."""
     k: int
     """Items that an answer must have."""
     bundle: str = ""
-    """Version that must have answered; empty: any."""
+    """Version of the bundle that every answer must name; empty: any."""
     check_every: int = 20
-    """Accepted answers for one that is decoded and checked; 1: each of them."""
+    """Accepted answers per answer that is decoded and checked; 1: all are."""
     seed: int = 0
-    """Of the arrivals."""
+    """Seed of the arrivals."""
 
 
 def send(plan: LoadPlan) -> dict[str, Any]:
-    """Send the load and return what came back.
+    """Send the load and return its figures.
 
-    `accepted` (200), `refused` (429 and 503) and `failed` (anything else, with the reason) are all
-    that was sent; `rps`, `p50_ms` and `p99_ms` are of the accepted. `wrong` counts faults of the
-    checked answers and `degraded` those that are not whole, of all. `lag_p99_ms` is how late the
-    sender itself was, `cpu_share` what of one core it took, and `connections` how many were in use
-    at the most.
+    Every request is `accepted` (200), `refused` (429 and 503) or `failed` (anything else, with the
+    reason). `rps`, `p50_ms` and `p99_ms` describe accepted requests. `wrong` counts faults of the
+    checked answers, `degraded` all answers that are not whole. `lag_p99_ms` is the delay of the
+    sender itself, `cpu_share` its share of one core, and `connections` the most that were in use.
     """
     with sending(plan) as process:
         return figures_of(process)
@@ -68,7 +74,7 @@ def send(plan: LoadPlan) -> dict[str, Any]:
 
 @contextmanager
 def sending(plan: LoadPlan) -> "Iterator[subprocess.Popen[str]]":
-    """The load on its way; it ends with the block."""
+    """The process that sends the load; it ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs._load.sender"],
         cwd=ROOT,
@@ -87,7 +93,7 @@ def sending(plan: LoadPlan) -> "Iterator[subprocess.Popen[str]]":
 
 
 def figures_of(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """Wait for the load's end."""
+    """Wait for the end of the load; returns its figures."""
     assert process.stdout is not None
     text = process.stdout.read()
     if process.wait():
@@ -97,7 +103,7 @@ def figures_of(process: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 def requests_of(bundle: Bundle, k: int) -> list[Request]:
-    """Recommendations for known users drawn at random, on every scenario."""
+    """Requests for recommendations, with users and scenarios drawn at random."""
     draw = np.random.default_rng(0)
     users = bundle.users["raw_id"].to_pylist()
     chosen = draw.integers(len(users), size=NUM_REQUESTS).tolist()

@@ -1,8 +1,8 @@
-"""The process that sends a load: raw sockets and prepared requests, since it shares the machine.
+"""The process that sends a load, with raw sockets and prepared requests to spare the machine.
 
     python -m jobs._load.sender < plan.json > figures.json
 
-`jobs._load.plan` describes plan and figures, and starts this. Nothing heavy is imported here.
+`jobs._load.plan` describes plan and figures, and starts this process. Heavy imports stay out.
 """
 
 import asyncio
@@ -19,25 +19,25 @@ from jobs._load.http import body_of, prepared
 from jobs._load.latency import Tally
 
 try:
-    import uvloop
-except ImportError:  # Ray Serve brings it where it exists; without it the sender is only dearer
-    uvloop = None
+    from uvloop import run as run_loop
+except ImportError:  # Ray Serve installs uvloop where it exists; without it sending costs more
+    run_loop = asyncio.run
 
 TICK_S = 0.001
-"""Requests that are due within a tick leave together: a timer is no finer than that."""
+"""Resolution of timers: requests that are due within a tick are sent together."""
 DRAIN_S = 15.0
-"""Waited for the answers to what was sent; then they count as failed."""
+"""Time for the answers to what was sent; later ones count as failed."""
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time on one socket."""
+    """A socket with one request at a time."""
 
     __slots__ = ("checked", "due", "load", "received", "transport")
 
     def __init__(self, load: "Load") -> None:
         self.load, self.received = load, b""
         self.due = 0.0
-        """When the request under way was to be sent; 0 if there is none."""
+        """Time at which the request in progress was to be sent; 0 without one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
@@ -68,13 +68,13 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """A plan under way, and what came back so far."""
+    """A plan that is being executed, and the answers so far."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = plan
         self.requests = cycle([prepared(plan, path, body) for path, body in plan["requests"]])
         self.waiting: deque[float] = deque()
-        """When each request was due that no connection is free for."""
+        """Due times of the requests that wait for a free connection."""
         self.idle: list[Connection] = []
         self.size = self.most = self.sent = self.inside = 0
         names = ("k", "bundle", "check_every")
@@ -83,6 +83,7 @@ class Load:
         self.is_over = False
 
     async def run(self) -> dict[str, Any]:
+        """Send the load; returns its figures."""
         if self.plan["rate"]:
             await self._open_all()
         self.start = self.last = time.perf_counter()
@@ -110,13 +111,13 @@ class Load:
         return self.tally.figures(seconds) | of_sender
 
     async def _open_all(self) -> None:
-        """Before the clock starts: where a server falls behind, opening more would delay all."""
+        """Open all connections before the clock starts; later, opening one would delay requests."""
         for _ in range(self.plan["connections"]):
             self._open()
         await asyncio.gather(*self.opening)
 
     async def _arrive(self) -> None:
-        """Poisson arrivals, whatever becomes of the requests before."""
+        """Send requests at Poisson arrivals, whether earlier ones were answered or not."""
         draw, due = random.Random(self.plan["seed"]), self.start
         while (due := due + draw.expovariate(self.plan["rate"])) < self.end:
             ahead = due - time.perf_counter()
@@ -130,7 +131,7 @@ class Load:
                 self._open()
 
     def free(self, connection: Connection) -> None:
-        """Give the connection what is to be asked next."""
+        """Send the next request on the connection, or keep it idle."""
         if self.waiting:
             due = self.waiting.popleft()
         elif self.plan["rate"] or self.is_over or self._is_enough():
@@ -144,7 +145,8 @@ class Load:
         connection.ask(*next(self.requests), due)
 
     def _is_enough(self) -> bool:
-        return 0 < self.plan["num_requests"] <= self.sent
+        most: int = self.plan["num_requests"]
+        return 0 < most <= self.sent
 
     def answered(self, status: int, body: bytes, due: float, checked: bool) -> None:
         self.inside -= 1
@@ -158,9 +160,9 @@ class Load:
         task.add_done_callback(self.opening.discard)
 
     async def _connect(self) -> None:
-        loop, place = asyncio.get_running_loop(), (self.plan["host"], self.plan["port"])
+        loop, host, port = asyncio.get_running_loop(), self.plan["host"], self.plan["port"]
         try:
-            await loop.create_connection(lambda: Connection(self), *place)
+            await loop.create_connection(lambda: Connection(self), host, port)
         except OSError as error:
             self.tally.failed[f"connecting: {type(error).__name__}"] += 1
             if self.waiting:
@@ -177,7 +179,7 @@ class Load:
         self._gone()
 
     def _gone(self) -> None:
-        """Another takes its place if something is left to ask."""
+        """Open another connection if requests are left."""
         self.size -= 1
         if self.waiting or not (self.plan["rate"] or self.is_over):
             self._open()
@@ -189,9 +191,8 @@ async def _run(plan: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     plan = json.load(sys.stdin)
-    gc.disable()  # nothing here has cycles, and a pause would look like the server's
-    figures = (uvloop.run if uvloop else asyncio.run)(_run(plan))
-    print(json.dumps(figures))
+    gc.disable()  # nothing here has cycles, and a pause would look like one of the server
+    print(json.dumps(run_loop(_run(plan))))
 
 
 if __name__ == "__main__":

@@ -93,10 +93,15 @@ def calls_of(config: StudyNegativesConfig) -> dict[str, Call]:
     """The functions that make the runs, in the order of the table, by the key of their results."""
     device = "cuda" if config.use_gpu else "cpu"
     untrained = config.untrained()
-    baselines = partial(baseline_runs, untrained, test=config.test, device=device)
+    baselines = partial(train_nothing, untrained, config.test, device)
     cells = [config.cell(variant, seed) for variant in config.variants for seed in config.seeds]
     calls: dict[str, Call] = {config.key(untrained): baselines}
     return calls | {config.key(one): partial(train, one, config.test, device) for one in cells}
+
+
+def train_nothing(cell: EncoderConfig, test: str, device: str) -> list[Run]:
+    """Measure the untrained encoder, BM25 and both fused."""
+    return [*baseline_runs(cell, test=test, device=device)]
 
 
 def train(cell: EncoderConfig, test: str, device: str) -> list[Run]:

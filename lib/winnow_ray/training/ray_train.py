@@ -96,28 +96,30 @@ def fit(
     if elastic:  # passed on to the process that starts the workers
         timeout = str(ELASTIC_START_TIMEOUT_S)
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", timeout)
+    scaling: dict[str, Any] = {
+        "num_workers": config.num_workers,
+        "use_gpu": use_gpu,
+        "resources_per_worker": {"CPU": config.cpus_per_worker},
+        "elastic_resize_monitor_interval_s": ELASTIC_INTERVAL_S,
+    }
+    failures = FailureConfig(max_failures=ELASTIC_MAX_FAILURES if elastic else MAX_FAILURES)
+    run: dict[str, Any] = {
+        "name": name,
+        "storage_path": work_folder(config.output),
+        "worker_runtime_env": {"env_vars": WORKER_ENVIRONMENT},
+        "failure_config": failures,
+        "checkpoint_config": CheckpointConfig(num_to_keep=1),
+        "callbacks": list(callbacks),
+    }
     trainer = TorchTrainer(
         train_loop,
         train_loop_config=dict(loop_config),
         datasets=dict(datasets or {}),
-        scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": config.cpus_per_worker},
-            elastic_resize_monitor_interval_s=ELASTIC_INTERVAL_S,
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=work_folder(config.output),
-            worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            failure_config=FailureConfig(
-                max_failures=ELASTIC_MAX_FAILURES if elastic else MAX_FAILURES
-            ),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            callbacks=list(callbacks),
-        ),
+        # keywords as a dict: the stubs of Ray Train are those of its first version
+        scaling_config=ScalingConfig(**scaling),
+        run_config=RunConfig(**run),
     )
-    result = trainer.fit()
+    result: Any = trainer.fit()
     assert result.checkpoint is not None  # every train loop reports at least one
     return Training(result.checkpoint, result.return_value)
 
