@@ -95,7 +95,7 @@ def source_vectors(path: str) -> Floats:
     if Path(path).is_dir():
         vectors_ND: Floats = np.array(read_vectors(open_artifact(path, kind="vectors")))
     elif Path(path).is_file():
-        vectors_ND = np.load(path)
+        vectors_ND = np.asarray(np.load(path))
     else:
         raise DataError(
             f"vectors={path} is missing: it must be an artifact of jobs.encode_corpus or an .npy "

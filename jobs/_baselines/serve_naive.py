@@ -64,7 +64,7 @@ def main() -> None:
     # Serve stops waiting for its proxy after a minute; on a busy machine the proxy comes later
     with contextlib.suppress(TimeoutError):
         serve.start(http_options=HTTPOptions(port=int(port)))
-    stage, ingress = serve.deployment(NaiveStage), serve.deployment(Ingress)
+    stage, ingress = serve.deployment()(NaiveStage), serve.deployment()(Ingress)
     rank, rerank = (stage.options(name=name).bind(name, bundle) for name in ("rank", "rerank"))
     serve.run(ingress.bind(bundle, rank, rerank), route_prefix="/", blocking=True)
 

@@ -19,9 +19,9 @@ from jobs._load.http import body_of, prepared
 from jobs._load.latency import Tally
 
 try:
-    from uvloop import run as run_loop
+    from uvloop import new_event_loop
 except ImportError:  # Ray Serve installs uvloop where it exists; without it sending costs more
-    run_loop = asyncio.run
+    from asyncio import new_event_loop
 
 TICK_S = 0.001
 """Resolution of timers: requests that are due within a tick are sent together."""
@@ -192,7 +192,8 @@ async def _run(plan: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     plan = json.load(sys.stdin)
     gc.disable()  # nothing here has cycles, and a pause would look like one of the server
-    print(json.dumps(run_loop(_run(plan))))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        print(json.dumps(runner.run(_run(plan))))
 
 
 if __name__ == "__main__":
