@@ -12,8 +12,9 @@ from winnow.errors import GenerationError
 from winnow.llm.engines.base import Engine
 from winnow.llm.engines.http import HttpConfig, HttpEngine
 from winnow.llm.engines.vllm_config import EngineConfig, ServeLlmConfig, WorkersConfig
+from winnow.llm.generation.config import GenerationConfig
 from winnow.llm.generation.estimate import PriceConfig, estimate
-from winnow.llm.generation.generate import GenerationConfig, generate as generate_with
+from winnow.llm.generation.generate import generate as generate_with
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.models.find import TINY, check_loadable
 from winnow_ray.cluster.connect import connect

@@ -8,6 +8,7 @@ earlier.parquet     answers of earlier runs to requests that this config does no
 
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,21 +124,15 @@ def _rows_to_keep(tables: Iterator[pa.Table]) -> NDArray[np.bool_]:
     return kept_N
 
 
-class _Files:
+class _Files(ExitStack):
     """Parquet files that are opened at the first write; answers and quarantine always exist."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder
         self._writers: dict[str, pq.ParquetWriter] = {}
-
-    def __enter__(self) -> "_Files":
         self._open(ANSWERS_FILE, ANSWER_SCHEMA)
         self._open(QUARANTINE_FILE, QUARANTINE_SCHEMA)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
 
     def write(self, name: str, table: pa.Table) -> None:
         if len(table):
@@ -145,7 +140,8 @@ class _Files:
 
     def _open(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
         if name not in self._writers:
-            self._writers[name] = pq.ParquetWriter(self._folder / name, schema)
+            writer = pq.ParquetWriter(self._folder / name, schema)
+            self._writers[name] = self.enter_context(writer)
         return self._writers[name]
 
 

@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from winnow.errors import GenerationError
-from winnow.llm.generation.generate import GenerationConfig, find_models, open_requests
+from winnow.llm.generation.config import GenerationConfig
+from winnow.llm.generation.generate import find_models
 from winnow.llm.generation.open_requests import OpenRequests
 from winnow.llm.models.find import TINY, check_loadable
 from winnow.llm.prompting.request import Request
@@ -49,20 +50,20 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     if TINY in config.model:
         raise GenerationError(f"model={TINY} is trained by the run itself; name another model")
     models, _ = find_models(config, source)
-    requests, earlier = open_requests(config, source)
-    requests.keeps_misfits = False
+    requests = OpenRequests(config, source, keeps_misfits=False)
     known = _mean_output_tokens(requests)
     total: dict[str, float] = defaultdict(float)
     for model in models:
         encode = check_loadable(model.source).encode
         for name in config.tasks:
-            unanswered = requests.unanswered(name, config.num_prompts[name], model.digest)
+            unanswered = requests.unanswered(name, model.digest)
             sample = list(islice(unanswered, SAMPLE))
             rows = len(sample) + sum(1 for _ in unanswered)
             total["open"] += rows
             total["prompt_tokens"] += rows * _prompt_tokens(sample, encode)
             total["output_tokens"] += rows * known.get(name, _assumed_output_tokens(sample))
-    speed = prices.tokens_per_s or (earlier.metrics["tokens_per_s"] if earlier else 0.0)
+    last_speed = requests.earlier.metrics["tokens_per_s"] if requests.earlier else 0.0
+    speed = prices.tokens_per_s or last_speed
     hours = total["output_tokens"] / speed / workers / 3600 if speed else None
     cost = (
         total["prompt_tokens"] / 1e6 * prices.prompt_million

@@ -6,35 +6,24 @@ passes Ray Data with vLLM; a test passes a few lines.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
-import pyarrow as pa
-
-from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
-from winnow.errors import ArtifactError, GenerationError
-from winnow.llm.generation.artifact import answer_tables, write_answers
+from winnow.artifact import Artifact, create_artifact, up_to_date
+from winnow.errors import GenerationError
+from winnow.llm.generation.artifact import write_answers
+from winnow.llm.generation.config import GenerationConfig
 from winnow.llm.generation.open_requests import OpenRequests
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.models.find import TINY, LanguageModel, find_model, make_tiny
-from winnow.llm.models.tiny_model import TinyConfig
-from winnow.llm.prompting.request import SamplingConfig
 from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.registry import TASKS, task_named
 from winnow.llm.tasks.sources import Source, open_source
 
 logger = logging.getLogger(__name__)
 
-REPORTED = (
-    "truncated",
-    "refused",
-    "trimmed",
-    "prefix_cache_hit_rate",
-    "tokens_per_s",
-    "start_s",
-)
+REPORTED = ("truncated", "refused", "trimmed", "prefix_cache_hit_rate", "tokens_per_s", "start_s")
 """Figures that describe the run that made the answers, not the answers."""
 
 
@@ -50,56 +39,6 @@ class BatchEngine(Protocol):
             Counts named as by `winnow.llm.generation.answer.answer`; `start_s` until the first
             batch began, and `seconds` from there to the end of the last.
         """
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GenerationConfig:
-    """What is asked, about what, and of which models."""
-
-    input: str = "runs/dataset"
-    """A dataset artifact, or a table with the task's columns: .parquet, .jsonl, or a folder."""
-    output: str = "runs/generation"
-    """The generation artifact's folder or URI; `.<name>.work` beside it holds a run's answers."""
-    model: tuple[str, ...] = (TINY,)
-    """Folders or Hugging Face ids; each is asked everything. `tiny` is trained by the run."""
-    tasks: tuple[str, ...] = ("hard_negatives", "user_summary")
-    """Names of tasks, from `winnow.llm.tasks.registry.TASKS`."""
-    num_prompts: Mapping[str, int] = field(default_factory=dict)
-    """Most prompts per task; 0 means no limit. A task without an entry takes its own default."""
-    seed: int = 0
-    """Seed of the users and items that are asked about."""
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How the answers' tokens are drawn; part of every key."""
-    retry_quarantined: bool = False
-    """Ask again where earlier runs got no valid answer, for example with a longer context."""
-    tiny_model: TinyConfig = field(default_factory=TinyConfig)
-    """Size and training of `model=tiny`."""
-
-    def __post_init__(self) -> None:
-        name = type(self).__name__
-        for task in self.tasks:
-            task_named(task)
-        for task, number in self.num_prompts.items():
-            task_named(task)
-            if number < 0:
-                raise ValueError(f"{name}.num_prompts.{task} must not be negative, got {number}")
-        limits = {task: TASKS[task].default_prompts for task in TASKS} | dict(self.num_prompts)
-        object.__setattr__(self, "num_prompts", limits)
-        if not self.tasks:
-            raise ValueError(f"{name}.tasks must name at least one task, got none")
-        if not self.model:
-            raise ValueError(f"{name}.model must name at least one model, got none")
-
-    def recorded(self, source: Source, models: Sequence[LanguageModel]) -> dict[str, Any]:
-        """The settings that decide the answers, for the manifest: not where to read and run."""
-        return {
-            "tasks": {name: self.num_prompts[name] for name in self.tasks},
-            "templates": [TASKS[name].template.id for name in self.tasks],
-            "seed": self.seed,
-            "sampling": asdict(self.sampling),
-            "models": [model.digest for model in models],
-            **source.recorded,
-        }
 
 
 def generate(
@@ -123,42 +62,18 @@ def generate(
     if made and not (config.retry_quarantined and made.metrics["quarantined"]):
         logger.info("already there: %s", config.output)
         return _result(config, made.metrics, Counter())
-    requests, earlier = open_requests(config, source)
+    requests = OpenRequests(config, source)
     counts = _ask(config, requests, models, engine, rows_per_batch)
     with create_artifact(config.output, "generation", config=recorded, parents=parents) as draft:
         draft.metrics |= {"engine": engine_name, "model": ",".join(config.model)}
         draft.metrics |= write_answers(
             draft.path, requests.tables, requests.wanted, requests.shared
         )
-        draft.metrics |= _report(counts, earlier)
+        draft.metrics |= _report(counts, requests.earlier)
         draft.metrics |= {"tiny_model": TINY in config.model}
     requests.store.clear()
     logger.info("wrote %s", config.output)
     return _result(config, draft.metrics, counts)
-
-
-def open_requests(config: GenerationConfig, source: Source) -> tuple[OpenRequests, Artifact | None]:
-    """The requests, aware of what has an answer; and the artifact at the output, if one exists."""
-    store = AnswerStore.beside(config.output)
-    try:
-        earlier = open_artifact(config.output, kind="generation")
-    except ArtifactError:
-        earlier = None
-
-    def tables(columns: list[str] | None = None) -> Iterator[pa.Table]:
-        yield from answer_tables(earlier, columns)
-        yield from store.tables(columns)
-
-    requests = OpenRequests(
-        source=source,
-        store=store,
-        tables=tables,
-        seed=config.seed,
-        sampling=config.sampling,
-        retry_quarantined=config.retry_quarantined,
-    )
-    requests.refresh()
-    return requests, earlier
 
 
 def find_models(
@@ -192,7 +107,7 @@ def _ask(
         for vectors in (False, True):
             names = [n for n in config.tasks if isinstance(TASKS[n], TextTask) != vectors]
             unanswered = chain.from_iterable(
-                requests.unanswered(name, config.num_prompts[name], model.digest) for name in names
+                requests.unanswered(name, model.digest) for name in names
             )
             items = list(requests.store.write_requests(unanswered, rows_per_batch=rows_per_batch))
             if not items:
@@ -219,7 +134,7 @@ def _check_complete(
     requests.refresh(asked=True)
     for name in (name for name in config.tasks if TASKS[name].chained):
         for model in models:
-            for _ in requests.unanswered(name, config.num_prompts[name], model.digest):
+            for _ in requests.unanswered(name, model.digest):
                 pass  # it is in requests.wanted now
     lost, total = len(requests.wanted - requests.answered), len(requests.wanted)
     if lost:

@@ -2,16 +2,20 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
 
-from winnow.errors import GenerationError
+import pyarrow as pa
+
+from winnow.artifact import Artifact, open_artifact
+from winnow.errors import ArtifactError, GenerationError
 from winnow.llm.generation.answer import next_requests
-from winnow.llm.generation.artifact import Tables, short_key
+from winnow.llm.generation.artifact import answer_tables, short_key
+from winnow.llm.generation.config import GenerationConfig
 from winnow.llm.generation.rows import misfit_row
 from winnow.llm.generation.work_store import AnswerStore
-from winnow.llm.prompting.request import Request, SamplingConfig
+from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.base import Task
 from winnow.llm.tasks.registry import task_named
 from winnow.llm.tasks.sources import Misfit, Source
@@ -24,41 +28,42 @@ NO_LIMIT = 2**62
 """The limit that a task gets if the config sets none."""
 
 
-@dataclass(kw_only=True)
 class OpenRequests:
     """The requests of one config. Memory holds 16 bytes per key, and only shared prompts."""
 
-    source: Source
-    """The dataset or table that requests are made from."""
-    store: AnswerStore
-    """The work folder, which also gets the misfits."""
-    tables: Tables
-    """Reads all answers so far."""
-    seed: int
-    """Seed of the users and items that are asked about."""
-    sampling: SamplingConfig
-    """How the answers are drawn."""
-    keeps_misfits: bool = True
-    """Whether rows that fit no prompt are written as unusable answers."""
-    retry_quarantined: bool = False
-    """Whether an unusable answer counts as none."""
-    wanted: set[bytes] = field(default_factory=set)
-    """Short keys of all requests so far."""
-    answered: set[bytes] = field(default_factory=set)
-    """Short keys that have an answer."""
-    shared: list[dict[str, str]] = field(default_factory=list)
-    """Key and inputs of every request whose prompt is that of an earlier one."""
-    misfits: int = 0
-    """Rows that fit no prompt and that no earlier run has seen."""
+    def __init__(
+        self, config: GenerationConfig, source: Source, *, keeps_misfits: bool = True
+    ) -> None:
+        """With `keeps_misfits`, rows that fit no prompt are stored as unusable answers."""
+        self._config, self._source, self._keeps_misfits = config, source, keeps_misfits
+        self.store = AnswerStore.beside(config.output)
+        self.earlier: Artifact | None = None
+        """The artifact at the output, if one exists."""
+        with suppress(ArtifactError):
+            self.earlier = open_artifact(config.output, kind="generation")
+        self.wanted: set[bytes] = set()
+        """Short keys of all requests so far."""
+        self.answered: set[bytes] = set()
+        """Short keys that have an answer."""
+        self.shared: list[dict[str, str]] = []
+        """Key and inputs of every request whose prompt is that of an earlier one."""
+        self.misfits = 0
+        """Rows that fit no prompt and that no earlier run has seen."""
+        self.refresh()
+
+    def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """All answers so far, in pieces; later ones replace earlier ones."""
+        yield from answer_tables(self.earlier, columns)
+        yield from self.store.tables(columns)
 
     def refresh(self, *, asked: bool = False) -> None:
         """Read which keys have an answer; once all are asked, an unusable answer counts too."""
         for table in self.tables(["key", "valid"]):
-            if self.retry_quarantined and not asked:
+            if self._config.retry_quarantined and not asked:
                 table = table.filter(table["valid"])
             self.answered.update(map(short_key, table["key"].to_pylist()))
 
-    def unanswered(self, name: str, limit: int, model: str) -> Iterator[Request]:
+    def unanswered(self, name: str, model: str) -> Iterator[Request]:
         """Requests without an answer of one task to one model, each once; `model` is its digest.
 
         Rows of a table that do not fit the task are stored as unusable answers on the way.
@@ -66,16 +71,17 @@ class OpenRequests:
         Raises:
             GenerationError: the task finds nothing to ask.
         """
-        task = task_named(name)
+        task, limit = task_named(name), self._config.num_prompts[name]
         chained = self._answers(name) if task.chained else {}
         seen = set() if task.chained else self.wanted
         asked, misfits = 0, []
-        for inputs in islice(self.source.inputs(task, limit or NO_LIMIT, self.seed), limit or None):
+        found = self._source.inputs(task, limit or NO_LIMIT, self._config.seed)
+        for inputs in islice(found, limit or None):
             asked += 1
             if isinstance(inputs, Misfit):
                 misfits.append(misfit_row(name, task.template.id, inputs.row, inputs.reason))
                 continue
-            request = task.request(inputs, model=model, sampling=self.sampling)
+            request = task.request(inputs, model=model, sampling=self._config.sampling)
             yield from self._first_unanswered(request, task, chained, seen)
         self._keep(misfits)
         if not asked:
@@ -120,7 +126,7 @@ class OpenRequests:
         by_key = {short_key(row["key"]): row for row in misfits}
         self.wanted.update(by_key)
         new = [row for key, row in by_key.items() if key not in self.answered]
-        for begin in range(0, len(new) if self.keeps_misfits else 0, MISFITS_PER_FILE):
+        for begin in range(0, len(new) if self._keeps_misfits else 0, MISFITS_PER_FILE):
             part = new[begin : begin + MISFITS_PER_FILE]
             self.store.commit(f"misfits-{part[0]['key']}", part)
         self.answered.update(by_key)

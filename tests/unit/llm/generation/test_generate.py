@@ -17,7 +17,8 @@ from winnow.errors import GenerationError
 from winnow.llm.engines.base import Completion
 from winnow.llm.generation.answer import answer_all, next_requests
 from winnow.llm.generation.artifact import read_answers
-from winnow.llm.generation.generate import GenerationConfig, generate
+from winnow.llm.generation.config import GenerationConfig
+from winnow.llm.generation.generate import generate
 from winnow.llm.generation.work_store import AnswerStore
 from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.user_knowledge import UserKnowledge

@@ -14,7 +14,8 @@ from winnow.config import with_overrides
 from winnow.llm.engines.base import Completion
 from winnow.llm.generation.answer import answer_all
 from winnow.llm.generation.artifact import read_answers
-from winnow.llm.generation.generate import GenerationConfig, generate
+from winnow.llm.generation.config import GenerationConfig
+from winnow.llm.generation.generate import generate
 from winnow.llm.tasks.registry import TASKS
 
 MODULE = '''
