@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from winnow.artifact.work_folder import hidden_sibling
+from winnow.artifact.work_folder import file_system_of, hidden_sibling
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.llm.prompting.request import Request
 
@@ -49,10 +49,7 @@ class AnswerStore:
 
     def __init__(self, work: str | Path) -> None:
         self.uri = str(work)
-        if "://" in self.uri:
-            self._fs, self._root = fs.FileSystem.from_uri(self.uri)
-        else:
-            self._fs, self._root = fs.LocalFileSystem(), str(Path(work).absolute())
+        self._fs, self._root = file_system_of(self.uri)
 
     @classmethod
     def beside(cls, output: str) -> "AnswerStore":
