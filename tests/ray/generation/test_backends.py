@@ -23,7 +23,7 @@ from winnow.llm.engines.vllm_config import EngineConfig, ServeLlmConfig
 from winnow.llm.models.tiny_model import TinyConfig, train_tiny
 from winnow.llm.online.chat import Chat, online
 from winnow.llm.prompting.request import SamplingConfig
-from winnow.llm.tasks.registry import text_task
+from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.sources import DatasetSource
 from winnow.reranking.goal.aspects import spread_by, standard_aspects
 from winnow.reranking.goal.base import CandidateList
@@ -42,7 +42,7 @@ def config(ray_cluster, tmp_path_factory):
     size = TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0)
     (folder / "model").mkdir()
     dataset = Dataset.open(folder / "dataset")
-    train_tiny(DatasetSource(dataset), [text_task("user_summary")], size, folder / "model")
+    train_tiny(DatasetSource(dataset), [TASKS["user_summary"]], size, folder / "model")
     return generate.GenerateConfig(
         input=str(folder / "dataset"),
         output=str(folder / "own"),

@@ -20,7 +20,7 @@ from jobs import prepare
 from tests.paths import ROOT
 from winnow.data.dataset import Dataset
 from winnow.llm.models.tiny_model import TinyConfig, train_tiny
-from winnow.llm.tasks.registry import text_task
+from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.sources import DatasetSource
 
 # five starts of an engine: four minutes, and three times as many on a machine with busy neighbours
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
     dataset = Dataset.open(folder / "dataset")
     config = TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0)
     (folder / "model").mkdir()
-    train_tiny(DatasetSource(dataset), [text_task("tree_labels")], config, folder / "model")
+    train_tiny(DatasetSource(dataset), [TASKS["tree_labels"]], config, folder / "model")
     texts = dataset.items["text"].to_pylist()
     rows = [{"title": f"No. {i}", "text": texts[i % len(texts)]} for i in range(ROWS)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")

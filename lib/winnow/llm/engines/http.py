@@ -74,12 +74,6 @@ class HttpConfig:
                 f"HttpConfig.url must start with http:// or https://, got {self.url!r}"
             )
 
-    def breaker(self) -> CircuitBreaker:
-        """A closed circuit breaker with these settings."""
-        return CircuitBreaker(
-            f"the endpoint {self.url}", failures=self.breaker_failures, pause_s=self.breaker_pause_s
-        )
-
 
 class CallRate:
     """Spaces starts evenly, at most `per_s` per second; 0 means no limit."""
@@ -124,12 +118,16 @@ class HttpEngine:
         self._model = config.served_model or source
         self._key = os.environ.get(config.api_key_env, "")
         self._session: Any = None
-        self._slots = asyncio.Semaphore(config.max_in_flight)
-        self._limit = CallRate(config.requests_per_s)
-        self._breaker = config.breaker()
+        self.slots = asyncio.Semaphore(config.max_in_flight)
+        self.rate = CallRate(config.requests_per_s)
+        self.breaker = CircuitBreaker(
+            f"the endpoint {config.url}",
+            failures=config.breaker_failures,
+            pause_s=config.breaker_pause_s,
+        )
 
     async def complete(self, request: Request) -> Completion:
-        async with self._slots:
+        async with self.slots:
             error = ""
             for version in fitting(request, self._config.max_tokens):
                 completion, error = await self._post(version)
@@ -147,11 +145,11 @@ class HttpEngine:
         """The completion; or None, and what the server finds wrong with the request."""
         reason = ""
         for attempt in range(self._config.tries):
-            await wait_for_turn(self._breaker, self._config.tries)
-            await self._limit.wait()
+            await wait_for_turn(self.breaker, self._config.tries)
+            await self.rate.wait()
             status, headers, body, reason = await self.attempt(request)
             if status == 200:
-                self._breaker.succeeded()
+                self.breaker.succeeded()
                 return body, ""
             if status in WRONG_SETTINGS:
                 advice = WRONG_SETTINGS[status].format(config=self._config)
@@ -159,9 +157,9 @@ class HttpEngine:
                     f"{self._config.url} answered {status} ({reason}); {advice}"
                 )
             if is_final(status):
-                self._breaker.succeeded()  # it works, and says what is wrong with the request
+                self.breaker.succeeded()  # it works, and says what is wrong with the request
                 return None, reason
-            self._breaker.failed(reason)
+            self.breaker.failed(reason)
             if attempt + 1 < self._config.tries:
                 await asyncio.sleep(pause_s(attempt, headers))
         raise EngineUnavailable(
@@ -172,7 +170,7 @@ class HttpEngine:
     async def attempt(
         self, request: Request
     ) -> tuple[int, Mapping[str, str], Completion | None, str]:
-        """Send the request once, whatever rate limit and circuit breaker say.
+        """Send the request once; callers must heed `slots`, `rate` and `breaker` themselves.
 
         Returns:
             status (0 without a proper answer), headers, completion or None, what went wrong.

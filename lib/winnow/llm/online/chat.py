@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from winnow.llm.engines.base import Completion
-from winnow.llm.engines.http import WRONG_SETTINGS, CallRate, HttpConfig, HttpEngine
+from winnow.llm.engines.http import WRONG_SETTINGS, HttpConfig, HttpEngine
 from winnow.llm.engines.openai_json import is_over_context
 from winnow.llm.engines.retries import (
     ANSWER_ATTEMPTS,
@@ -83,9 +83,6 @@ class Chat:
                 raise ValueError(f"HttpConfig.{name} must be set to ask a model")
         self._config = config
         self._engine = HttpEngine(config, config.served_model)
-        self._slots = asyncio.Semaphore(config.max_in_flight)
-        self._limit = CallRate(config.requests_per_s)
-        self._breaker = config.breaker()
         self._answers: OrderedDict[str, str] = OrderedDict()
         self.remembered = 0
         """Calls that a remembered answer saved."""
@@ -164,28 +161,28 @@ class Chat:
         """One attempt within the deadline, recorded in the ledger and in the breaker."""
         sent_s = None
         try:
-            async with asyncio.timeout(ledger.left_s()), self._slots:
-                await self._limit.wait()
-                if not self._breaker.admits():
+            async with asyncio.timeout(ledger.left_s()), self._engine.slots:
+                await self._engine.rate.wait()
+                if not self._engine.breaker.admits():
                     raise ChatStopped("unavailable", "the endpoint failed too often just now")
                 sent_s = time.monotonic()
                 status, headers, completion, reason = await self._engine.attempt(request)
         except TimeoutError:
             if sent_s is not None:
                 if time.monotonic() - sent_s >= PATIENCE_S:
-                    self._breaker.failed("no answer before the deadline")
+                    self._engine.breaker.failed("no answer before the deadline")
                 else:
-                    self._breaker.released()
+                    self._engine.breaker.released()
                 ledger.entries.append(Call(step, "late", ms=milliseconds(sent_s)))
             raise ChatStopped("deadline", "no answer in time") from None
         except asyncio.CancelledError:
             if sent_s is not None:
-                self._breaker.released()
+                self._engine.breaker.released()
             raise
         if completion is not None or (is_final(status) and status not in WRONG_SETTINGS):
-            self._breaker.succeeded()
+            self._engine.breaker.succeeded()
         else:
-            self._breaker.failed(reason)
+            self._engine.breaker.failed(reason)
         made = completion or Completion()
         ledger.entries.append(
             Call(

@@ -1,7 +1,7 @@
 """The generation tasks by name. A new task is one file in this folder and one line in `TASKS`."""
 
 from winnow.errors import suggestion
-from winnow.llm.tasks.base import Task, TextTask
+from winnow.llm.tasks.base import Task
 from winnow.llm.tasks.feature_votes import FeatureVotes
 from winnow.llm.tasks.hard_negatives import HardNegatives
 from winnow.llm.tasks.rationales import Rationales
@@ -29,11 +29,3 @@ def task_named(name: str) -> Task:
     if name in TASKS:
         return TASKS[name]
     raise ValueError(f"there is no generation task {name!r}; {suggestion(name, TASKS)}")
-
-
-def text_task(name: str) -> TextTask:
-    """The task of that name, one that has answers to read."""
-    task = task_named(name)
-    if not isinstance(task, TextTask):
-        raise ValueError(f"{name} asks for hidden states, not for text")
-    return task
