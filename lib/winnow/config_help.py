@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 WIDTH = 80
 """Columns of the narrowest usual terminal."""
 PRESET_COLUMNS = 20
-"""Columns of a preset's name; a longer name has a line of its own."""
+"""Columns of a preset's name; a longer name is alone on its line."""
 
 
 def presets_and_fields(presets: Mapping[str, Callable[[], Any]], default: str | None) -> str:

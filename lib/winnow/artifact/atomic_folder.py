@@ -24,7 +24,7 @@ def create_draft(target: Path) -> Path:
 
 
 def put_in_place(draft: Path, target: Path) -> None:
-    """Sync `draft` to disk and rename it to `target`; a folder that was there is removed."""
+    """Sync `draft` to disk and rename it to `target`, replacing the folder there."""
     os.chmod(draft, 0o755)  # mkdtemp makes it private, but other users read artifacts too
     for path in (*draft.rglob("*"), draft):
         _sync(path)

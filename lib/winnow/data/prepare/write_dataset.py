@@ -107,7 +107,7 @@ class _Tally:
             self._is_test.append(chunk.is_test_N.copy())  # a view would hold the whole chunk
 
     def is_test(self) -> NDArray[np.bool_] | None:
-        """The publisher's split by row of the log; None if there is none."""
+        """The publisher's split by row of the log; None if it made no split."""
         return np.concatenate(self._is_test) if self._is_test else None
 
 
