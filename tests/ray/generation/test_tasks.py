@@ -18,7 +18,7 @@ from winnow.llm.tasks.registry import TASKS
 from winnow.ranking.knowledge import Knowledge
 from winnow.ranking.selection import Votes, borda
 from winnow.reranking.rationales import read_rationales, scoring_text
-from winnow.retrieval.two_tower.llm_negatives import GeneratedNegatives, read_generation
+from winnow.retrieval.two_tower.llm_negatives import LlmNegatives, read_generation
 from winnow.tree.item_tree import ItemTree, labelled_paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -123,7 +123,7 @@ def test_rationales_become_texts_to_score_with(folder):
 
 
 def test_negatives_become_texts_of_their_pairs(folder, dataset):
-    negatives = GeneratedNegatives.build(
+    negatives = LlmNegatives.build(
         read_generation(folder),
         titles=dataset.items["title"].to_pylist(),
         texts=dataset.items["text"].to_pylist(),

@@ -1,11 +1,10 @@
 """Negatives from ranked lists: which candidates may be negatives, and why the others may not.
 
-Known positives and whatever has their text are none, nor is what scores too close to them; every
-query's lists are judged by themselves, and a query that keeps few stays with few. Memory is that
-of the vectors and of one chunk of queries, whose lists come in and whose table goes out.
+A candidate is dropped if it is a known positive, has the text of one, or scores too close to one.
+Each query's lists are judged alone; a query that keeps few candidates is not filled up. Memory
+holds the vectors and one chunk of queries at a time.
 
-Suffixes: Q mined queries, P their positives, D documents, V vector width, K ranks, N candidates of
-a chunk.
+Suffixes: Q mined queries, D documents, V vector width, K ranks, N candidates of a chunk.
 """
 
 import json
@@ -18,41 +17,50 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from winnow.data.collection import Collection
-from winnow.retrieval.bm25 import Bm25, Bm25Config
-from winnow.retrieval.evaluation.exact_search import exact_search
+from winnow.retrieval.bm25 import Bm25Config
 from winnow.retrieval.negatives.known_positives import KnownPositives
 from winnow.retrieval.negatives.pools import Source
-from winnow.retrieval.negatives.score_filter import Anchor, below_positive, pair_scores
+from winnow.retrieval.negatives.score_filter import (
+    ANCHOR,
+    MARGIN,
+    Anchor,
+    below_positive,
+    pair_scores,
+)
+from winnow.retrieval.negatives.searches import SEARCHES, QueryChunk
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_SCHEMA
 from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
+FUSED: tuple[Source, ...] = ("bm25", "dense")
+"""Sources whose lists `fused` merges."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MiningConfig:
+    """Where candidates come from and which score filter they pass (`score_filter.py`)."""
+
     sources: tuple[Source, ...] = ("bm25", "dense", "fused", "random")
     """Lists to take candidates from; each gives rows of its own."""
     first_rank: int = 10
-    """First rank of a list that is looked at, from 0: the ranks before hold most documents that
-    are relevant and were not judged."""
+    """First rank of a list that is used, from 0. Earlier ranks hold most documents that are
+    relevant but were not judged."""
     last_rank: int = 100
-    """First rank that is no longer looked at."""
+    """First rank that is no longer used."""
     num_random: int = 30
-    """Random documents for each query; they pass the same filters, and none replaces another."""
-    margin: float = 0.05
-    """Share of the positive's absolute score by which a negative must score below it."""
-    anchor: Anchor = "lowest"
-    """Which of a query's positives the margin is taken from. What scores below the lowest is below
-    them all, and a false negative costs more than a negative that is lost; `highest` keeps more
-    where one of several judgements is doubtful."""
+    """Random documents for each query; they pass the same filters and are not replaced."""
+    margin: float = MARGIN
+    """Threshold of the score filter: the share of the positive's absolute score by which a
+    negative must score below it."""
+    anchor: Anchor = ANCHOR
+    """The positive of a query that the margin is taken from: `lowest` or `highest`."""
     wanted: int = 7
-    """Queries that keep fewer of a source are counted as short of it; nothing fills them up."""
+    """A query that keeps fewer candidates of a source is counted as short of it."""
     chunk_queries: int = 256
     """Queries whose candidates are in memory at once."""
     seed: int = 0
-    """Draws the random documents."""
+    """Seed of the random documents."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.first_rank < self.last_rank:
@@ -76,43 +84,40 @@ class MiningConfig:
 
 @dataclass(frozen=True, slots=True)
 class RankedLists:
-    """What each source found for some consecutive queries."""
+    """The lists of each source for some consecutive queries."""
 
     first: int
-    """Number of the first query, among those mined."""
+    """Number of the first query, among the mined ones."""
     queries: int
-    """How many they are."""
+    """Number of queries."""
     document_QK: Mapping[Source, Rows]
-    """Document rows, best first; below 0 where a list is shorter."""
+    """Document rows, best first; shorter lists are padded with numbers below 0."""
 
 
 def ranked_lists(
     collection: Collection, positives: KnownPositives, config: MiningConfig, bm25: Bm25Config
 ) -> Iterator[RankedLists]:
-    """What BM25, the vectors and both together find, as many ranks as the window needs.
+    """Results of each search and of the fused ones, up to `last_rank`.
 
     All searches are exact: `queries * documents` inner products for `dense` and `fused`.
     """
-    asked: set[Source] = set(config.sources) - {"random"}
-    by_words = Bm25.build(collection.document_texts(), bm25) if asked & {"bm25", "fused"} else None
+    asked = set(config.sources)
+    needed = [name for name in SEARCHES if name in asked or ("fused" in asked and name in FUSED)]
+    searches = {source: SEARCHES[source](collection, positives, bm25) for source in needed}
     for first in range(0, len(positives.judged), config.chunk_queries):
-        query_Q = positives.judged.query_Q[first : first + config.chunk_queries]
-        found: dict[Source, Rows] = {}
-        if by_words is not None:
-            texts = collection.query_texts(query_Q)
-            found["bm25"] = by_words.search(texts, config.last_rank)[1]
-        if asked & {"dense", "fused"}:
-            vectors = positives.query_QV[first : first + len(query_Q)]
-            found["dense"] = exact_search(vectors, positives.document_DV, config.last_rank)[1]
+        rows = slice(first, first + config.chunk_queries)
+        texts = collection.query_texts(positives.judged.query_Q[rows])
+        chunk = QueryChunk(texts, positives.query_QV[rows], config.last_rank)
+        found: dict[Source, Rows] = {source: searches[source](chunk) for source in needed}
         if "fused" in asked:
-            both = [found["bm25"], found["dense"]]
+            both = [found[source] for source in FUSED]
             found["fused"] = reciprocal_rank_fusion(both, config.last_rank)[1]
         lists = {source: rows_QK for source, rows_QK in found.items() if source in asked}
-        yield RankedLists(first, len(query_Q), lists)
+        yield RankedLists(first, len(texts), lists)
 
 
 class Miner:
-    """Turns ranked lists into rows of the negatives table, each with its verdict."""
+    """Turns ranked lists into rows of the negatives table, each with a verdict."""
 
     def __init__(
         self,
@@ -120,13 +125,13 @@ class Miner:
         config: MiningConfig,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        """`provenance` is what the rows shall say of where they come from, such as the encoder."""
+        """`provenance` is recorded in every row, such as the encoder's digest."""
         self._positives = positives
         self._config = config
         self._provenance = dict(provenance or {})
 
     def tables(self, lists: Iterable[RankedLists]) -> Iterator[pa.Table]:
-        """A table of candidates for each chunk of queries, one chunk at a time."""
+        """Yield a table of candidates for each chunk of queries."""
         for ranked in lists:
             parts = [
                 self._table(source, *self._window(ranked.first, document_QK))
@@ -143,7 +148,7 @@ class Miner:
         return first + at_N, self._config.first_rank + rank_N, window_QK[at_N, rank_N]
 
     def _random(self, first: int, number: int) -> tuple[Rows, Rows, Rows]:
-        """Distinct random documents of each query, drawn for it alone: chunks do not matter."""
+        """Distinct random documents of each query; chunking does not change them."""
         documents = len(self._positives.digests)
         drawn = min(self._config.num_random, documents)
         rows = [
@@ -175,7 +180,7 @@ class Miner:
         return pa.table(columns, schema=NEGATIVES_SCHEMA)
 
     def _verdicts(self, query_N: Rows, document_N: Rows, score_N: Floats) -> NDArray[np.str_]:
-        """The first that applies of what excludes a candidate."""
+        """The first reason that excludes each candidate, or `KEPT`."""
         positives = self._positives
         duplicate_N = np.ones(len(query_N), bool)
         text_N = positives.pair(query_N, positives.text_D[document_N])

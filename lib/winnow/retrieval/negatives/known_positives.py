@@ -1,4 +1,4 @@
-"""What is known before a candidate is looked at: queries, positives, vectors and texts.
+"""What is known before any candidate: queries, their positives, vectors and texts.
 
 Suffixes: Q mined queries, P their positives, D documents, V vector width, N candidates, S sampled
 documents.
@@ -18,16 +18,16 @@ from winnow.retrieval.negatives.score_filter import Anchor, anchor_scores
 from winnow.retrieval.negatives.table import Skip, digest_numbers
 
 QUERIES_TOGETHER = 4_096
-"""Queries compared with a sample of documents at once."""
+"""Queries compared with the sampled documents at once: 4 MB of scores for 256 documents."""
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
 def mineable(collection: Collection, split: str) -> tuple[Judgements, list[Skip]]:
-    """The queries of a split that have a positive in the corpus, and all others with the reason.
+    """Queries of a split that have a positive in the corpus, and all others with the reason.
 
-    Queries that no split judges are among the others: someone meant to ask them.
+    Queries that no split judges are among the others, so that their loss is visible.
 
     Raises:
         DataError: no query has a positive.
@@ -56,7 +56,7 @@ def _skips(rows: pa.Table, reason: str) -> Iterable[Skip]:
 
 
 class KnownPositives:
-    """Mined queries and the corpus, with their vectors under the mining encoder."""
+    """Mined queries, their positives and the corpus, with vectors of the mining encoder."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class KnownPositives:
         """
         Args:
             judged: the queries to mine and their positives.
-            query_QV: vectors of those queries, not of all.
+            query_QV: vectors of the judged queries only.
             document_DV: vectors of all documents; they may be memory-mapped.
 
         Raises:
-            ValueError: the vectors are not as many, or not of one width.
+            ValueError: the numbers or widths of vectors do not fit.
         """
         wanted = (len(judged), collection.documents.num_rows)
         found = (len(query_QV), len(document_DV))
@@ -95,30 +95,30 @@ class KnownPositives:
         self.empty_D = np.array([digest == text_digest("") for digest in digests], bool)
         _, text_D = np.unique(digest_numbers(self.digests), return_inverse=True)
         self.text_D = text_D.astype(np.int64)
-        """Number of each document's text; copies have one."""
+        """Number of each document's text; copies share one."""
         asked = [text_digest(text) for text in collection.query_texts(judged.query_Q)]
         _, asked_Q = np.unique(asked, return_inverse=True)
         self._asked_Q = asked_Q.astype(np.int64)
-        """Number of each query's text: what is relevant to a query is to every copy of it."""
+        """Number of each query's text: copies of a query share their relevant documents."""
         asked_P = np.repeat(self._asked_Q, np.diff(judged.start_Q))
         self._positive_P = np.sort(self.pair(asked_P, judged.document_N))
         self._text_P = np.sort(self.pair(asked_P, self.text_D[judged.document_N]))
 
     def pair(self, query_N: Rows, number_N: Rows) -> Rows:
-        """One number for a query's number and a document row or text number."""
+        """One key for a query number with a document row or text number."""
         return query_N * np.int64(len(self.text_D)) + number_N
 
     def is_positive(self, query_N: Rows, document_N: Rows) -> NDArray[np.bool_]:
-        """Whether each document is a known positive of its query, or of a copy of it."""
+        """True where a document is a known positive of its query or of a copy of the query."""
         return _contains(self._positive_P, self.pair(self._asked_Q[query_N], document_N))
 
     def has_text_of_positive(self, query_N: Rows, document_N: Rows) -> NDArray[np.bool_]:
-        """Whether each document is a known positive or has the text of one."""
+        """True where a document is a known positive or has the text of one."""
         asked_N = self._asked_Q[query_N]
         return _contains(self._text_P, self.pair(asked_N, self.text_D[document_N]))
 
     def median_of_random(self, sample: int, seed: int) -> Floats:
-        """Median score of random documents, the same for all queries, float32 [Q]."""
+        """Median score of each query with the same random documents, float32 [Q]."""
         documents = len(self.document_DV)
         row_S = np.random.default_rng(seed).choice(documents, min(sample, documents), replace=False)
         sample_SV = self.document_DV[np.sort(row_S)]

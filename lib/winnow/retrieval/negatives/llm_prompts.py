@@ -1,8 +1,8 @@
-"""What an LLM is asked: the input table of `jobs.generate --config hard_negatives`.
+"""Prompts for LLM negatives: the input table of `jobs.generate --config hard_negatives`.
 
-A row is a training query with one of its positives and the attributes of the prompt (SyNeg, Li et
-al., arXiv 2412.17250), drawn for it alone. Nothing that a model is evaluated on may get into it:
-what an LLM writes about a test query would be trained on.
+A row holds a training query, one of its positives, and prompt attributes drawn for that pair
+(SyNeg, Li et al., arXiv 2412.17250). Rows about evaluated queries are refused, because LLM texts
+about them would be trained on.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from winnow.llm.tasks.hard_negatives import ATTRIBUTES, RULE_COLUMN, draw_attrib
 from winnow.retrieval.negatives.table import Skip
 
 LLM_INPUTS_FILE = "llm_inputs.parquet"
+"""File of the negatives artifact that `jobs.generate` reads."""
 
 LLM_INPUTS_SCHEMA = pa.schema(
     [
@@ -47,6 +48,7 @@ SCIFACT_READERS = (
     "foundational (elementary and middle school)",
     "intermediate (high school and undergraduate)",
 )
+"""SyNeg's difficulties for SciFact."""
 SCIFACT_RULE = (
     "The query is a claim. A document is relevant if it gives evidence on the claim, whether it "
     "supports or refutes it: a text that contradicts the claim is relevant too. A document that "
@@ -57,20 +59,22 @@ SCIFACT_RULE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LlmInputsConfig:
+    """Prompts that ask an LLM for negatives."""
+
     draws: int = 1
-    """Prompts for each query and positive; each has attributes of its own."""
+    """Prompts for each query and positive; each draws its own attributes."""
     domain: tuple[str, ...] = ATTRIBUTES["domain"]
-    """Fields that the LLM is an expert of, one a prompt; those of the collection."""
+    """Fields of expertise that the LLM is given, one per prompt; they fit the collection."""
     difficulty: tuple[str, ...] = ATTRIBUTES["difficulty"]
-    """Readers who must understand a text."""
+    """Readers who must understand a text, one kind per prompt."""
     length: tuple[str, ...] = ATTRIBUTES["length"]
-    """How long a text is; the prompt goes on with "the positive document"."""
+    """Lengths of a text, one per prompt; the prompt continues with "the positive document"."""
     relevance_rule: str = ""
-    """What the judges of the collection call relevant, where a reader would guess wrong."""
+    """Rule by which the collection was judged, where a reader would guess wrong; empty: none."""
     positive_characters: int = 0
-    """Longer positives are cut there, which bounds prompts and answers; 0 cuts none."""
+    """Longer positives are cut to this length, which bounds prompts and answers; 0 cuts none."""
     seed: int = 0
-    """Draws the attributes."""
+    """Seed of the attributes."""
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -86,7 +90,7 @@ class LlmInputsConfig:
 
 
 def scifact_inputs() -> LlmInputsConfig:
-    """For claims on scientific papers."""
+    """Prompts about scientific claims, for SciFact."""
     return LlmInputsConfig(
         domain=SCIFACT_DOMAINS, difficulty=SCIFACT_READERS, relevance_rule=SCIFACT_RULE
     )
@@ -98,7 +102,7 @@ def llm_inputs(
     """A row for each query, positive and draw, and the queries and positives that are left out.
 
     Args:
-        judged: of `split`; queries that have the text of one in another split are left out.
+        judged: judgements of `split`; queries whose text another split asks too are left out.
     """
     guard = _Guard(collection, split)
     rows, skips = [], []
@@ -115,7 +119,7 @@ def llm_inputs(
                 for draw in range(config.draws)
             ]
     table = pa.Table.from_pylist(rows, LLM_INPUTS_SCHEMA)
-    if config.relevance_rule:  # no column at all without one: the prompts stay as they were
+    if config.relevance_rule:  # without a rule, no column: the prompts stay the same
         rule = pa.repeat(config.relevance_rule, len(rows))
         table = table.append_column(RULE_COLUMN, rule)
     check_leakage(table, collection, split=split)
@@ -123,11 +127,11 @@ def llm_inputs(
 
 
 def check_leakage(table: pa.Table, collection: Collection, *, split: str) -> None:
-    """Refuse a table that shows what another split than `split` is measured on.
+    """Refuse a table that leaks what another split than `split` measures.
 
     Raises:
-        DataError: the text of a query of another split, or of a positive of another split that
-            is none of this one.
+        DataError: a row has the text of another split's query, or of a positive that only another
+            split has.
     """
     guard = _Guard(collection, split)
     for row in table.select(["query", "positive", "query_id", "document_id"]).to_pylist():
@@ -155,7 +159,7 @@ def _drawn(ids: dict[str, str], draw: int, config: LlmInputsConfig) -> dict[str,
 
 
 class _Guard:
-    """Knows what the other splits of a collection are measured on."""
+    """Recognises queries and positives of the other splits of a collection."""
 
     def __init__(self, collection: Collection, split: str) -> None:
         mine, others = (
@@ -171,7 +175,7 @@ class _Guard:
         self._positives = texts[1] - texts[0]
 
     def leak(self, query: str, document_id: str, positive: str) -> str | None:
-        """What gives the evaluation away, or None."""
+        """Reason why a prompt would leak the evaluation, or None."""
         if text_digest(query) in self._queries:
             return "the query has the text of one of another split"
         if document_id in self._document_ids or text_digest(positive) in self._positives:

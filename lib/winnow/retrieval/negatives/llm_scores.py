@@ -1,6 +1,7 @@
-"""LLM-written negatives under the mining encoder: too close, too easy, or an old document anew.
+"""Filters of LLM texts that compare vectors: too close, too easy, or equal to a positive.
 
-Suffixes: M texts, Q mined queries, D documents, V vector width.
+Suffixes: N LLM texts and empty answers, M those with a text, Q mined queries, D documents,
+V vector width.
 """
 
 import json
@@ -12,65 +13,61 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from winnow.data.collection import text_digest
+from winnow.retrieval.evaluation.exact_search import exact_search
 from winnow.retrieval.negatives.known_positives import KnownPositives
-from winnow.retrieval.negatives.llm_texts import LlmText, WrittenConfig
+from winnow.retrieval.negatives.llm_texts import LlmText, LlmTextsConfig
 from winnow.retrieval.negatives.score_filter import below_positive, pair_scores
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_SCHEMA
 
 DOCUMENTS_TOGETHER = 65_536
-TEXTS_TOGETHER = 1_024
-"""Texts by documents of one product: 256 MB."""
+"""Documents normalised together: 100 MB at 384 dimensions."""
 UNKNOWN = -1
-"""Place of a query that was not mined."""
+"""Row of a query that was not mined."""
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-def texts_to_encode(drafts: Iterable[LlmText]) -> list[str]:
-    """The texts whose vectors `written_table` takes, those that filters stopped among them."""
-    return [draft.text for draft in drafts if draft.text is not None]
+def texts_to_encode(llm_texts: Iterable[LlmText]) -> list[str]:
+    """Texts whose vectors `llm_table` takes, including those that a filter dropped."""
+    return [one.text for one in llm_texts if one.text is not None]
 
 
 def nearest_documents(text_MV: Floats, document_DV: Floats) -> tuple[Floats, Rows]:
-    """Cosine and row of the document nearest to each text; exact, `2 * M * D * V` flops."""
+    """Cosine and row of the document nearest to each text: exact, `2 * M * D * V` flops."""
     best_M = np.full(len(text_MV), -np.inf, np.float32)
     row_M = np.zeros(len(text_MV), np.int64)
     unit_MV = _unit(text_MV)
     for begin in range(0, len(document_DV), DOCUMENTS_TOGETHER):
         unit_DV = _unit(document_DV[begin : begin + DOCUMENTS_TOGETHER])
-        for start in range(0, len(unit_MV), TEXTS_TOGETHER):
-            part = slice(start, start + TEXTS_TOGETHER)
-            cosine_MD = unit_MV[part] @ unit_DV.T
-            found_M = cosine_MD.argmax(axis=1)
-            cosine_M = np.take_along_axis(cosine_MD, found_M[:, None], axis=1)[:, 0]
-            better_M = cosine_M > best_M[part]
-            best_M[part] = np.where(better_M, cosine_M, best_M[part])
-            row_M[part] = np.where(better_M, begin + found_M, row_M[part])
+        cosine_M1, found_M1 = exact_search(unit_MV, unit_DV, 1)
+        better_M = cosine_M1[:, 0] > best_M
+        best_M = np.where(better_M, cosine_M1[:, 0], best_M)
+        row_M = np.where(better_M, begin + found_M1[:, 0], row_M)
     return best_M, row_M
 
 
-def written_table(
-    drafts: Sequence[LlmText],
+def llm_table(
+    llm_texts: Sequence[LlmText],
     text_MV: Floats,
     positives: KnownPositives,
-    config: WrittenConfig,
+    config: LlmTextsConfig,
     *,
     margin: float,
 ) -> pa.Table:
-    """Rows of the negatives table, one for each draft.
+    """Rows of the negatives table, one for each LLM text or empty answer.
 
     Args:
-        text_MV: document vectors of `texts_to_encode(drafts)`.
-        margin: see `positive_filter`.
+        text_MV: document vectors of `texts_to_encode(llm_texts)`.
+        margin: threshold of the score filter, see `score_filter`.
 
     Raises:
-        ValueError: there are not as many vectors as texts.
+        ValueError: the numbers of vectors and texts differ.
     """
-    vector_NV, with_text_N = _by_draft(drafts, text_MV, positives)
-    query_ids = pa.array([draft.query for draft in drafts], pa.string())
-    places = pc.index_in(query_ids, value_set=positives.query_ids)
-    query_N = places.fill_null(UNKNOWN).to_numpy().astype(np.int64)
+    vector_NV, with_text_N = _vectors(llm_texts, text_MV, positives)
+    query_ids = pa.array([one.query for one in llm_texts], pa.string())
+    found = pc.index_in(query_ids, value_set=positives.query_ids)
+    query_N = found.fill_null(UNKNOWN).to_numpy().astype(np.int64)
     score_N = _scores(query_N, vector_NV, with_text_N, positives)
     near_N, row_N = nearest_documents(vector_NV, positives.document_DV)
     close_N = near_N >= config.near_document
@@ -87,29 +84,27 @@ def written_table(
     reason_N = np.select(list(reasons.values()), list(reasons), KEPT)
     columns = {
         "query": query_ids,
-        "document": pa.nulls(len(drafts), pa.string()),
-        "text": pa.array([draft.text for draft in drafts], pa.string()),
-        "source": pa.repeat("llm", len(drafts)),
-        "rank": pa.array([draft.place for draft in drafts], pa.int32()),
+        "document": pa.nulls(len(llm_texts), pa.string()),
+        "text": pa.array([one.text for one in llm_texts], pa.string()),
+        "source": pa.repeat("llm", len(llm_texts)),
+        "rank": pa.array([one.position for one in llm_texts], pa.int32()),
         "score": score_N,
-        "positive_score": np.where(
-            query_N == UNKNOWN, np.float32(np.nan), positives.anchor_Q[query_N]
-        ),
-        "verdict": pa.array(_verdicts(drafts, reason_N), pa.string()),
-        "digest": pa.array([_digest(draft.text) for draft in drafts], pa.string()),
-        "provenance": pa.array(_provenances(drafts, near_N, row_N, positives), pa.string()),
+        "positive_score": anchor_N,
+        "verdict": pa.array(_verdicts(llm_texts, reason_N), pa.string()),
+        "digest": pa.array([_digest(one.text) for one in llm_texts], pa.string()),
+        "provenance": pa.array(_provenances(llm_texts, near_N, row_N, positives), pa.string()),
     }
     return pa.table(columns, schema=NEGATIVES_SCHEMA)
 
 
-def _by_draft(
-    drafts: Sequence[LlmText], text_MV: Floats, positives: KnownPositives
+def _vectors(
+    llm_texts: Sequence[LlmText], text_MV: Floats, positives: KnownPositives
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """A vector for each draft, of zeros where it has no text, and whether it has one."""
-    with_text_N = np.array([draft.text is not None for draft in drafts], bool)
+    """A vector for each answer, zeros where it has no text, and whether it has one."""
+    with_text_N = np.array([one.text is not None for one in llm_texts], bool)
     if len(text_MV) != with_text_N.sum():
         raise ValueError(f"{with_text_N.sum()} texts need as many vectors, got {len(text_MV)}")
-    vector_NV = np.zeros((len(drafts), positives.query_QV.shape[1]), np.float32)
+    vector_NV = np.zeros((len(llm_texts), positives.query_QV.shape[1]), np.float32)
     vector_NV[with_text_N] = text_MV
     return vector_NV, with_text_N
 
@@ -117,27 +112,27 @@ def _by_draft(
 def _scores(
     query_N: Rows, vector_NV: Floats, with_text_N: NDArray[np.bool_], positives: KnownPositives
 ) -> Floats:
-    """NaN where there is no text or no such query."""
+    """Score of each text with its query; NaN without a text or for an unknown query."""
     score_N = np.full(len(query_N), np.nan, np.float32)
     known = np.flatnonzero(with_text_N & (query_N != UNKNOWN))
     score_N[known] = pair_scores(positives.query_QV, vector_NV, query_N[known], known)
     return score_N
 
 
-def _verdicts(drafts: Sequence[LlmText], reason_N: NDArray[np.str_]) -> list[str]:
-    reasons = zip(drafts, reason_N.tolist(), strict=True)
-    return [reason if draft.verdict == KEPT else draft.verdict for draft, reason in reasons]
+def _verdicts(llm_texts: Sequence[LlmText], reason_N: NDArray[np.str_]) -> list[str]:
+    reasons = zip(llm_texts, reason_N.tolist(), strict=True)
+    return [reason if one.verdict == KEPT else one.verdict for one, reason in reasons]
 
 
 def _provenances(
-    drafts: Sequence[LlmText], near_N: Floats, row_N: Rows, positives: KnownPositives
+    llm_texts: Sequence[LlmText], near_N: Floats, row_N: Rows, positives: KnownPositives
 ) -> list[str]:
-    """With the nearest document of each text, so that a human can look at the pair."""
+    """Provenance of each text with its nearest document, so that a person can compare the two."""
     documents = positives.document_ids.take(pa.array(row_N)).to_pylist()
     found = []
-    for draft, near, document in zip(drafts, near_N.tolist(), documents, strict=True):
-        nearest = {"nearest": document, "cosine": round(near, 4)} if draft.text is not None else {}
-        found.append(json.dumps({**draft.provenance, **nearest}, sort_keys=True))
+    for one, near, document in zip(llm_texts, near_N.tolist(), documents, strict=True):
+        nearest = {"nearest": document, "cosine": round(near, 4)} if one.text is not None else {}
+        found.append(json.dumps({**one.provenance, **nearest}, sort_keys=True))
     return found
 
 

@@ -1,12 +1,13 @@
-"""LLM-written negatives: from the answers of a generation to judged rows of the negatives table.
+"""LLM negatives: from the answers of a generation to texts with verdicts.
 
-A text passes filters that read it, here, and then those that compare vectors, in
-`written_scores.py`. The first that stops it is its verdict; the others did not look at it. SyNeg
-(Li et al., arXiv 2412.17250) has no filters. Of those that a careful run would have, three are left
-out, as each takes another model, whose mistakes would need a study of their own: whether a text
-entails the claim that is searched for (`forbidden` strings are looked for instead), whether a
-cross-encoder scores it below the positive (the bi-encoder does), and whether an LLM as a judge
-agrees. A language is told by its script alone.
+A text first passes the filters that read it, here, and then those that compare vectors, in
+`llm_scores.py`. The first filter that drops it is its verdict. A language is recognised by its
+script alone.
+
+SyNeg (Li et al., arXiv 2412.17250) has no filters. Three further ones are left out, because each
+needs another model whose mistakes would need a study: entailment of the query's claim (`forbidden`
+strings stand in), a cross-encoder's score below the positive (the bi-encoder's stands in), and an
+LLM as a judge.
 """
 
 import json
@@ -27,61 +28,69 @@ such as the answer that a positive is searched for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WrittenConfig:
+class LlmTextsConfig:
+    """Filters of LLM texts; margin and anchor of the score filter are in `MiningConfig`."""
+
     shortest: float = 0.5
     """Least length of a text, in lengths of the positive that the LLM saw."""
     longest: float = 2.0
-    """Most length of a text, in the same unit."""
+    """Greatest length of a text, in the same unit."""
     same_script: float = 0.5
-    """Least share of a text's letters that are of the positive's script; 0 takes any language."""
+    """Least share of a text's letters in the positive's script; 0 accepts any language."""
     near_copy: float = NEAR_COPY
     """Similarity of character 5-grams above which a text copies the positive, the query or an
     earlier text for the query."""
     forbidden: tuple[str, ...] = ()
-    """Strings that no text may hold, in any case; those of a column `forbidden` come on top."""
+    """Strings that no text may hold, in any case, besides those of the column `forbidden`."""
     near_document: float = 0.95
-    """Cosine from which a text counts as its nearest document; if that is a positive, it goes."""
+    """Cosine from which a text counts as its nearest document; it is dropped if that is a
+    positive."""
     random_documents: int = 256
-    """Documents whose median score a text must reach: what scores below is off topic, too easy."""
+    """Random documents whose median score a text must reach: a lower score is off topic, so the
+    text is too easy."""
     seed: int = 0
-    """Draws those documents."""
+    """Seed of the random documents."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.shortest < self.longest:
             raise ValueError(
-                "WrittenConfig.shortest must be from 0 to below longest, got "
+                "LlmTextsConfig.shortest must be from 0 to below longest, got "
                 f"{self.shortest} and {self.longest}"
             )
         if not 0 <= self.same_script <= 1:
-            raise ValueError(f"WrittenConfig.same_script must be in [0, 1], got {self.same_script}")
+            raise ValueError(
+                f"LlmTextsConfig.same_script must be in [0, 1], got {self.same_script}"
+            )
         if not 0 < self.near_copy <= 1:
-            raise ValueError(f"WrittenConfig.near_copy must be in (0, 1], got {self.near_copy}")
+            raise ValueError(f"LlmTextsConfig.near_copy must be in (0, 1], got {self.near_copy}")
         if self.random_documents < 1:
             raise ValueError(
-                f"WrittenConfig.random_documents must be >= 1, got {self.random_documents}"
+                f"LlmTextsConfig.random_documents must be >= 1, got {self.random_documents}"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class LlmText:
-    """One text that an LLM wrote, or an answer without any."""
+    """One text of an LLM, or an answer without any."""
 
     query: str
     """Id of the query."""
     text: str | None
     """None if the answer was not valid."""
-    place: int
-    """Of the text in its answer, from 0."""
+    position: int
+    """Position of the text in its answer, from 0."""
     verdict: str
+    """`KEPT`, or the filter that dropped it."""
     provenance: Mapping[str, Any]
+    """Generation, prompt and model that made it."""
 
 
-def read_drafts(folder: Path, config: WrittenConfig, digest: str) -> list[LlmText]:
-    """All texts of a generation about the rows of `llm_inputs.parquet`, with their verdicts so far.
+def read_llm_texts(folder: Path, config: LlmTextsConfig, digest: str) -> list[LlmText]:
+    """All texts of a generation about `llm_inputs.parquet`, with the verdicts of these filters.
 
     Args:
-        folder: of a generation artifact.
-        digest: of that artifact, recorded with every text.
+        folder: local folder of a generation artifact.
+        digest: digest of that artifact, recorded with every text.
 
     Raises:
         GenerationError: it has no hard negatives, or was asked about something else.
@@ -90,7 +99,7 @@ def read_drafts(folder: Path, config: WrittenConfig, digest: str) -> list[LlmTex
     if not rows:
         raise GenerationError(f"{folder} holds no answers of the task {TASK}")
     kept: dict[str, list[str]] = {}
-    drafts = []
+    texts = []
     for row in rows:
         inputs = json.loads(row["inputs"])
         if "query_id" not in inputs:
@@ -99,16 +108,16 @@ def read_drafts(folder: Path, config: WrittenConfig, digest: str) -> list[LlmTex
                 "input=<negatives>/llm_inputs.parquet"
             )
         earlier = kept.setdefault(inputs["query_id"], [])
-        for draft in _drafts_of(row, inputs, digest):
-            if draft.verdict == KEPT:
-                draft = replace(draft, verdict=_verdict(draft.text or "", inputs, earlier, config))
-            if draft.verdict == KEPT and draft.text:
-                earlier.append(draft.text)
-            drafts.append(draft)
-    return drafts
+        for one in _texts_of(row, inputs, digest):
+            if one.verdict == KEPT:
+                one = replace(one, verdict=_verdict(one.text or "", inputs, earlier, config))
+            if one.verdict == KEPT and one.text:
+                earlier.append(one.text)
+            texts.append(one)
+    return texts
 
 
-def _drafts_of(row: Mapping[str, Any], inputs: Mapping[str, Any], digest: str) -> list[LlmText]:
+def _texts_of(row: Mapping[str, Any], inputs: Mapping[str, Any], digest: str) -> list[LlmText]:
     provenance = {
         "by": "llm",
         "generation": digest,
@@ -120,15 +129,15 @@ def _drafts_of(row: Mapping[str, Any], inputs: Mapping[str, Any], digest: str) -
         return [LlmText(inputs["query_id"], None, -1, "invalid", provenance)]
     answers = json.loads(row["parsed"])["hard_negatives"]
     return [
-        LlmText(inputs["query_id"], answer["text"], place, KEPT, provenance)
-        for place, answer in enumerate(answers)
+        LlmText(inputs["query_id"], answer["text"], position, KEPT, provenance)
+        for position, answer in enumerate(answers)
     ]
 
 
 def _verdict(
-    text: str, inputs: Mapping[str, Any], earlier: Sequence[str], config: WrittenConfig
+    text: str, inputs: Mapping[str, Any], earlier: Sequence[str], config: LlmTextsConfig
 ) -> str:
-    """What stops a text, of the filters that read it."""
+    """The first filter that drops a text by reading it, or `KEPT`."""
     plain = folded(text)
     if not plain:
         return "empty"

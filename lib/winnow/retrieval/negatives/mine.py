@@ -1,4 +1,7 @@
-"""From a collection, its vectors and maybe a generation to the files of the negatives artifact."""
+"""Mining: from a collection, its vectors and maybe a generation to the negatives artifact.
+
+Suffixes: D documents, V vector width, M LLM texts, N mined rows.
+"""
 
 import logging
 import math
@@ -20,17 +23,17 @@ from winnow.retrieval.bm25 import Bm25Config
 from winnow.retrieval.negatives.candidates import Miner, MiningConfig, ranked_lists
 from winnow.retrieval.negatives.known_positives import KnownPositives, mineable
 from winnow.retrieval.negatives.llm_prompts import LLM_INPUTS_FILE, LlmInputsConfig, llm_inputs
-from winnow.retrieval.negatives.llm_scores import texts_to_encode, written_table
-from winnow.retrieval.negatives.llm_texts import WrittenConfig, read_drafts
+from winnow.retrieval.negatives.llm_scores import llm_table, texts_to_encode
+from winnow.retrieval.negatives.llm_texts import LlmText, LlmTextsConfig, read_llm_texts
 from winnow.retrieval.negatives.style_probe import source_auc
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_FILE, NegativesTable
 
 logger = logging.getLogger(__name__)
 
 PARTNERS = ("dense", "fused", "bm25")
-"""Sources whose kept documents written texts are compared with."""
+"""Sources whose kept documents LLM texts are compared with."""
 MOST_PARTNERS = 20_000
-"""Of all queries together, about; more would not change the probe's second digit."""
+"""Compared documents of all queries, about; more would not change the probe's second digit."""
 
 Floats = NDArray[np.float32]
 
@@ -44,14 +47,19 @@ class QueryDocumentEncoder(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NegativesConfig:
+    """How negatives are mined, filtered and asked for."""
+
     split: str = "train"
-    """Whose queries are mined and asked about; no other split is looked at but to keep it out."""
+    """Split whose queries are mined and put into prompts; other splits are read only to keep
+    their queries and positives out."""
     mining: MiningConfig = field(default_factory=MiningConfig)
+    """Sources of candidates, and the score filter for all negatives."""
     bm25: Bm25Config = field(default_factory=Bm25Config)
-    written: WrittenConfig = field(default_factory=WrittenConfig)
-    """Filters of LLM-written texts; margin and anchor are those of `mining`."""
+    """Weights of the lexical search."""
+    written: LlmTextsConfig = field(default_factory=LlmTextsConfig)
+    """Filters of LLM texts."""
     prompts: LlmInputsConfig = field(default_factory=LlmInputsConfig)
-    """What `llm_inputs.parquet` asks for."""
+    """Prompts of `llm_inputs.parquet`."""
 
 
 def write_negatives(
@@ -67,7 +75,7 @@ def write_negatives(
     """Mine, filter and write; returns the counters for the manifest.
 
     Args:
-        folder: of the artifact's draft.
+        folder: folder of the artifact's draft.
         document_DV: the encoder's vectors of all documents; they may be memory-mapped.
         generation: answers to an earlier `llm_inputs.parquet` of this collection.
         encoder_digest: recorded with every mined row.
@@ -75,7 +83,9 @@ def write_negatives(
     judged, skips = mineable(collection, config.split)
     prompts, left_out = llm_inputs(collection, judged, config.prompts, split=config.split)
     pq.write_table(prompts, folder / LLM_INPUTS_FILE)
-    drafts = read_drafts(generation.path, config.written, generation.digest) if generation else []
+    llm_texts: list[LlmText] = []
+    if generation:
+        llm_texts = read_llm_texts(generation.path, config.written, generation.digest)
     logger.info("queries=%d skipped=%d prompts=%d", len(judged), len(skips), len(prompts))
     positives = KnownPositives(
         collection,
@@ -85,14 +95,12 @@ def write_negatives(
         anchor=config.mining.anchor,
     )
     miner = Miner(positives, config.mining, {"encoder": encoder_digest})
-    lists = ranked_lists(collection, positives, config.mining, config.bm25)
-    tables = miner.tables(lists)
-    written, text_MV = None, None
-    if drafts:
-        text_MV = encoder.encode_documents(texts_to_encode(drafts))
+    tables = miner.tables(ranked_lists(collection, positives, config.mining, config.bm25))
+    if llm_texts:
+        text_MV = encoder.encode_documents(texts_to_encode(llm_texts))
         margin = config.mining.margin
-        written = written_table(drafts, text_MV, positives, config.written, margin=margin)
-        tables = chain(tables, [written])
+        llm_rows = llm_table(llm_texts, text_MV, positives, config.written, margin=margin)
+        tables = chain(tables, [llm_rows])
     metrics = NegativesTable.save(
         folder,
         tables,
@@ -100,19 +108,19 @@ def write_negatives(
         wanted=config.mining.wanted,
         queries=len(judged),
     )
-    if written is not None and text_MV is not None:
-        metrics |= _source_probe(folder / NEGATIVES_FILE, written, text_MV, positives)
+    if llm_texts:
+        metrics |= _source_probe(folder / NEGATIVES_FILE, llm_rows, text_MV, positives)
     return metrics | {"llm_inputs": len(prompts)}
 
 
 def _source_probe(
-    file: Path, written: pa.Table, text_MV: Floats, positives: KnownPositives
+    file: Path, llm_rows: pa.Table, text_MV: Floats, positives: KnownPositives
 ) -> dict[str, float | None]:
-    """AUC of telling written texts from mined documents of the same queries, None if too few."""
-    rows = written.filter(pc.is_valid(written["text"]))
+    """AUC of telling LLM texts from mined documents of the same queries; None if too few."""
+    rows = llm_rows.filter(pc.is_valid(llm_rows["text"]))
     query_M = np.array(rows["query"].to_pylist(), object).astype(str)
     kept_M = np.asarray(rows["verdict"]) == KEPT
-    partners = _partners(file, written["query"])
+    partners = _partners(file, llm_rows["query"])
     document_N = pc.index_in(partners["document"], value_set=positives.document_ids).to_numpy()
     document_NV = positives.document_DV[document_N]
     query_N = np.array(partners["query"].to_pylist(), object).astype(str)
@@ -125,10 +133,10 @@ def _source_probe(
 
 
 def _partners(file: Path, queries: pa.ChunkedArray) -> pa.Table:
-    """Query and document of kept mined rows about the queries that texts were written for.
+    """Query and document of kept mined rows, for the queries that have LLM texts.
 
-    Of every query about as many, at random, and each document once: one that was mined for two
-    queries would be on both sides of the probe.
+    About equally many per query, at random, and each document once: a document of two queries
+    could be in a training fold and a test fold of the probe.
     """
     columns = ["query", "document", "source", "verdict"]
     asked = pc.unique(queries)
@@ -146,7 +154,7 @@ def _partners(file: Path, queries: pa.ChunkedArray) -> pa.Table:
 
 
 def _some_of_each(rows: pa.Table, most: int, draw: np.random.Generator) -> pa.Table:
-    """At most so many rows of each query, at random, of which no two name one document."""
+    """At most `most` random rows of each query; no two rows name the same document."""
     order_N = draw.permutation(len(rows))
     document_N, query_N = (
         pc.index_in(rows[name], value_set=pc.unique(rows[name])).to_numpy()[order_N]
@@ -155,5 +163,5 @@ def _some_of_each(rows: pa.Table, most: int, draw: np.random.Generator) -> pa.Ta
     first_N = np.sort(np.unique(document_N, return_index=True)[1])
     by_query_N = first_N[np.argsort(query_N[first_N], kind="stable")]
     sorted_N = query_N[by_query_N]
-    place_N = np.arange(len(sorted_N)) - np.searchsorted(sorted_N, sorted_N)
-    return rows.take(pa.array(order_N[by_query_N[place_N < most]]))
+    position_N = np.arange(len(sorted_N)) - np.searchsorted(sorted_N, sorted_N)
+    return rows.take(pa.array(order_N[by_query_N[position_N < most]]))

@@ -1,9 +1,9 @@
-"""Which negatives every training instance gets: SyNeg's hybrid mix and what it is compared with.
+"""The negatives of every training instance: SyNeg's hybrid mix and its rivals.
 
-SyNeg (Li et al., arXiv 2412.17250) puts LLM-written and retrieved negatives into every instance.
-With the ratio R of written to retrieved ones, N negatives hold N * R / (1 + R) written ones on
-average, never 0 and never N. What is drawn depends on the seed, the query and how often it was
-asked before, so any number of workers draws the same.
+SyNeg (Li et al., arXiv 2412.17250) puts LLM and retrieved negatives into every instance. With a
+ratio R of LLM to retrieved ones, N negatives hold N * R / (1 + R) from the LLM on average, never 0
+and never N. A draw depends on the seed, the query and how often it was drawn for before, so every
+world size draws the same.
 
 Suffixes: Q query rows, I instances, N negatives of an instance, C candidates of a pool.
 """
@@ -21,9 +21,9 @@ from winnow.retrieval.negatives.pools import NegativePool, NegativePools, Source
 Mode = Literal["none", "random", "bm25", "mined", "llm", "direct", "hybrid"]
 
 SYN_RATIO = 0.7
-"""Near the best of those that SyNeg tried."""
+"""Default ratio, near the best of those that SyNeg tried."""
 ABSENT = -1
-"""Stands where a query has no further candidate; the loss leaves it out."""
+"""Marks a missing candidate; the loss ignores it."""
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -31,18 +31,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixConfig:
+    """Kinds and number of the negatives of an instance."""
+
     mode: Literal["auto", Mode] = "auto"
     """`none`, one source alone (`random`, `bm25`, `mined`, `llm`), both kinds in every instance
     (`hybrid`), or instances of one kind each in random order (`direct`, for comparison). `auto`
     is `hybrid` if there is a `syn_ratio`, else `mined`."""
     per_instance: int = 7
-    """Negatives of an instance: as many more document texts to encode in a step."""
+    """Negatives of an instance; each is one more text to encode in a step."""
     syn_ratio: float | None = None
-    """Of `hybrid`: expected number of LLM-written negatives for each retrieved one; None: 0.7."""
+    """Expected number of LLM negatives for each retrieved one, in mode `hybrid`; None: 0.7."""
     retrieved: tuple[Source, ...] = ("dense", "fused")
-    """Sources that count as mined; what more of them found is taken once."""
+    """Sources that count as mined; a candidate of several sources counts once."""
     seed: int = 0
-    """Decides the order in which a query's candidates take turns."""
+    """Seed of the order in which a query's candidates take turns."""
 
     def __post_init__(self) -> None:
         if self.per_instance < 1:
@@ -62,14 +64,14 @@ class MixConfig:
 
     @property
     def kind(self) -> Mode:
-        """The mode that `auto` stands for, or the one that was given."""
+        """The mode in effect: `auto` is replaced by the mode it stands for."""
         if self.mode != "auto":
             return self.mode
         return "mined" if self.syn_ratio is None else "hybrid"
 
     @property
     def ratio(self) -> float:
-        """The ratio, given or not."""
+        """The ratio in effect: `syn_ratio` or its default."""
         return SYN_RATIO if self.syn_ratio is None else self.syn_ratio
 
 
@@ -77,21 +79,21 @@ class MixConfig:
 class Mix:
     """The negatives of one epoch."""
 
-    place_I: Rows
-    """Which of the queries that were asked about each instance belongs to."""
+    query_at_I: Rows
+    """Position of each instance's query in the list that `Mixer.epoch` was given."""
     candidate_IN: Rows
-    """Numbers as in `NegativePools`, written ones first; ABSENT where there are no more."""
+    """Candidate numbers of `NegativePools`, those of the LLM first, padded with ABSENT."""
     audit: Mapping[str, int]
-    """Exact counts: instances, negatives of each kind, instances with both, and those short."""
+    """Exact counts of instances and of each kind of negatives; `written` are those of the LLM."""
 
 
 class Mixer:
-    """Draws negatives from pools, a different part of them in every epoch.
+    """Draws negatives from pools, other ones in every epoch.
 
     Example:
         >>> def pool(*candidates):
         ...     number_C = np.array(candidates)
-        ...     return Pool.build(np.zeros(len(number_C), np.int64), number_C, number_C, 1)
+        ...     return NegativePool.build(np.zeros(len(number_C), np.int64), number_C, number_C, 1)
         >>> none = pool()
         >>> pools = NegativePools(1, 10, ["a", "b"], {"dense": pool(1, 2, 3), "llm": pool(10, 11),
         ...     "fused": none, "bm25": none, "random": none})
@@ -105,38 +107,38 @@ class Mixer:
         alone: dict[Mode, tuple[Source, ...]] = {"none": (), "llm": ()}
         alone |= {"random": ("random",), "bm25": ("bm25",)}
         retrieved = alone.get(config.kind, config.retrieved)
-        written = config.kind in ("llm", "direct", "hybrid")
+        uses_llm = config.kind in ("llm", "direct", "hybrid")
         self._retrieved = _Turns(pools.union(retrieved), config.seed)
-        self._written = _Turns(pools.union(("llm",) if written else ()), config.seed)
+        self._llm = _Turns(pools.union(("llm",) if uses_llm else ()), config.seed)
 
     def epoch(self, epoch: int, query_I: Rows) -> Mix:
-        """Negatives for these query rows, one after another; a query may be there repeatedly.
+        """Negatives for these query rows, in their order.
 
-        A repeated query, as one with several positives is, takes its next turns within the epoch.
-        Where a query lacks candidates of one kind, those of the other take their places.
+        A query with several positives is repeated and takes its next turns within the epoch. If it
+        lacks candidates of one kind, the other kind replaces them.
         """
         turn_I = _turns(epoch, query_I)
         if self._config.kind == "direct":
             return self._direct(epoch, query_I, turn_I)
         most = self._config.per_instance
-        # Systematic rounding: over the queries the mean is exact in every epoch, and the number
-        # written until a turn is known without counting, which is where the next turn begins.
-        expected_I = self._expected_written(query_I)
+        # Systematic rounding: the mean over queries is exact in every epoch, and the LLM negatives
+        # taken before a turn, where the next turn begins, are known without counting.
+        expected_I = self._expected_llm(query_I)
         shift_I = _unit(hashed(query_I, self._config.seed))
         done_I = np.floor(turn_I * expected_I + shift_I).astype(np.int64)
-        written_I = np.floor((turn_I + 1) * expected_I + shift_I).astype(np.int64) - done_I
-        retrieved_I = np.minimum(most - written_I, self._retrieved.size_Q[query_I])
+        llm_I = np.floor((turn_I + 1) * expected_I + shift_I).astype(np.int64) - done_I
+        retrieved_I = np.minimum(most - llm_I, self._retrieved.size_Q[query_I])
         return _mix(
             np.arange(len(query_I)),
-            self._written.take(query_I, done_I, written_I, most),
+            self._llm.take(query_I, done_I, llm_I, most),
             self._retrieved.take(query_I, turn_I * most - done_I, retrieved_I, most),
             most,
         )
 
-    def _expected_written(self, query_I: Rows) -> Floats:
-        """Mean number of written negatives; whole where a pool is too small to leave a choice."""
+    def _expected_llm(self, query_I: Rows) -> Floats:
+        """Mean number of LLM negatives; a whole number where a pool is too small for a choice."""
         most = self._config.per_instance
-        available_I = self._written.size_Q[query_I]
+        available_I = self._llm.size_Q[query_I]
         if self._config.kind != "hybrid":
             return np.minimum(available_I, most).astype(np.float64)
         ratio = self._config.ratio
@@ -148,27 +150,27 @@ class Mixer:
     def _direct(self, epoch: int, query_I: Rows, turn_I: Rows) -> Mix:
         most = self._config.per_instance
         drawn = []
-        for turns in (self._written, self._retrieved):
+        for turns in (self._llm, self._retrieved):
             number_I = np.minimum(turns.size_Q[query_I], most)
             drawn.append(turns.take(query_I, turn_I * most, number_I, most))
         nothing_IN = np.full_like(drawn[0], ABSENT)
-        place_I = np.tile(np.arange(len(query_I)), 2)
-        written_IN = np.concatenate([drawn[0], nothing_IN])
+        query_at_I = np.tile(np.arange(len(query_I)), 2)
+        llm_IN = np.concatenate([drawn[0], nothing_IN])
         retrieved_IN = np.concatenate([nothing_IN, drawn[1]])
-        some_I = (written_IN >= 0).any(axis=1) | (retrieved_IN >= 0).any(axis=1)
+        some_I = (llm_IN >= 0).any(axis=1) | (retrieved_IN >= 0).any(axis=1)
         order = np.random.default_rng([self._config.seed, epoch]).permutation(
             np.flatnonzero(some_I)
         )
-        return _mix(place_I[order], written_IN[order], retrieved_IN[order], most)
+        return _mix(query_at_I[order], llm_IN[order], retrieved_IN[order], most)
 
 
 class _Turns:
-    """A pool whose candidates take turns, each query's in a random order of its own."""
+    """A pool whose candidates take turns, in a random order for each query."""
 
     def __init__(self, pool: NegativePool, seed: int) -> None:
         self.size_Q = pool.size_Q
         self._start_Q = pool.start_Q
-        # The text, not the place in the pool, decides: another rank window leaves the order alone.
+        # The text decides, not its position in the pool: another rank window keeps the order.
         drawn_C = hashed(pool.digest_N ^ hashed(pool.query_N, seed), seed)
         # The query in the upper bits: sorting by one key is several times faster than by two.
         bits = len(self.size_Q).bit_length()
@@ -176,11 +178,11 @@ class _Turns:
         self._candidate_C = pool.candidate_N[np.argsort(query_C | (drawn_C >> np.uint64(bits)))]
 
     def take(self, query_I: Rows, done_I: Rows, number_I: Rows, most: int) -> Rows:
-        """[I, N]: the next `number_I` candidates after `done_I`, and from the start again."""
-        place_N = np.arange(most)
-        wanted_IN = place_N < number_I[:, None]
+        """The next `number_I` candidates after `done_I`, cyclically, padded with ABSENT: [I, N]."""
+        position_N = np.arange(most)
+        wanted_IN = position_N < number_I[:, None]
         size_I = np.maximum(self.size_Q[query_I], 1)
-        turn_IN = (done_I[:, None] + place_N) % size_I[:, None]
+        turn_IN = (done_I[:, None] + position_N) % size_I[:, None]
         taken_IN = np.full(wanted_IN.shape, ABSENT, np.int64)
         at_IN = self._start_Q[query_I][:, None] + turn_IN
         taken_IN[wanted_IN] = self._candidate_C[at_IN[wanted_IN]]
@@ -188,7 +190,7 @@ class _Turns:
 
 
 def _turns(epoch: int, query_I: Rows) -> Rows:
-    """How often each query was asked before, in earlier epochs like this one and in this one."""
+    """Turns that each query took before, in earlier epochs and in this one."""
     order_I = np.argsort(query_I, kind="stable")
     _, first_Q, inverse_I, count_Q = np.unique(
         query_I[order_I], return_index=True, return_inverse=True, return_counts=True
@@ -198,27 +200,27 @@ def _turns(epoch: int, query_I: Rows) -> Rows:
     return turn_I
 
 
-def _mix(place_I: Rows, written_IN: Rows, retrieved_IN: Rows, most: int) -> Mix:
-    both_IN = np.concatenate([written_IN, retrieved_IN], axis=1)
+def _mix(query_at_I: Rows, llm_IN: Rows, retrieved_IN: Rows, most: int) -> Mix:
+    both_IN = np.concatenate([llm_IN, retrieved_IN], axis=1)
     first_IN = np.argsort(both_IN < 0, axis=1, kind="stable")[:, :most]
     candidate_IN = np.take_along_axis(both_IN, first_IN, axis=1)
-    written_I = (written_IN >= 0).sum(axis=1)
+    llm_I = (llm_IN >= 0).sum(axis=1)
     retrieved_I = (retrieved_IN >= 0).sum(axis=1)
     absent_I = (candidate_IN < 0).sum(axis=1)
     audit = {
-        "instances": len(place_I),
-        "written": written_I.sum(),
+        "instances": len(query_at_I),
+        "written": llm_I.sum(),
         "retrieved": retrieved_I.sum(),
-        "with_both": ((written_I > 0) & (retrieved_I > 0)).sum(),
-        "written_only": ((written_I > 0) & (retrieved_I == 0)).sum(),
-        "retrieved_only": ((written_I == 0) & (retrieved_I > 0)).sum(),
-        "without": ((written_I == 0) & (retrieved_I == 0)).sum(),
+        "with_both": ((llm_I > 0) & (retrieved_I > 0)).sum(),
+        "written_only": ((llm_I > 0) & (retrieved_I == 0)).sum(),
+        "retrieved_only": ((llm_I == 0) & (retrieved_I > 0)).sum(),
+        "without": ((llm_I == 0) & (retrieved_I == 0)).sum(),
         "short": (absent_I > 0).sum(),
         "absent": absent_I.sum(),
     }
-    return Mix(place_I, candidate_IN, {name: int(number) for name, number in audit.items()})
+    return Mix(query_at_I, candidate_IN, {name: int(number) for name, number in audit.items()})
 
 
 def _unit(hash_N: NDArray[np.uint64]) -> Floats:
-    """Numbers in [0, 1) of the upper 53 bits."""
+    """Numbers in [0, 1) from the upper 53 bits, which a float64 holds."""
     return (hash_N >> np.uint64(11)).astype(np.float64) * 2.0**-53

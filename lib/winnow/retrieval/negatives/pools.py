@@ -1,17 +1,24 @@
-"""Kept negatives as row numbers: what training draws from.
+"""Kept negatives as row numbers, from which training draws.
 
-Suffixes: Q query rows of a collection, N candidates, M LLM-written texts.
+Suffixes: Q query rows of a collection, N candidates, M LLM texts.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-Source = Literal["bm25", "dense", "fused", "llm", "random"]
-SOURCES: tuple[Source, ...] = ("bm25", "dense", "fused", "llm", "random")
+Source = Literal[
+    "bm25",
+    "dense",
+    "fused",
+    "llm",
+    "random",
+]
+"""Where a negative comes from."""
+SOURCES: tuple[Source, ...] = get_args(Source)
 
 Rows = NDArray[np.int64]
 Digests = NDArray[np.uint64]
@@ -22,23 +29,24 @@ class NegativePool:
     """Kept candidates by query: those of query row q are `start_Q[q]` to `start_Q[q + 1]`.
 
     Example:
-        >>> pool = Pool.build(np.array([1, 0, 1]), np.array([7, 8, 9]), np.array([5, 6, 5]), 3)
+        >>> query, number, digest = np.array([[1, 0, 1], [7, 8, 9], [5, 6, 5]])
+        >>> pool = NegativePool.build(query, number, digest, 3)
         >>> pool.start_Q, pool.candidate_N  # 9 has the text of 7
         (array([0, 1, 2, 2]), array([8, 7]))
     """
 
     start_Q: Rows
-    """One more entry than there are queries."""
+    """First candidate of each query; one more entry ends the last query."""
     candidate_N: Rows
-    """Document rows; from `NegativePools.num_documents` on, written texts."""
+    """Document rows; numbers from `NegativePools.num_documents` on are LLM texts."""
     digest_N: Digests
-    """Equal for equal texts."""
+    """Text digests, equal for equal texts."""
 
     @classmethod
     def build(
         cls, query_N: Rows, candidate_N: Rows, digest_N: NDArray[Any], num_queries: int
     ) -> "NegativePool":
-        """Group by query, in the given order; of equal texts of a query, the first stays."""
+        """Group by query, in the given order; a query keeps the first of equal texts."""
         digest_N = digest_N.astype(np.uint64)
         # One number for query and text: sorting by one key is several times faster than by two.
         key_N = hashed(digest_N ^ hashed(query_N))
@@ -61,16 +69,19 @@ class NegativePool:
 
 @dataclass(frozen=True, slots=True)
 class NegativePools:
-    """The kept rows of a negatives table, as row numbers: 24 bytes a candidate."""
+    """The kept rows of a negatives table as row numbers: 24 bytes per candidate."""
 
     num_queries: int
+    """Rows of the collection's queries."""
     num_documents: int
+    """Rows of the collection's documents."""
     texts_M: list[str]
     """Candidate number `num_documents + m` is `texts_M[m]`."""
     by_source: Mapping[Source, NegativePool]
+    """A pool for each of SOURCES, empty where nothing was kept."""
 
     def union(self, sources: Iterable[Source]) -> NegativePool:
-        """One pool of several sources; a text that more of them found is in it once."""
+        """One pool of several sources; a text that several of them found is in it once."""
         pools = [self.by_source[source] for source in sources]
         return NegativePool.build(
             np.concatenate([np.empty(0, np.int64), *(pool.query_N for pool in pools)]),

@@ -1,8 +1,10 @@
-"""Whether a candidate scores far enough below its query's positive to be called a negative.
+"""The score filter of hard negatives: a candidate must score well below its query's positive.
 
-The margin is a share of the positive's absolute score, after NV-Retriever (Moreira et al., arXiv
-2407.15831). Its own form, 0.95 times the positive's score, lies above a negative score and lets
-false negatives pass.
+    score <= positive - margin * |positive|
+
+The threshold follows NV-Retriever (Moreira et al., arXiv 2407.15831). Its own form, 0.95 times the
+positive's score, lies above a negative score and lets false negatives pass. `MiningConfig.margin`
+and `MiningConfig.anchor` change the defaults below, for LLM texts too.
 
 Suffixes: Q queries, P their positives, D documents, V vector width, N pairs.
 """
@@ -14,16 +16,21 @@ from numpy.typing import NDArray
 
 from winnow.data.collection import Judgements
 
-PAIRS_TOGETHER = 16_384
-"""Vector pairs multiplied at once: 50 MB at 384 dimensions."""
-
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Anchor = Literal["lowest", "highest"]
 
+MARGIN = 0.05
+"""Default margin: NV-Retriever settles on 95 % of the positive's score."""
+ANCHOR: Anchor = "lowest"
+"""Default anchor. A score below the lowest positive is below them all, and a false negative costs
+more than a lost negative. `highest` keeps more where one of several judgements is doubtful."""
+PAIRS_TOGETHER = 16_384
+"""Vector pairs multiplied at once: 50 MB at 384 dimensions."""
+
 
 def below_positive(score_N: Floats, positive_N: Floats, margin: float) -> NDArray[np.bool_]:
-    """Whether each candidate scores enough below its positive, whatever the signs.
+    """True where a candidate scores far enough below its positive, whatever the signs.
 
     Example:
         >>> below_positive(np.float32([0.9, -0.97, -1.2]), np.float32([1, -1, -1]), 0.05)
@@ -34,10 +41,10 @@ def below_positive(score_N: Floats, positive_N: Floats, margin: float) -> NDArra
 
 
 def pair_scores(query_QV: Floats, document_DV: Floats, query_N: Rows, document_N: Rows) -> Floats:
-    """Inner product of each pair of a query's and a document's vector.
+    """Inner product of each pair of a query's and a document's vector, float32 [N].
 
     Raises:
-        ValueError: one is not finite; no filter could be trusted.
+        ValueError: a product is not finite, so no filter could be trusted.
     """
     score_N = np.empty(len(query_N), np.float32)
     for start in range(0, len(query_N), PAIRS_TOGETHER):
@@ -57,7 +64,7 @@ def pair_scores(query_QV: Floats, document_DV: Floats, query_N: Rows, document_N
 def anchor_scores(
     judged: Judgements, query_QV: Floats, document_DV: Floats, anchor: Anchor
 ) -> Floats:
-    """Score of the positive of each query that its candidates are compared with, float32 [Q]."""
+    """Score of each query's positive that its candidates are compared with, float32 [Q]."""
     query_P = np.repeat(np.arange(len(judged)), np.diff(judged.start_Q))
     score_P = pair_scores(query_QV, document_DV, query_P, judged.document_N)
     reduce = np.minimum if anchor == "lowest" else np.maximum

@@ -1,10 +1,9 @@
-"""Can the source of a text be told from its vector?
+"""Style probe: can LLM texts be told from documents by their vectors?
 
-Where LLM-written negatives are told from documents by a plane, training can learn that plane in
-place of relevance (CausalNeg, arXiv 2606.01304, reports models that do). An AUC of 0.5 is no trace
-of the source, 1.0 a text's source in plain sight.
+If a plane separates them, training can learn that plane instead of relevance (CausalNeg, arXiv
+2606.01304, reports models that do). An AUC of 0.5 means no trace of the source, 1.0 a perfect one.
 
-Suffixes: M written texts, N documents, V vector width.
+Suffixes: M LLM texts, N documents, V vector width.
 """
 
 import math
@@ -20,41 +19,42 @@ from sklearn.preprocessing import StandardScaler
 from winnow.metrics.clicks import auc
 
 FOLDS = 5
+"""Folds of the cross-validation: each probe learns from 80 % of the queries."""
 FEWEST_GROUPS = 2 * FOLDS
-"""Queries that each source must have, so that every fold can hold some of both."""
+"""Least number of queries of each source, so that every fold can hold some of both."""
 MOST_ROWS = 20_000
-"""Rows of a source that are looked at; more would not change the second digit."""
+"""Most rows of a source; more would not change the second digit."""
 PENALTY = 0.01
-"""Inverse weight of the penalty: as many weights as vectors would separate anything."""
+"""Inverse strength of the L2 penalty: without it, as many weights as vectors separate anything."""
 
 Floats = NDArray[np.float32]
 
 
 def source_auc(
-    written_MV: Floats,
-    written_query_M: NDArray[Any],
+    llm_MV: Floats,
+    llm_query_M: NDArray[Any],
     document_NV: Floats,
     document_query_N: NDArray[Any],
     *,
     seed: int = 0,
 ) -> float:
-    """Cross-validated AUC of a logistic regression that tells written texts from documents.
+    """Cross-validated AUC of a logistic regression that tells LLM texts from documents.
 
-    Compare with documents that are negatives of the same queries: random ones differ in topic too.
-    All texts of a query are in one fold, or the probe would know them by their topic.
+    The documents should be negatives of the same queries: random ones differ in topic too. All
+    texts of a query are in one fold, or the probe would know them by their topic.
 
     Returns:
-        The mean over folds, or NaN if a source has texts of fewer than FEWEST_GROUPS queries.
+        The mean over folds, or NaN if a source has fewer than FEWEST_GROUPS queries.
     """
-    groups = (len(np.unique(written_query_M)), len(np.unique(document_query_N)))
+    groups = (len(np.unique(llm_query_M)), len(np.unique(document_query_N)))
     if min(groups) < FEWEST_GROUPS:
         return math.nan
     draw = np.random.default_rng(seed)
-    at_M = draw.permutation(len(written_MV))[:MOST_ROWS]
+    at_M = draw.permutation(len(llm_MV))[:MOST_ROWS]
     at_N = draw.permutation(len(document_NV))[:MOST_ROWS]
-    vectors = np.concatenate([written_MV[at_M], document_NV[at_N]])
+    vectors = np.concatenate([llm_MV[at_M], document_NV[at_N]])
     labels = np.repeat([1.0, 0.0], [len(at_M), len(at_N)])
-    queries = np.concatenate([written_query_M[at_M], document_query_N[at_N]])
+    queries = np.concatenate([llm_query_M[at_M], document_query_N[at_N]])
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     found = []
     for train, test in folds.split(vectors, labels, queries):

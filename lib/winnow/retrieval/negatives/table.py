@@ -1,13 +1,13 @@
 """The negatives artifact: every candidate negative of every query, and what became of it.
 
-    negatives.parquet       one row a query, source and candidate; columns in NEGATIVES_SCHEMA
-    skipped.jsonl           what could not be mined: query, document, reason
-    llm_inputs.parquet      what `jobs.generate` is asked, see `llm_inputs.py`
+    negatives.parquet       one row per query, source and candidate; columns in NEGATIVES_SCHEMA
+    skipped.jsonl           queries and judgements that could not be mined: query, document, reason
+    llm_inputs.parquet      prompts for `jobs.generate`, see `llm_prompts.py`
 
-A candidate that was dropped stays, with the reason as its verdict, so that every filter can be
-audited. One document has a row for each source that found it: each source is whole by itself.
+A dropped candidate stays in the table, with the reason as its verdict, so that every filter can be
+audited. A document has a row for each source that found it, so each source is complete by itself.
 
-Suffixes: Q query rows of a collection, N candidates, M LLM-written texts.
+Suffixes: Q query rows of a collection, N candidates, M LLM texts.
 """
 
 import json
@@ -31,9 +31,9 @@ from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePool
 NEGATIVES_FILE = "negatives.parquet"
 SKIPPED_FILE = "skipped.jsonl"
 BATCH_ROWS = 1 << 20
-"""Rows looked up together: every look-up hashes all ids of the collection anew."""
+"""Rows whose ids are looked up together: every lookup hashes all ids of the collection again."""
 KEPT = "kept"
-"""The verdict of a row that training may use; any other is why it may not."""
+"""Verdict of a row that training may use; any other verdict is the reason why it must not."""
 
 NEGATIVES_SCHEMA = pa.schema(
     [
@@ -49,10 +49,12 @@ NEGATIVES_SCHEMA = pa.schema(
         ("provenance", pa.string()),
     ]
 )
-"""`query` and `document` are ids; `document` is null and `text` is not for what an LLM wrote.
-`rank` counts from 0 in the source's list, -1 where there is none. `score` is the similarity of
-query and candidate under the mining encoder (NaN if there was no text to encode),
-`positive_score` that of the query's positive which anchors the filter. `provenance` is JSON."""
+"""Columns of negatives.parquet.
+
+`query` and `document` are ids; an LLM's row has `text` instead of `document`. `rank` counts from 0
+in the source's list; -1 means no rank. `score` is the similarity of query and candidate under the
+mining encoder, NaN without a text. `positive_score` is that of the query's positive which anchors
+the filter. `provenance` is JSON."""
 
 Rows = NDArray[np.int64]
 Digests = NDArray[np.uint64]
@@ -63,7 +65,9 @@ class Skip:
     """A query, or one of its judgements, that could not be mined."""
 
     query: str
+    """Id of the query."""
     document: str | None
+    """Id of the judged document; None for the whole query."""
     reason: str
 
 
@@ -75,7 +79,7 @@ class NegativesTable:
 
     @classmethod
     def open(cls, uri: str | Path) -> "NegativesTable":
-        """Open and verify; raises ArtifactError if it is not a whole table of negatives."""
+        """Open and verify; raises ArtifactError unless it is a complete table of negatives."""
         return cls(open_artifact(uri, kind="negatives"))
 
     @staticmethod
@@ -87,12 +91,12 @@ class NegativesTable:
         wanted: int,
         queries: int,
     ) -> dict[str, Any]:
-        """Write tables as they come, in the memory of one; returns the counters for the manifest.
+        """Write tables one at a time; returns the counters for the manifest.
 
         Args:
-            tables: with NEGATIVES_SCHEMA.
+            tables: tables of NEGATIVES_SCHEMA.
             wanted: a query with fewer kept rows of a source counts as short of it.
-            queries: how many were mined, those without any row among them.
+            queries: number of mined queries, including those without any row.
         """
         counts: Counter[tuple[str, str]] = Counter()
         kept: Counter[tuple[str, str]] = Counter()
@@ -100,8 +104,8 @@ class NegativesTable:
             for table in tables:
                 writer.write_table(table)
                 counts.update(_counted(table, ["source", "verdict"]))
-                of_use = table.filter(pc.field("verdict") == KEPT)
-                kept.update(_counted(of_use, ["source", "query"]))
+                useful = table.filter(pc.field("verdict") == KEPT)
+                kept.update(_counted(useful, ["source", "query"]))
         with (folder / SKIPPED_FILE).open("w") as file:
             for skip in skips:
                 line = {"query": skip.query, "document": skip.document, "reason": skip.reason}
@@ -109,11 +113,11 @@ class NegativesTable:
         return _metrics(counts, kept, skips, wanted, queries)
 
     def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows, those that were dropped too."""
+        """All rows, including dropped ones."""
         return pq.read_table(self.artifact.path / NEGATIVES_FILE, columns=columns)
 
     def pools(self, query_ids: pa.ChunkedArray, document_ids: pa.ChunkedArray) -> NegativePools:
-        """The kept rows for training, with ids replaced by their places in the given columns.
+        """The kept rows for training, with ids replaced by their rows in the given columns.
 
         Raises:
             ArtifactError: the table names a query or document that is not among the ids.
@@ -121,15 +125,15 @@ class NegativesTable:
         texts: list[str] = []
         parts: dict[Source, list[tuple[Rows, Rows, Digests]]] = {source: [] for source in SOURCES}
         for table in self._kept():
-            query_N = self._places(table["query"], query_ids, "query")
+            query_N = self._rows_of(table["query"], query_ids, "query")
             candidate_N = np.empty(len(table), np.int64)
-            written_N = pc.is_null(table["document"]).to_numpy()
-            candidate_N[~written_N] = self._places(
+            is_llm_N = pc.is_null(table["document"]).to_numpy()
+            candidate_N[~is_llm_N] = self._rows_of(
                 table["document"].drop_null(), document_ids, "document"
             )
-            found = table["text"].filter(pa.array(written_N)).to_pylist()
+            found = table["text"].filter(pa.array(is_llm_N)).to_pylist()
             first = len(document_ids) + len(texts)
-            candidate_N[written_N] = np.arange(first, first + len(found))
+            candidate_N[is_llm_N] = np.arange(first, first + len(found))
             texts += found
             digest_N = digest_numbers(table["digest"])
             source_N = np.asarray(table["source"])
@@ -145,23 +149,23 @@ class NegativesTable:
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield pa.Table.from_batches([batch]).filter(pc.field("verdict") == KEPT)
 
-    def _places(self, wanted: pa.ChunkedArray, ids: pa.ChunkedArray, what: str) -> Rows:
-        place_N = pc.index_in(wanted, value_set=ids)
-        if place_N.null_count:
-            missing = wanted.filter(pc.is_null(place_N))[0].as_py()
+    def _rows_of(self, wanted: pa.ChunkedArray, ids: pa.ChunkedArray, what: str) -> Rows:
+        row_N = pc.index_in(wanted, value_set=ids)
+        if row_N.null_count:
+            missing = wanted.filter(pc.is_null(row_N))[0].as_py()
             raise ArtifactError(
                 f"{self.artifact.uri} names the {what} {missing!r}, which the collection lacks; "
                 "mine negatives from this collection"
             )
-        return place_N.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+        return row_N.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
 
 def check_negatives(mined: str, modes: Iterable[Mode], retrieved: Iterable[Source]) -> None:
     """Refuse modes that the negatives artifact at `mined` has no kept negatives for.
 
     Raises:
-        DataError: it lacks those of a mode, or none is named and a mode needs one.
-        ArtifactError: there is no such artifact.
+        DataError: it lacks the negatives of a mode, or a mode needs an artifact and none is named.
+        ArtifactError: no such artifact exists.
     """
     found = tuple(retrieved)
     needs: dict[Mode, tuple[tuple[Source, ...], ...]] = {
@@ -185,8 +189,8 @@ def check_negatives(mined: str, modes: Iterable[Mode], retrieved: Iterable[Sourc
     kept = {source for source, counts in verdicts.items() if counts.get(KEPT)}
     for mode, sources in wanted:
         if kept.isdisjoint(sources):
-            written = sources == ("llm",)
-            hint = "generation=<an LLM's answers>" if written else "other mining.sources="
+            lacks_llm = sources == ("llm",)
+            hint = "generation=<an LLM's answers>" if lacks_llm else "other mining.sources="
             raise DataError(
                 f"mode {mode} needs negatives of {' or '.join(sources)}, of which {mined} has "
                 f"none; run jobs.mine_negatives with {hint} and name its output as mined=, or "
@@ -195,7 +199,7 @@ def check_negatives(mined: str, modes: Iterable[Mode], retrieved: Iterable[Sourc
 
 
 def digest_numbers(digests: pa.Array | pa.ChunkedArray) -> Digests:
-    """`text_digest`s, 16 hex digits each, as numbers that are equal where those are."""
+    """Text digests of 16 hex digits as 64-bit numbers; equal digests give equal numbers."""
     packed = bytes.fromhex("".join(digests.to_pylist()))
     return np.frombuffer(packed, ">u8").astype(np.uint64)
 

@@ -1,1 +1,1 @@
-"""Whether negatives of an LLM help: runs and the table of them."""
+"""A study of whether LLM negatives help: its runs and their table."""

@@ -1,9 +1,8 @@
-"""Runs of a study of negatives to one table, and whether LLM-written negatives helped.
+"""The table of a study of negatives, and its reading: did LLM negatives help?
 
 A run is a measured ranking of the test queries: an encoder trained with one kind of negatives and
-one seed, the encoder before any training, BM25, or those two fused. What a difference is worth is
-tested on the queries, each with its mean over the seeds; how much the seeds alone move a figure is
-the spread.
+one seed, the untrained encoder, BM25, or the latter two fused. Differences are tested over queries,
+each with its mean over the seeds. The spread says how far the seeds alone move a figure.
 
 Suffixes: S seeds, Q test queries.
 """
@@ -19,30 +18,32 @@ from winnow.retrieval.evaluation.measures import MEASURES
 from winnow.retrieval.evaluation.significance import compare
 
 UNTUNED, LEXICAL, FUSED = "untuned", "bm25_search", "fused"
-"""The rankings that take no training: the encoder as it was, BM25, and both by reciprocal rank.
-`bm25` is a variant."""
+"""Rankings without training: the untrained encoder, BM25, and both by reciprocal rank. (`bm25` is a
+variant: an encoder trained with BM25's negatives.)"""
 MINED = "mined"
-"""What LLM-written negatives must beat: those that a search finds for nothing."""
-WRITTEN = ("llm", "direct", "hybrid")
-"""Variants with LLM-written negatives."""
+"""Variant that LLM negatives must beat: a search finds its negatives for nothing."""
+LLM_VARIANTS = ("llm", "direct", "hybrid")
+"""Variants with LLM negatives."""
 MAIN = "ndcg@10"
+"""Measure that is tested and that the reading is about."""
 SHOWN = {"ndcg@10": "nDCG@10", "recall@100": "Recall@100", "mrr@10": "MRR@10"}
 LEVEL = 0.05
-"""A chance that is called small, of all the comparisons of a sentence together."""
+"""Significance level of all comparisons of a sentence together."""
 
 Run = Mapping[str, Any]
-"""`variant`, `seed` (None where there is none), `per_query` (columns `query` and MEASURES),
-`seconds`, and of a trained encoder `steps` and `gradient_variance`."""
+"""`variant`, `seed` (None without training), `per_query` (columns `query` and MEASURES), `seconds`,
+and for a trained encoder `steps` and `gradient_variance`."""
 Board = dict[str, dict[str, Any]]
+"""Figures of each variant, by their names."""
 
 
 def study(runs: Sequence[Run]) -> Board:
     """A row for each variant, in the order of the runs.
 
-    `spread` is the standard deviation over seeds of nDCG@10, None for one seed, and so is
-    `<measure>_spread` of the others. `vs_untuned` and `vs_mined` are `Comparison`s of nDCG@10, with
-    their p-values as `p_vs_untuned` and `p_vs_mined`; None for the row itself and where there is no
-    row to compare with.
+    `spread` is the standard deviation of nDCG@10 over seeds, None for one seed; `<measure>_spread`
+    is that of another measure. `vs_untuned` and `vs_mined` are `Comparison`s of nDCG@10, and
+    `p_vs_untuned` and `p_vs_mined` their p-values. They are None for the row itself, and if the row
+    to compare with is missing.
 
     Raises:
         ValueError: runs were measured on different queries.
@@ -60,7 +61,7 @@ def study(runs: Sequence[Run]) -> Board:
 
 
 def figures(board: Board) -> dict[str, dict[str, float | None]]:
-    """What the job prints: nDCG@10, its spread and its p-value against the untuned encoder."""
+    """The job's output: nDCG@10, its spread and its p-value against the untuned encoder."""
     return {
         variant: {name: row[name] for name in (MAIN, "spread", "p_vs_untuned")}
         for variant, row in board.items()
@@ -68,7 +69,7 @@ def figures(board: Board) -> dict[str, dict[str, float | None]]:
 
 
 def markdown(board: Board) -> str:
-    """The table for people; a hyphen where there is no figure."""
+    """The table in Markdown; a hyphen stands for a missing figure."""
     p_values = {"p_vs_untuned": "p vs untuned", "p_vs_mined": "p vs mined"}
     others = {"gradient_variance": "gradient variance", "steps": "steps", "seconds": "seconds"}
     head = ["negatives", *SHOWN.values(), *p_values.values(), *others.values()]
@@ -87,11 +88,11 @@ def markdown(board: Board) -> str:
 
 
 def reading(board: Board) -> str:
-    """The table in words: what training gave, and whether the LLM-written negatives helped."""
-    return " ".join(filter(None, (_of_training(board), _of_written(board))))
+    """The table in words: what training gained, and whether LLM negatives helped."""
+    return " ".join(filter(None, (_training_sentence(board), _llm_sentence(board))))
 
 
-def _of_training(board: Board) -> str:
+def _training_sentence(board: Board) -> str:
     trained = [name for name in board if name not in (UNTUNED, LEXICAL, FUSED)]
     if UNTUNED not in board or not trained:
         return ""
@@ -104,17 +105,17 @@ def _of_training(board: Board) -> str:
     return f"{text}."
 
 
-def _of_written(board: Board) -> str:
-    tried = [name for name in WRITTEN if name in board]
+def _llm_sentence(board: Board) -> str:
+    tried = [name for name in LLM_VARIANTS if name in board]
     if MINED not in board or not tried:
-        return "Whether LLM-written negatives help takes mined and one of llm, direct, hybrid."
-    level = LEVEL / len(tried)  # the best of several is compared, and each had its chance
+        return "Whether LLM negatives help takes mined and one of llm, direct, hybrid."
+    level = LEVEL / len(tried)  # Bonferroni, as the best of several is compared
     best = max(tried, key=lambda name: board[name][MAIN])
     found = board[best]["vs_mined"]
     sure = found["p_value"] < level
     verb = ("helped" if found["difference"] > 0 else "hurt") if sure else "did not help"
     among = f", the best of {', '.join(tried)}," if len(tried) > 1 else ""
-    text = f"These LLM-written negatives {verb}: {best}{among} is {_in_words(found, MINED)}"
+    text = f"These LLM negatives {verb}: {best}{among} is {_in_words(found, MINED)}"
     if not sure:
         text += ", which chance explains"
     worse = [
@@ -130,7 +131,7 @@ def _is_worse(found: Mapping[str, float], level: float) -> bool:
 
 
 def _in_words(found: Mapping[str, float], other: str) -> str:
-    """Such as `0.0100 above mined (95 % interval -0.0020 to 0.0220, p = 0.0900)`."""
+    """A comparison as `0.0100 above mined (95 % interval -0.0020 to 0.0220, p = 0.0900)`."""
     side = "above" if found["difference"] >= 0 else "below"
     return (
         f"{abs(found['difference']):.4f} {side} {other} (95 % interval {found['low']:.4f} to "
@@ -166,7 +167,7 @@ def _compared(
 
 
 def _mean_by_query(runs: Sequence[Run]) -> pa.Table:
-    """Each query's measures, the mean over the seeds."""
+    """Measures of each query, averaged over the seeds."""
     queries = runs[0]["per_query"]["query"]
     if any(run["per_query"]["query"] != queries for run in runs):
         raise ValueError(f"the runs of {runs[0]['variant']} were measured on different queries")

@@ -1,7 +1,7 @@
-"""What one epoch of retriever training reads: pairs, histories, features and texts as tensors.
+"""The data of two-tower training: pairs, histories, features and texts as tensors.
 
-Suffixes: C pairs of a global batch, B those of this process, I items, U users, N generated
-negatives, T tokens, H history, F sparse and E dense fields.
+Suffixes: C pairs of a global batch, B those of this rank, I items, U users, N pairs or LLM
+negatives, G LLM negatives of a pair, T tokens, H history, F sparse and E dense fields.
 """
 
 from collections.abc import Iterator
@@ -16,38 +16,40 @@ from torch import Tensor
 from winnow.artifact import Artifact
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
-from winnow.retrieval.two_tower.llm_negatives import GeneratedNegatives, read_generation
+from winnow.retrieval.two_tower.llm_negatives import LlmNegatives, read_generation
 from winnow.retrieval.two_tower.model import TwoTowerBatch
 from winnow.retrieval.two_tower.pairs import Pairs, last_of_users, training_pairs
 from winnow.retrieval.two_tower.tokenizer import encode_texts
 
 HARD_SHARE = 0.5
-"""Chance that a pair with generated negatives is shown, positive too, by text alone."""
+"""Chance that a pair with LLM negatives is shown, positive too, by its texts alone: it then has
+hard negatives in half of the epochs, and teaches the ids in the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class TwoTowerStep:
-    """One optimizer step of one process."""
+    """One optimizer step of one rank."""
 
     batch: TwoTowerBatch
     user_C: Tensor
     item_C: Tensor
-    """Users and items of the global batch, which every process knows."""
+    """Items of the global batch, which every rank knows, as it does the users."""
     offset: int
-    """Where this process' pairs begin in it."""
+    """Position of this rank's first pair in the global batch."""
     has_hard_BG: Tensor
+    """True where a pair has a g-th LLM negative in this step."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """Arrays shared by all epochs; build it once in each process."""
+    """Arrays shared by all epochs; every process builds them once."""
 
     pairs: Pairs
     """Training pairs, the validation slice among them."""
     train_N: NDArray[np.int64]
-    """Places of the pairs that are trained on."""
+    """Rows of the pairs that are trained on."""
     valid_N: NDArray[np.int64]
-    """Places of the validation slice: the last training pair of some users."""
+    """Rows of the validation slice: the last training pair of some users."""
     histories: Histories
     tokens_IT: Tensor
     item_sparse_IF: Tensor
@@ -56,7 +58,7 @@ class TrainingData:
     user_dense_UE: Tensor
     log_q_I: Tensor
     """Log share of each item among the training pairs."""
-    negatives: GeneratedNegatives
+    negatives: LlmNegatives
     negative_tokens_NT: Tensor
 
     @classmethod
@@ -66,11 +68,11 @@ class TrainingData:
         tokenizer: Tokenizer,
         generation: Artifact | None,
         *,
-        generated: int,
+        llm_negatives: int,
         validation_users: int,
         seed: int,
     ) -> "TrainingData":
-        """Read the dataset and the generated negatives, at most `generated` for a pair.
+        """Read the dataset, and at most `llm_negatives` texts for each pair.
 
         At most a fifth of the users lend their last pair to validation.
         """
@@ -81,16 +83,16 @@ class TrainingData:
         if not len(train_N):
             raise ValueError("the dataset has no positive training pair besides the held-out ones")
         count_I = np.bincount(pairs.item_N[train_N], minlength=dataset.items.num_rows)
-        # An item that was never trained on is in no batch; 1 keeps its logarithm finite.
+        # An item that is never trained on is in no batch; 1 keeps its logarithm finite.
         share_I = np.maximum(count_I, 1) / len(train_N)
         item_sparse_IF, item_dense_IE = dataset.table_features("item")
         user_sparse_UF, user_dense_UE = dataset.table_features("user")
         texts = dataset.items["text"].to_pylist()
-        negatives = GeneratedNegatives.build(
+        negatives = LlmNegatives.build(
             read_generation(generation.path) if generation else [],
             titles=dataset.items["title"].to_pylist(),
             texts=texts,
-            most=generated,
+            most=llm_negatives,
         )
         return cls(
             pairs=pairs,
@@ -119,11 +121,11 @@ class TrainingData:
         group: int,
         seed: int,
     ) -> Iterator[TwoTowerStep]:
-        """The epoch's steps for one process.
+        """The epoch's steps for one rank.
 
-        Order and dropout depend on `seed` and `epoch` alone: any number of processes sees the
-        same global batches, and a resumed run the same as an unbroken one. The remainder of
-        pairs that fills no batch is left out, another one each epoch.
+        Order and dropout depend on `seed` and `epoch` alone: every world size sees the same
+        global batches, and so does a resumed run. Pairs that fill no batch are left out, other
+        ones each epoch.
         """
         random = np.random.default_rng([seed, epoch])
         order_N = random.permutation(self.train_N)
@@ -149,13 +151,13 @@ class TrainingData:
         pair_N, text_N = self.negatives.find(pairs.user_N, pairs.item_N)
         has_text_B = np.bincount(pair_N, minlength=len(pairs)) > 0
         text_only_B = draw_C[mine] < np.where(has_text_B, HARD_SHARE, id_dropout)
-        # A generated text has no id. It meets its positive only when that shows none either:
+        # An LLM's text has no id. It meets its positive only when the positive shows none either:
         # otherwise the missing id alone would tell the two apart.
         met_N = text_only_B[pair_N]
         pair_N, text_N = pair_N[met_N], text_N[met_N]
-        place_N = np.arange(len(pair_N)) - np.searchsorted(pair_N, pair_N)
+        position_N = np.arange(len(pair_N)) - np.searchsorted(pair_N, pair_N)
         has_hard_BG = np.zeros((len(pairs), group), bool)
-        has_hard_BG[pair_N, place_N] = True
+        has_hard_BG[pair_N, position_N] = True
         user_B = torch.from_numpy(pairs.user_N).long()
         batch = TwoTowerBatch(
             user_sparse_BF=self.user_sparse_UF[user_B],
@@ -167,7 +169,7 @@ class TrainingData:
             item_B=torch.from_numpy(pairs.item_N).long(),
             text_only_B=torch.from_numpy(text_only_B),
             negative_tokens_NT=self.negative_tokens_NT[torch.from_numpy(text_N)],
-            negative_at_N=torch.from_numpy(pair_N * group + place_N),
+            negative_at_N=torch.from_numpy(pair_N * group + position_N),
         )
         return TwoTowerStep(
             batch,

@@ -1,7 +1,9 @@
-"""Generated hard negatives: read from a generation artifact, filtered, found by pair.
+"""LLM negatives of (user, item) pairs: read from a generation artifact, filtered, found by pair.
 
-Suffixes: P pairs, M texts, B pairs asked for, N texts found. The filters are those of SyNeg's
-production notes that need no model: texts that are empty, that copy the positive, or that repeat.
+The filters are those of SyNeg's production notes that need no model: texts that are empty, that
+copy the positive, or that repeat an earlier one.
+
+Suffixes: P pairs with texts, M texts, B pairs asked for, N texts found.
 """
 
 import json
@@ -23,15 +25,17 @@ Rows = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedNegatives:
-    """Texts that look relevant to a (user row, item row) pair and are not, grouped by pair."""
+class LlmNegatives:
+    """Texts that look relevant to a (user row, item row) pair but are not, grouped by pair."""
 
     key_P: NDArray[np.int64]
-    """user row * number of items + item row, ascending."""
+    """Key `user row * num_items + item row` of each pair, ascending."""
     start_P: NDArray[np.int64]
     """First text of each pair; one more entry, the number of texts, ends the last pair."""
     texts_M: list[str]
+    """All kept texts, pair after pair."""
     num_items: int
+    """Rows of the item table."""
     counts: Mapping[str, int]
     """What happened to the rows and texts that were read."""
 
@@ -43,12 +47,13 @@ class GeneratedNegatives:
         titles: Sequence[str],
         texts: Sequence[str],
         most: int,
-    ) -> "GeneratedNegatives":
-        """Filter the rows of the `hard_negatives` task, keeping at most `most` texts a pair.
+    ) -> "LlmNegatives":
+        """Filter the rows of the `hard_negatives` task, keeping at most `most` texts per pair.
 
         Args:
             rows: `task`, `inputs` and `parsed` (JSON texts) and `valid` of a generation.
-            titles, texts: of every item, to recognise copies of the positive.
+            titles: title of every item, to recognise copies of the positive.
+            texts: text of every item, for the same purpose.
         """
         counts = Counter(dict.fromkeys(("rows", "invalid", "empty", "copies", "duplicates"), 0))
         by_key: dict[int, list[str]] = {}
@@ -83,7 +88,7 @@ class GeneratedNegatives:
         """The texts of the asked pairs.
 
         Returns:
-            Two arrays [N]: the pair's place in B, ascending, and the text's place in `texts_M`.
+            Two arrays [N]: the pair's position in B, ascending, and the text's in `texts_M`.
         """
         if not len(self.key_P):
             return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -91,8 +96,8 @@ class GeneratedNegatives:
         at_B = np.minimum(np.searchsorted(self.key_P, key_B), len(self.key_P) - 1)
         count_B = np.where(self.key_P[at_B] == key_B, np.diff(self.start_P)[at_B], 0)
         pair_N = np.repeat(np.arange(len(key_B)), count_B)
-        place_N = np.arange(len(pair_N)) - np.repeat(np.cumsum(count_B) - count_B, count_B)
-        return pair_N, self.start_P[at_B][pair_N] + place_N
+        position_N = np.arange(len(pair_N)) - np.repeat(np.cumsum(count_B) - count_B, count_B)
+        return pair_N, self.start_P[at_B][pair_N] + position_N
 
 
 def read_generation(folder: Path) -> list[dict[str, Any]]:
@@ -102,7 +107,7 @@ def read_generation(folder: Path) -> list[dict[str, Any]]:
 
 
 def _reject(text: str, positive: tuple[str, str], kept: Sequence[str]) -> str | None:
-    """Why a text is no use: `empty`, `copies`, `duplicates`; None if it is of use."""
+    """Reason to drop a text, which names its counter; None to keep it."""
     plain = folded(text)
     if not plain:
         return "empty"

@@ -1,12 +1,13 @@
-"""The retriever's loss: sampled softmax over the batch, with generated hard negatives mixed in.
+"""The loss of the two towers: sampled softmax over the batch, with LLM negatives mixed in.
 
 Shape suffixes:
-    B  pairs of this process    C  pairs of the global batch, all processes' B one after another
-    G  generated negatives that belong to one pair    D  vector width    H  history length
+    B  pairs of this rank    C  pairs of the global batch, all ranks' B one after another
+    G  LLM negatives that belong to one pair    D  vector width    H  history length
+    U  distinct users of the batch    V  distinct items of the batch
 
 Papers: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",
-RecSys 2019 (the logQ term); Li et al., "SyNeg", arXiv 2412.17250 (each instance mixes generated
-with other negatives).
+RecSys 2019 (the logQ term); Li et al., "SyNeg", arXiv 2412.17250 (each instance mixes LLM
+negatives with others).
 """
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 HIDDEN = -1e4
-"""Logit of a column that does not count; finite, so that its gradient is 0 and not NaN."""
+"""Logit of a column that does not count: finite, or its gradient would be NaN instead of 0."""
 
 
 def sampled_softmax(
@@ -31,12 +32,12 @@ def sampled_softmax(
     """Cross entropy of each user's positive against the batch's items and its own hard negatives.
 
     User b's positive is column `offset + b`. `log_q_C` is the log of each item's share of the
-    training pairs: how often it serves as a negative. A hard negative competes with its own
-    user alone and is given the log q of that user's positive, beside which it was written, so
-    the correction cannot decide between the two.
+    training pairs: how often it serves as a negative. A hard negative competes for its own user
+    alone. It gets the log q of that user's positive, for which it was made, so the correction
+    cannot decide between the two.
 
     Use when the catalogue is too large for a softmax over all items. `known_BC` (see
-    `known_positives`) takes out columns that are no negatives; the target always stays.
+    `known_positives`) takes out columns that are not negatives; the target always stays.
 
     Returns:
         Scalar in nats, mean over B.
@@ -53,10 +54,9 @@ def sampled_softmax(
 
 
 def known_positives(user_B: Tensor, history_BH: Tensor, user_C: Tensor, item_C: Tensor) -> Tensor:
-    """Columns that the row's user is known to like: from the batch's pairs and the row's history.
+    """Columns that the row's user is known to like, from the batch's pairs and the row's history.
 
-    Every row's user and item must be among the columns. Memory: users x items of the batch, bits
-    of one byte.
+    Every row's user and item must be among the columns. Memory: U * V bytes.
 
     Returns:
         bool [B, C], true at the row's own target too.

@@ -5,13 +5,14 @@ Shape suffixes (scoped to this file):
     H  history length, newest last      K  attention heads over the history
     F  sparse fields of one side        E  dense fields of one side
     T  token positions of a text        D  vector width, shared by both towers
-    G  generated negatives of a pair    N  generated negatives of the batch
+    G  LLM negatives of a pair          N  LLM negatives of the batch
+    P  values side by side              U  distinct items
 
 The item side is a static text embedding plus the item's fields. With every field unknown it still
-has the text, so cold items and texts that are no item get vectors of the same space. The user side
-pools the history with attention whose logits are what an item says about itself plus how recent it
-is. It sees a history item through its own table of the item's fields: looking rows up is all
-that serving has to do, and no text is read there.
+has the text, so cold items and texts that belong to no item get vectors of the same space. The
+user side pools the history with attention. A logit is a gate of the item's own vector plus a
+weight for its recency. History items have their own table of item fields, so serving only looks
+rows up and reads no text.
 
 Paper: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",
 RecSys 2019 (the two towers; the loss is in `winnow.retrieval.two_tower.loss`).
@@ -27,9 +28,20 @@ from torch.nn import functional as F
 from winnow.data.schema import DatasetSchema
 from winnow.retrieval.two_tower.tokenizer import PADDING
 
+FIELD_STD = 0.05
+"""Initial standard deviation of field embeddings and dense weights. Adam moves a weight by about lr
+(.002) a step, so 25 steps outweigh it; at torch's default of 1, rare ids would stay random."""
+TEXT_STD = 0.1
+"""Initial standard deviation of token embeddings: a mean of four starts as long as one field."""
+RECENCY_FALL = 24.0
+"""Initial fall of the steepest head's logits from the newest item to the oldest: that head sees the
+last few items only. The flattest head sees all alike."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TwoTowerConfig:
+    """Widths and lengths of the two towers."""
+
     dim: int = 64
     """Width D of the vectors. The index takes 4 * D bytes per item."""
     hidden: int = 256
@@ -37,11 +49,11 @@ class TwoTowerConfig:
     history: int = 50
     """Most recent liked items that describe a user."""
     heads: int = 4
-    """Different ways to weigh the history; each starts with another taste for recency."""
+    """Attention heads over the history; each starts with another preference for recency."""
     vocab_size: int = 8000
-    """Pieces of words that the tokenizer may learn."""
+    """Most pieces of words that the tokenizer learns."""
     max_tokens: int = 64
-    """Tokens read of an item's text; the rest is cut."""
+    """Tokens that an item's text is cut to."""
 
     def __post_init__(self) -> None:
         for name in ("dim", "hidden", "history", "heads", "max_tokens"):
@@ -57,51 +69,51 @@ class TwoTowerConfig:
 
 @dataclass(frozen=True, slots=True)
 class TwoTowerBatch:
-    """What the model sees of B training pairs."""
+    """Inputs of the model for B training pairs."""
 
     user_sparse_BF: Tensor
     user_dense_BE: Tensor
     scenario_B: Tensor
     history_BH: Tensor
-    """Item rows, newest last, -1 where there is none."""
+    """Item rows, newest last, padded with -1."""
     item_B: Tensor
     text_only_B: Tensor
     """True where the positive is shown by its text alone."""
     negative_tokens_NT: Tensor
     negative_at_N: Tensor
-    """Flat place `b * G + g` of each generated negative."""
+    """Flat position `b * G + g` of each LLM negative."""
 
 
 class FieldSum(nn.Module):
-    """Sparse fields as the sum of their embeddings, all fields in one table."""
+    """Sum of the embeddings of sparse fields; one table holds all fields."""
 
     start_F: Tensor
 
     def __init__(self, sizes: Sequence[int], dim: int) -> None:
         super().__init__()
         self.table = nn.Embedding(max(sum(sizes), 1), dim)
-        nn.init.normal_(self.table.weight, std=0.05)
+        nn.init.normal_(self.table.weight, std=FIELD_STD)
         start_F = torch.tensor([0, *sizes]).cumsum(0)[: len(sizes)]
         self.register_buffer("start_F", start_F, persistent=False)
 
     def forward(self, ids_BF: Tensor) -> Tensor:
-        """int [B, F] ids to [B, D]."""
+        """Map ids [B, F] to vectors [B, D]."""
         vectors_BFD: Tensor = self.table(ids_BF + self.start_F)
         return vectors_BFD.sum(dim=1)
 
 
 def dense_weights(fields: int, dim: int) -> nn.Parameter:
-    """[E, D]; unlike a linear layer it may have no rows."""
-    return nn.Parameter(torch.randn(fields, dim) * 0.05)
+    """Weights [E, D] of dense fields; unlike a linear layer's, they may have no rows."""
+    return nn.Parameter(torch.randn(fields, dim) * FIELD_STD)
 
 
 class ItemTower(nn.Module):
-    """Text and fields of items to unit vectors."""
+    """Maps text and fields of items to unit vectors."""
 
     def __init__(self, config: TwoTowerConfig, schema: DatasetSchema, vocab_size: int) -> None:
         super().__init__()
         self.text = nn.EmbeddingBag(vocab_size, config.dim, mode="mean", padding_idx=PADDING)
-        nn.init.normal_(self.text.weight, std=0.1)
+        nn.init.normal_(self.text.weight, std=TEXT_STD)
         self.fields = FieldSum(schema.sizes(schema.select("sparse", ["item"])), config.dim)
         self.dense_ED = dense_weights(len(schema.select("dense", ["item"])), config.dim)
         self.mlp = nn.Sequential(
@@ -114,7 +126,7 @@ class ItemTower(nn.Module):
         return F.normalize(x_ID + self.mlp(x_ID), dim=-1)
 
     def text_only(self, text_ID: Tensor) -> Tensor:
-        """Unit vectors [I, D] of texts without any field: all ids unknown, dense fields 0."""
+        """Unit vectors [I, D] of texts alone: all ids unknown, dense fields 0."""
         fields = len(self.fields.start_F)
         sparse_IF = torch.zeros(len(text_ID), fields, dtype=torch.long, device=text_ID.device)
         dense_IE = text_ID.new_zeros(len(text_ID), len(self.dense_ED))
@@ -123,22 +135,22 @@ class ItemTower(nn.Module):
 
 
 class UserTower(nn.Module):
-    """History, fields and scenario of users to unit vectors."""
+    """Maps history, fields and scenario of users to unit vectors."""
 
     def __init__(self, config: TwoTowerConfig, schema: DatasetSchema) -> None:
         super().__init__()
         dim, pooled = config.dim, config.heads * config.dim
         self.history = FieldSum(schema.sizes(schema.select("sparse", ["item"])), dim)
         self.gate = nn.Linear(dim, config.heads, bias=False)
-        # A head starts with a logit that falls by 0 to 24 from the newest item to the oldest.
-        slope_K = 24.0 * torch.linspace(0, 1, config.heads) ** 2
+        # Heads start with logits that fall by 0 to RECENCY_FALL from the newest to the oldest item.
+        slope_K = RECENCY_FALL * torch.linspace(0, 1, config.heads) ** 2
         self.recency_HK = nn.Parameter(
             torch.linspace(-1, 0, config.history)[:, None] * slope_K[None, :]
         )
         self.fields = FieldSum(schema.sizes(schema.select("sparse", ["user"])), dim)
         self.dense_ED = dense_weights(len(schema.select("dense", ["user"])), dim)
         self.scenario = nn.Embedding(len(schema.scenarios), dim)
-        nn.init.normal_(self.scenario.weight, std=0.05)
+        nn.init.normal_(self.scenario.weight, std=FIELD_STD)
         self.skip = nn.Linear(pooled, dim, bias=False)
         self.mlp = nn.Sequential(
             nn.Linear(pooled + dim, config.hidden), nn.GELU(), nn.Linear(config.hidden, dim)
@@ -159,7 +171,7 @@ class UserTower(nn.Module):
         return F.normalize(self.skip(pooled_BP) + mixed_BD, dim=-1)
 
     def _pool(self, history_BHD: Tensor, known_BH: Tensor) -> Tensor:
-        """Attention-weighted means, one per head, side by side: [B, K * D]; no history gives 0."""
+        """Attention-weighted means, one per head, side by side: [B, K * D]; 0 without history."""
         length = history_BHD.shape[1]
         recency_HK = self.recency_HK[len(self.recency_HK) - length :]
         logits_BHK: Tensor = self.gate(history_BHD) + recency_HK
@@ -173,7 +185,7 @@ class TwoTower(nn.Module):
     """Both towers. The features of the catalogue stay outside, as plain tensors.
 
     Args:
-        vocab_size: tokens of the trained tokenizer, which may learn fewer than configured.
+        vocab_size: tokens of the trained tokenizer, which may have learned fewer than configured.
     """
 
     def __init__(self, config: TwoTowerConfig, schema: DatasetSchema, vocab_size: int) -> None:
@@ -193,8 +205,8 @@ class TwoTower(nn.Module):
         """Encode the pairs of a batch; the three tensors are the catalogue's features.
 
         Returns:
-            Unit vectors of users [B, D], of their positives [B, D] and of the generated negatives
-            [B, group, D], zero where there is none.
+            Unit vectors of users [B, D], of their positives [B, D] and of LLM negatives
+            [B, group, D]; zeros where a pair has fewer.
         """
         user_BD = self.user(
             self._history(batch.history_BH, sparse_IF),
@@ -203,7 +215,7 @@ class TwoTower(nn.Module):
             batch.user_dense_BE,
             batch.scenario_B,
         )
-        # Popular items repeat in a batch: their texts, the costly part, are embedded once.
+        # Popular items repeat in a batch. Their texts, the costly part, are embedded once.
         items_U, at_B = torch.unique(batch.item_B, return_inverse=True)
         texts_UT = torch.cat([tokens_IT[items_U], batch.negative_tokens_NT])
         text_UD = self.item.text(texts_UT)
@@ -217,6 +229,6 @@ class TwoTower(nn.Module):
         return user_BD, item_BD, hard_PD.view(len(user_BD), group, -1)
 
     def _history(self, history_BH: Tensor, sparse_IF: Tensor) -> Tensor:
-        """Vectors of the history items [B, H, D]; padding gets those of some item."""
+        """Vectors of the history items [B, H, D]; padding gets an arbitrary item's."""
         items_U, at_P = torch.unique(history_BH.clamp(min=0), return_inverse=True)
         return F.embedding(at_P, self.user.history(sparse_IF[items_U]))

@@ -1,11 +1,11 @@
-"""The user tower as the endpoint runs it: for a few users at a time, in NumPy.
+"""The user tower in NumPy, as the endpoint runs it for a few users at a time.
 
-For one user torch spends most of the time on everything but arithmetic: a quarter of it is left
-here. A history is as long as it is, without padding to mask, and what an item says about itself is
-looked up. The equations are those of `towers.model.UserTower`.
+For one user, torch spends most of its time outside of arithmetic; this takes a quarter of it.
+Histories keep their length, without padding and masks, and the gates of items are looked up. The
+equations are those of `two_tower.model.UserTower`.
 
 Suffixes: Q users, H history length, I items, K heads, P = K * D pooled width, F sparse fields,
-E dense fields, D vector width.
+V ids of all fields, S scenarios, E dense fields, D vector width.
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ Floats = NDArray[np.float32]
 
 ROOT_2 = float(np.sqrt(2))
 SHORTEST = 1e-12
-"""A length below it is not divided by, as in `torch.nn.functional.normalize`."""
+"""Least length that a vector is divided by, as in `torch.nn.functional.normalize`."""
 
 
 class UserVectors:
-    """Vectors of users from weights that no longer change; safe to call from several threads.
+    """Encodes users with weights that no longer change; several threads may call it.
 
     Args:
         history_ID: `tower.history` of every row of the item table.
@@ -57,8 +57,8 @@ class UserVectors:
         """Unit vectors, float32 [Q, D].
 
         Args:
-            histories: of each user the rows of liked items, newest last; older ones than the tower
-                was trained with do not count.
+            histories: rows of each user's liked items, newest last; items beyond the history length
+                of the tower are ignored.
             sparse_QF, dense_QE: encoded user fields in schema order; 0 is unknown.
             scenario_Q: number of the scenario.
         """
@@ -76,7 +76,7 @@ class UserVectors:
         return unit_QD
 
     def _pooled(self, history: Rows) -> Floats:
-        """Means of the history, weighted by each head, side by side: [P]; of nothing, zeros."""
+        """The heads' weighted means of the history, side by side: [P]; zeros without history."""
         newest_H = history[-len(self._recency_HK) :]
         length, heads = len(newest_H), self._gate_IK.shape[1]
         if not length:

@@ -1,6 +1,6 @@
-"""The (user, item) pairs that the retriever learns from, and what is kept out of them.
+"""The (user, item) pairs that the two towers learn from, and the pairs that are held out.
 
-Suffixes: N pairs, Q users asked about, I items.
+Suffixes: N pairs, Q users, I items.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Rows = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Users, the items they liked, and when and where."""
+    """Likes: user, item, time and scenario of each."""
 
     user_N: NDArray[np.int32]
     item_N: NDArray[np.int32]
@@ -28,7 +28,7 @@ class Pairs:
         return len(self.user_N)
 
     def take(self, rows: Rows | NDArray[np.bool_] | slice) -> "Pairs":
-        """The pairs at these places, or where true."""
+        """The pairs of these rows, or where a mask is true."""
         return Pairs(self.user_N[rows], self.item_N[rows], self.time_N[rows], self.scenario_N[rows])
 
     def histories(self) -> Histories:
@@ -36,12 +36,12 @@ class Pairs:
 
 
 def held_out(dataset: Dataset) -> Pairs:
-    """Each user's last positive: what recall is measured on and nothing is trained on."""
+    """Each user's last positive, which measures recall and is never trained on."""
     return _pairs(dataset.split("holdout"))
 
 
 def training_pairs(dataset: Dataset) -> Pairs:
-    """Positives of the train split without the held-out pairs, which a random split mixes in."""
+    """Positives of the train split, without held-out pairs that a random split mixes in."""
     train, holdout = dataset.split("train"), dataset.split("holdout")
     pairs = _pairs(train).take(train.label_N > 0)
     items = dataset.items.num_rows
@@ -50,7 +50,7 @@ def training_pairs(dataset: Dataset) -> Pairs:
 
 
 def last_of_users(pairs: Pairs, most: int, seed: int) -> NDArray[np.int64]:
-    """Places of the last pair of up to `most` users, drawn among those with two pairs or more."""
+    """Rows of the last pair of up to `most` users, drawn among users with two pairs or more."""
     order_N = np.lexsort((np.arange(len(pairs)), pairs.time_N, pairs.user_N))
     _, start_Q, count_Q = np.unique(pairs.user_N[order_N], return_index=True, return_counts=True)
     last_Q: NDArray[np.int64] = order_N[(start_Q + count_Q - 1)[count_Q > 1]]
@@ -59,13 +59,13 @@ def last_of_users(pairs: Pairs, most: int, seed: int) -> NDArray[np.int64]:
 
 
 def seen_items(histories: Histories, user_Q: Rows, items: int) -> NDArray[np.bool_]:
-    """Every item that each user has in the log, as bool [Q, I]."""
+    """Mask [Q, I] of the items that each user has in the log."""
     start_Q, end_Q = histories.bounds(user_Q)
     count_Q = end_Q - start_Q
     row_N = np.repeat(np.arange(len(user_Q)), count_Q)
-    place_N = np.arange(len(row_N)) - np.repeat(np.cumsum(count_Q) - count_Q, count_Q)
+    position_N = np.arange(len(row_N)) - np.repeat(np.cumsum(count_Q) - count_Q, count_Q)
     seen_QI = np.zeros((len(user_Q), items), bool)
-    seen_QI[row_N, histories.item_N[start_Q[row_N] + place_N]] = True
+    seen_QI[row_N, histories.item_N[start_Q[row_N] + position_N]] = True
     return seen_QI
 
 

@@ -1,11 +1,11 @@
-"""Recall@k of held-out positives: is the one item that the user liked next among the first k?
+"""Recall@k of held-out positives: is the item that the user liked next among the first k?
+
+The protocol is the same for every row of a report. Candidates are all items of the catalogue except
+those that the user liked in training; the target always stays a candidate. Search is exact, and
+equal scores are ordered by item row. Popularity counts an item's training positives over all users
+and scenarios, without the held-out pairs.
 
 Suffixes: Q questions (user, target item), I items, D vector width.
-
-The protocol, the same for every row of a report: candidates are all items of the catalogue except
-those that the user already liked in training; the target always stays a candidate. Search is
-exact. Popularity counts an item's training positives, without the held-out pairs, over all
-users and scenarios. Equal scores are ordered by item row.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def vector_recall(
 
 
 def popularity_recall(asked: Pairs, liked: Histories, *, items: int, k: int) -> float:
-    """The same share when every user is shown the most popular items not liked before."""
+    """Share of the asked pairs that the k most popular items not liked before would find."""
     count_I = np.bincount(liked.item_N, minlength=items).astype(np.float32)
     return recall(lambda rows: count_I[None, :], items, asked, liked, k=k)
 
@@ -42,7 +42,7 @@ def recall(
 
     Args:
         score: scores of a slice of the asked pairs, [rows, I] or, if all are equal, [1, I].
-        liked: training positives; those of the user are no candidates.
+        liked: training positives; a user's own are not candidates.
     """
     found = 0
     for start in range(0, len(asked), CHUNK):

@@ -1,7 +1,7 @@
-"""The trained retriever as one loadable object: users and items to vectors of one space.
+"""The trained two towers as one loadable object: users and items become vectors of one space.
 
     model.safetensors    weights of both towers
-    items.safetensors    encoded sparse fields of every item row, through which histories are read
+    items.safetensors    encoded sparse fields of every item row, for looking up histories
     config.json          TwoTowerConfig
     schema.json          fields of the dataset it was trained on
     tokenizer.json       byte-pair tokenizer of the item texts
@@ -37,7 +37,7 @@ Floats = NDArray[np.float32]
 
 
 class Retriever:
-    """Both towers, ready to encode; history items are looked up, never read as text.
+    """Encodes users and items; history items are looked up, never read as text.
 
     Args:
         item_sparse_IF: encoded sparse fields of every row of the item table.
@@ -96,9 +96,10 @@ class Retriever:
         """Unit vectors of users, float32 [Q, D].
 
         Args:
-            history_QH: rows of the item table, newest last, -1 where there is none; of a longer
-                history than the model was trained with, only the newest items count.
-            user_sparse_QF, user_dense_QE: encoded user fields in schema order; 0 is unknown.
+            history_QH: rows of the item table, newest last, padded with -1. Items beyond
+                `history_length` are ignored.
+            user_sparse_QF: encoded sparse user fields in schema order; 0 is unknown.
+            user_dense_QE: encoded dense user fields in schema order.
             scenario_Q: number of the scenario.
         """
         length = self.model.config.history
@@ -115,10 +116,11 @@ class Retriever:
     def encode_items(
         self, texts: Sequence[str], item_sparse_IF: Rows, item_dense_IE: Floats
     ) -> Floats:
-        """Unit vectors of items, float32 [I, D]; an item unseen in training has id 0 and its text.
+        """Unit vectors of items, float32 [I, D]; a new item has id 0 and its text.
 
         Args:
-            item_sparse_IF, item_dense_IE: encoded item fields in schema order.
+            item_sparse_IF: encoded sparse item fields in schema order; 0 is unknown.
+            item_dense_IE: encoded dense item fields in schema order.
         """
         return self.encode_tokens(
             torch.from_numpy(encode_texts(self.tokenizer, texts)),
@@ -128,7 +130,7 @@ class Retriever:
 
     @torch.inference_mode()
     def encode_tokens(self, tokens_IT: Tensor, sparse_IF: Tensor, dense_IE: Tensor) -> Floats:
-        """`encode_items` for texts that are token ids already."""
+        """Unit vectors of items whose texts are token ids already, float32 [I, D]."""
         out = np.empty((len(tokens_IT), self.dim), np.float32)
         for start in range(0, len(out), CHUNK):
             rows = slice(start, start + CHUNK)
@@ -139,10 +141,11 @@ class Retriever:
     def encode_askers(
         self, asked: Pairs, liked: Histories, user_sparse_UF: Rows, user_dense_UE: Floats
     ) -> Floats:
-        """Unit vectors of the pairs' users, float32 [Q, D], as each was just before its pair.
+        """Unit vectors of the pairs' users, float32 [Q, D], each as of just before its pair.
 
         Args:
-            user_sparse_UF, user_dense_UE: encoded fields of every row of the user table.
+            user_sparse_UF: encoded sparse fields of every row of the user table.
+            user_dense_UE: encoded dense fields of every row of the user table.
         """
         return self.encode_users(
             liked.before(asked.user_N, asked.time_N, length=self.history_length),

@@ -1,7 +1,9 @@
 """Item texts as token ids: a byte-pair tokenizer trained on the catalogue itself.
 
-Suffixes: I texts, T token positions. A catalogue is small, so its own words are the best
-vocabulary; pieces of words keep texts that come later (new items, generated texts) in reach.
+A catalogue is small, so its own words are the best vocabulary. Pieces of words also cover later
+texts: those of new items and of LLMs.
+
+Suffixes: I texts, T token positions.
 """
 
 from collections.abc import Sequence
@@ -22,8 +24,8 @@ def train_tokenizer(texts: Sequence[str], *, vocab_size: int, max_tokens: int) -
     """A lower-casing tokenizer that cuts and pads every text to `max_tokens`.
 
     Equal texts give an equal tokenizer: a run that continues after a kill trains it again and
-    must get the ids of its checkpoint. (Trainers that mark where a word begins or ends, WordPiece
-    among them, number their tokens differently every time.)
+    must get the ids of its checkpoint. Trainers that mark where a word begins or ends, such as
+    WordPiece, number their tokens differently every time.
     """
     tokenizer = Tokenizer(BPE(unk_token="[UNK]"))
     tokenizer.normalizer = BertNormalizer()

@@ -13,8 +13,8 @@ from winnow.llm.generation.artifact import ANSWERS_FILE, SHARED_FILE, SHARED_SCH
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.retrieval.negatives import llm_scores
 from winnow.retrieval.negatives.known_positives import KnownPositives, mineable
-from winnow.retrieval.negatives.llm_scores import nearest_documents, texts_to_encode, written_table
-from winnow.retrieval.negatives.llm_texts import LlmText, WrittenConfig, read_drafts
+from winnow.retrieval.negatives.llm_scores import llm_table, nearest_documents, texts_to_encode
+from winnow.retrieval.negatives.llm_texts import LlmText, LlmTextsConfig, read_llm_texts
 from winnow.retrieval.negatives.table import NEGATIVES_SCHEMA
 
 POSITIVE = "Aspirin lowers the risk of a second stroke in adults."
@@ -47,7 +47,7 @@ def drafts_of(folder, *rows, **config):
     rows = [{"key": f"{number:064x}", **row} for number, row in enumerate(rows)]
     pq.write_table(pa.Table.from_pylist(rows, ANSWER_SCHEMA), folder / ANSWERS_FILE)
     pq.write_table(pa.Table.from_pylist([], SHARED_SCHEMA), folder / SHARED_FILE)
-    return read_drafts(folder, WrittenConfig(**config), "digest")
+    return read_llm_texts(folder, LlmTextsConfig(**config), "digest")
 
 
 def verdicts(drafts):
@@ -145,7 +145,7 @@ def test_a_generation_about_something_else_is_refused(tmp_path):
 )
 def test_a_config_that_cannot_be(config, message):
     with pytest.raises(ValueError, match=message):
-        WrittenConfig(**config)
+        LlmTextsConfig(**config)
 
 
 # Two queries along the axes; d0 is the positive of q, d1 that of r, d2 and d3 are off both.
@@ -188,8 +188,8 @@ def draft(text="some text", query="q", verdict="kept"):
     ],
 )
 def test_filters_that_compare_vectors(positives, query, vector, verdict):
-    table = written_table(
-        [draft(query=query)], np.float32([vector]), positives, WrittenConfig(), margin=0.05
+    table = llm_table(
+        [draft(query=query)], np.float32([vector]), positives, LlmTextsConfig(), margin=0.05
     )
     assert table.schema == NEGATIVES_SCHEMA
     (row,) = table.to_pylist()
@@ -206,7 +206,7 @@ def test_earlier_verdicts_stand_and_rows_without_text_have_no_score(positives):
     drafts = [draft(None, verdict="invalid"), draft(verdict="length"), draft()]
     assert texts_to_encode(drafts) == ["some text"] * 2
     vectors = np.float32([[0.6, 0.5, 0.5], [0.6, 0.4, 0.5]])
-    rows = written_table(drafts, vectors, positives, WrittenConfig(), margin=0.05).to_pylist()
+    rows = llm_table(drafts, vectors, positives, LlmTextsConfig(), margin=0.05).to_pylist()
     assert [row["verdict"] for row in rows] == ["invalid", "length", "kept"]
     assert [row["digest"] is None for row in rows] == [True, False, False]
     assert np.isnan(rows[0]["score"])
@@ -220,9 +220,7 @@ def test_earlier_verdicts_stand_and_rows_without_text_have_no_score(positives):
 
 def test_vectors_of_something_else_are_refused(positives):
     with pytest.raises(ValueError, match="1 texts need as many vectors, got 2"):
-        written_table(
-            [draft()], np.zeros((2, 3), np.float32), positives, WrittenConfig(), margin=0.05
-        )
+        llm_table([draft()], np.zeros((2, 3), np.float32), positives, LlmTextsConfig(), margin=0.05)
 
 
 def test_the_nearest_document_in_pieces_is_that_of_one_product(monkeypatch):
@@ -232,7 +230,6 @@ def test_the_nearest_document_in_pieces_is_that_of_one_product(monkeypatch):
         document / np.linalg.norm(document, axis=1, keepdims=True)
     ).T
     monkeypatch.setattr(llm_scores, "DOCUMENTS_TOGETHER", 4)
-    monkeypatch.setattr(llm_scores, "TEXTS_TOGETHER", 2)
     near, row = nearest_documents(text, document)
     assert row.tolist() == cosine.argmax(axis=1).tolist()
     assert near == pytest.approx(cosine.max(axis=1), abs=1e-6)

@@ -33,8 +33,8 @@ def numbers(first, sizes):
     return [list(range(end - size, end)) for size, end in zip(sizes, ends.tolist(), strict=True)]
 
 
-def both(retrieved, written):
-    return pools(dense=numbers(0, retrieved), llm=numbers(DOCUMENTS, written))
+def both(retrieved, llm):
+    return pools(dense=numbers(0, retrieved), llm=numbers(DOCUMENTS, llm))
 
 
 def mixed(given_pools, epoch=0, **config):
@@ -42,7 +42,7 @@ def mixed(given_pools, epoch=0, **config):
     return mixer.epoch(epoch, np.arange(given_pools.num_queries))
 
 
-def written_of(mix):
+def llm_of(mix):
     return (mix.candidate_IN >= DOCUMENTS).sum(axis=1)
 
 
@@ -53,7 +53,7 @@ def test_the_ratio_is_met_on_average_in_every_epoch(ratio):
     expected = np.clip(most * ratio / (1 + ratio), 1, most - 1)
     for epoch in (0, 1, 57):
         mix = mixed(given_pools, epoch, per_instance=most, syn_ratio=ratio)
-        number_I = written_of(mix)
+        number_I = llm_of(mix)
         assert number_I.mean() == pytest.approx(expected, abs=0.03)  # 4 standard errors
         assert set(number_I) <= {int(np.floor(expected)), int(np.ceil(expected))}
         assert (mix.candidate_IN >= 0).all()
@@ -68,20 +68,20 @@ def test_the_ratio_is_met_on_average_in_every_epoch(ratio):
     st.integers(0, 40),
 )
 def test_every_instance_has_both_kinds_where_there_are_both(sizes, most, ratio, seed, epoch):
-    retrieved, written = zip(*sizes, strict=True)
-    mix = mixed(both(retrieved, written), epoch, per_instance=most, syn_ratio=ratio, seed=seed)
-    number_I = written_of(mix)
-    for q, (of_retrieved, of_written) in enumerate(sizes):
+    retrieved, llm = zip(*sizes, strict=True)
+    mix = mixed(both(retrieved, llm), epoch, per_instance=most, syn_ratio=ratio, seed=seed)
+    number_I = llm_of(mix)
+    for q, (of_retrieved, of_llm) in enumerate(sizes):
         row = mix.candidate_IN[q][mix.candidate_IN[q] >= 0]
-        assert len(row) == min(most, of_retrieved + of_written)  # full if it can be
+        assert len(row) == min(most, of_retrieved + of_llm)  # full if it can be
         assert len(set(row)) == len(row)  # nothing twice
-        assert number_I[q] >= min(1, of_written)
+        assert number_I[q] >= min(1, of_llm)
         assert len(row) - number_I[q] >= min(1, of_retrieved)
-        if not of_retrieved or not of_written:
-            assert number_I[q] == min(most, of_written)
+        if not of_retrieved or not of_llm:
+            assert number_I[q] == min(most, of_llm)
     only_own = (
         [set(of) for of in numbers(0, retrieved)],
-        [set(of) for of in numbers(DOCUMENTS, written)],
+        [set(of) for of in numbers(DOCUMENTS, llm)],
     )
     for q in range(len(sizes)):
         assert set(mix.candidate_IN[q]) <= only_own[0][q] | only_own[1][q] | {-1}
@@ -109,10 +109,10 @@ def test_candidates_take_turns():
     for epoch in range(100):
         used.update(mixer.epoch(epoch, np.array([0])).candidate_IN[0].tolist())
     retrieved = [used[candidate] for candidate in range(10)]
-    written = [used[DOCUMENTS + m] for m in range(5)]
+    taken = [used[DOCUMENTS + m] for m in range(5)]
     assert max(retrieved) - min(retrieved) <= 1
-    assert max(written) - min(written) <= 1
-    assert sum(written) == pytest.approx(100 * 5 * 0.7 / 1.7, abs=1)
+    assert max(taken) - min(taken) <= 1
+    assert sum(taken) == pytest.approx(100 * 5 * 0.7 / 1.7, abs=1)
 
 
 def test_what_is_drawn_depends_on_seed_query_and_turn_alone():
@@ -168,17 +168,17 @@ def test_a_mode_draws_from_its_sources_alone(mode, allowed):
 
 def test_direct_mixing_shuffles_instances_of_one_kind_each():
     mix = mixed(both([9] * 40, [9] * 39 + [0]), mode="direct", per_instance=3)
-    number_I = written_of(mix)
+    number_I = llm_of(mix)
     assert set(number_I) == {0, 3}
     assert mix.audit["with_both"] == 0
     assert mix.audit["written_only"] == 39
     assert mix.audit["retrieved_only"] == 40
-    assert sorted(mix.place_I.tolist()) == sorted([*range(40), *range(39)])
+    assert sorted(mix.query_at_I.tolist()) == sorted([*range(40), *range(39)])
     assert len(set(number_I[:20])) == 2  # and not one kind after the other
     again = mixed(both([9] * 40, [9] * 39 + [0]), mode="direct", per_instance=3)
     assert (again.candidate_IN == mix.candidate_IN).all()
     later = mixed(both([9] * 40, [9] * 39 + [0]), 1, mode="direct", per_instance=3)
-    assert (later.place_I != mix.place_I).any()
+    assert (later.query_at_I != mix.query_at_I).any()
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,10 @@ def test_pools_hold_row_numbers_of_what_was_kept(tmp_path):
     assert found.by_source["bm25"].candidate_N.tolist() == [1, 2]
     assert found.by_source["dense"].candidate_N.tolist() == [0]
     assert not len(found.by_source["random"].candidate_N)
-    written = found.by_source["llm"]
-    texts = [found.texts_M[number - 3] for number in written.candidate_N]
+    llm = found.by_source["llm"]
+    texts = [found.texts_M[number - 3] for number in llm.candidate_N]
     assert texts == ["one", "three", "two"]
-    assert written.size_Q.tolist() == [2, 0, 1]
+    assert llm.size_Q.tolist() == [2, 0, 1]
 
 
 def test_what_several_sources_found_is_in_their_union_once(tmp_path):

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from winnow.llm.generation.artifact import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.generation.rows import ANSWER_SCHEMA
-from winnow.retrieval.two_tower.llm_negatives import GeneratedNegatives, read_generation
+from winnow.retrieval.two_tower.llm_negatives import LlmNegatives, read_generation
 
 TITLES = ["Red Fox", "Blue Whale"]
 TEXTS = ["Red Fox. A quick animal of the woods.", "Blue Whale. The largest animal of all."]
@@ -24,7 +24,7 @@ def row(user, item, *texts, task="hard_negatives", valid=True):
 
 
 def build(*rows, most=2):
-    return GeneratedNegatives.build(rows, titles=TITLES, texts=TEXTS, most=most)
+    return LlmNegatives.build(rows, titles=TITLES, texts=TEXTS, most=most)
 
 
 def test_filters_count_what_they_drop():
