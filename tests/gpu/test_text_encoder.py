@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.encoder_training.loss import CachedVectors
-from winnow.retrieval.encoder_training.train import EncoderTrainConfig, read_checkpoint
+from winnow.retrieval.encoder_training.train import EncoderTrainConfig
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.toy import make_tiny_encoder, make_toy_search
 

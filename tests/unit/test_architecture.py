@@ -45,7 +45,7 @@ LAYERS = {
         {"generation"},
     ),
     "winnow.retrieval": (
-        {"distributed", "evaluation", "text_encoder"},
+        {"checkpoint", "distributed", "evaluation", "text_encoder"},
         {"index", "bm25", "rank_fusion", "dataset_as_collection", "two_tower"},
         {"negatives"},
         {"encoder_training", "toy"},

@@ -1,4 +1,7 @@
-"""Vectors of all processes of a training run as if there were one."""
+"""Collective operations that make the ranks of a training run act as one process.
+
+Suffixes: B rows of this rank, C rows of all ranks, D vector width.
+"""
 
 from typing import Any
 
@@ -7,16 +10,16 @@ from torch import Tensor, distributed
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Rank of this process and number of processes; (0, 1) without a process group."""
+    """Rank and world size of this process; (0, 1) without a process group."""
     if not distributed.is_initialized():
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
 def gather_rows(vector_BD: Tensor) -> Tensor:
-    """Rows of all processes, [world * B, D] in rank order, differentiable; alone, the input.
+    """Rows of all ranks, [world_size * B, D] in rank order, differentiable.
 
-    All must bring equally many. The gradient of a row is summed over the processes that used it.
+    Every rank must bring equally many rows. The gradient of a row is summed over all ranks.
     """
     if rank_and_world()[1] == 1:
         return vector_BD
@@ -25,7 +28,7 @@ def gather_rows(vector_BD: Tensor) -> Tensor:
 
 
 def sum_gradients(model: torch.nn.Module) -> None:
-    """Add up each weight's gradient over all processes."""
+    """Sum each weight's gradient over all ranks."""
     if rank_and_world()[1] == 1:
         return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -37,7 +40,7 @@ def sum_gradients(model: torch.nn.Module) -> None:
 
 
 def summed(value: Tensor) -> Tensor:
-    """The sum over all processes, on the device of the value: NCCL has no other to sum on."""
+    """The sum of a value over all ranks, on its own device, as NCCL requires."""
     if rank_and_world()[1] > 1:
         distributed.all_reduce(value)
     return value

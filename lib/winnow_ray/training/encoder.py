@@ -12,8 +12,9 @@ import torch
 
 from winnow.artifact import create_artifact, up_to_date
 from winnow.errors import RegressionError
+from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
-from winnow.retrieval.encoder_training.train import MEASURE, read_checkpoint
+from winnow.retrieval.encoder_training.train import MEASURE
 from winnow.retrieval.evaluation.measures import Measured
 from winnow.retrieval.evaluation.significance import compare
 from winnow.retrieval.negatives.table import check_negatives
@@ -96,9 +97,9 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
         # the untuned encoder reads texts as long as its own files say: a shorter limit, which suits
         # training, must not be its handicap
         before = experiment.measure(replace(config, max_tokens=0).untuned(), config.test)
-        experiment.encoder.model.load_state_dict(trained["best_weights"])
-        after = experiment.measure(experiment.encoder, config.test)
-        experiment.encoder.save(draft.path)
+        encoder = experiment.trained(trained)
+        after = experiment.measure(encoder, config.test)
+        encoder.save(draft.path)
         after.save(draft.path)
         draft.metrics |= figures(before, after) | {
             "valid": trained["best"],

@@ -11,7 +11,8 @@ import ray.train
 import torch
 
 from winnow.artifact import create_artifact, up_to_date
-from winnow.retrieval.two_tower.experiment import Experiment, RetrieverConfig
+from winnow.retrieval.checkpoint import read_checkpoint
+from winnow.retrieval.two_tower.experiment import RetrieverConfig, TwoTowerExperiment
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.cluster.terminal import log_in_worker
 from winnow_ray.training.ray_train import Reporter, check_workers, discard, fit
@@ -43,7 +44,7 @@ def train_loop(loop: dict[str, Any]) -> None:
     torch.set_num_threads(config.cpus_per_worker)
     last = ray.train.get_checkpoint()
     with last.as_directory() if last else nullcontext() as resume:
-        experiment = Experiment.open(config, loop["tokenizer"])
+        experiment = TwoTowerExperiment.open(config, loop["tokenizer"])
         experiment.train(Reporter(), Path(resume) if resume else None)
 
 
@@ -60,16 +61,20 @@ def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "retriever", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    experiment = Experiment.open(config)
+    experiment = TwoTowerExperiment.open(config)
     loop_config = {"config": config, "tokenizer": experiment.tokenizer.to_str()}
     checkpoint = fit(train_loop, loop_config, config, name=config.run_key()).checkpoint
     with (
         checkpoint.as_directory() as folder,
         create_artifact(config.output, "retriever", config=recorded, parents=parents) as draft,
     ):
-        retriever, figures = experiment.best(Path(folder))
+        trained = read_checkpoint(Path(folder))
+        retriever = experiment.trained(trained)
         retriever.save(draft.path)
-        draft.metrics |= {**figures, "seconds": time.perf_counter() - started}
+        draft.metrics |= experiment.measure(retriever) | {
+            "epochs": trained["epoch"],
+            "seconds": time.perf_counter() - started,
+        }
     discard(config, checkpoint)
-    logger.info("wrote %s recall@100=%.4f", config.output, figures["recall_at_100"])
+    logger.info("wrote %s recall@100=%.4f", config.output, draft.metrics["recall_at_100"])
     return draft.metrics

@@ -1,6 +1,7 @@
 """One encoder experiment: what is read, what is trained and validated, what the result measures.
 
-Suffixes: P training pairs (query, positive), Q queries, N negatives of an instance, G = 1 + N.
+Suffixes: P training pairs (query, positive), Q queries, I instances, N negatives of an instance or
+candidates, G = 1 + N candidates of an instance, M LLM texts, K results, D vector width, C texts.
 """
 
 import logging
@@ -18,9 +19,10 @@ from winnow.artifact import Artifact, open_artifact
 from winnow.artifact.digests import model_digest, run_key
 from winnow.data.collection import Collection, Judgements, text_digest
 from winnow.errors import DataError
+from winnow.retrieval.checkpoint import Report
 from winnow.retrieval.encoder_training.encode_over_ranks import encode_together
 from winnow.retrieval.encoder_training.instances import Instances, TrainingTexts, text_groups
-from winnow.retrieval.encoder_training.train import EncoderTrainConfig, Report, train_encoder
+from winnow.retrieval.encoder_training.train import EncoderTrainConfig, EncoderTrainer, Validate
 from winnow.retrieval.evaluation.measures import Measured, exact_ranking, measure
 from winnow.retrieval.negatives.mix import Mix, MixConfig, Mixer
 from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
@@ -31,32 +33,37 @@ logger = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 FOUND: tuple[Source, ...] = ("bm25", "dense", "fused")
-"""Sources that search for what is near the query; what comes first is taken first."""
+"""Sources that search for documents near the query, in the order in which they are taken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderConfig:
+    """The encoder, its training and the artifacts it is made from."""
+
     collection: str = "runs/collection"
     """The collection artifact; every worker reads it."""
     mined: str = ""
-    """A negatives artifact (`jobs.mine_negatives`); only `negatives.mode=none` does without."""
+    """A negatives artifact (`jobs.mine_negatives`); only `negatives.mode=none` needs none."""
     model: str = "all-MiniLM-L6-v2"
     """The encoder to start from: a folder, a Hugging Face id, or a name of
     `winnow.retrieval.text_encoder.encoder.PACKAGED`."""
     query_prefix: str | None = None
-    """Put before every query; None: what the model's files say."""
+    """Text put before every query; None: what the model's files say."""
     document_prefix: str | None = None
+    """Text put before every document; None: what the model's files say."""
     max_tokens: int = 0
     """Tokens a text is cut to; 0: what the model's files say."""
     negatives: MixConfig = field(default_factory=MixConfig)
+    """Kinds and number of the negatives of each training instance."""
     train: EncoderTrainConfig = field(default_factory=EncoderTrainConfig)
+    """Loss, optimizer and stopping."""
     split: str = "train"
     """The split that is trained on."""
     valid_share: float = 0.1
     """Share of the split's queries that pick the best weights instead of being trained on."""
     valid_documents: int = 0
-    """Documents that validation searches: the relevant ones, what was mined for the same queries,
-    and if that is not enough, others at random; 0: all."""
+    """Documents that validation searches: the relevant ones, then those mined for the same
+    queries, then random ones; 0: all."""
     teacher: str = ""
     """An encoder whose similarities are distilled, if `train.distil` is above 0."""
 
@@ -67,11 +74,11 @@ class EncoderConfig:
             raise ValueError("set both teacher and train.distil, or neither")
 
     def recorded(self) -> dict[str, Any]:
-        """What decides the result beside the artifacts that it is made from."""
+        """What decides the result besides the artifacts it is made from."""
         names = EncoderConfig.__dataclass_fields__.keys() - {"collection", "mined"}
         content = asdict(self)
         content["negatives"] |= {"mode": self.negatives.kind, "syn_ratio": self.negatives.ratio}
-        # By content: another encoder may come to lie where this one did.
+        # By content: another encoder may replace this one at the same path.
         for name in ("model", "teacher"):
             content[name] = model_digest(find_encoder(content[name])) if content[name] else ""
         return {name: content[name] for name in sorted(names)}
@@ -108,7 +115,7 @@ class EncoderExperiment:
         judged = _unseen_elsewhere(self.collection, config.split)
         at_Q = np.random.default_rng(config.train.seed).permutation(len(judged))
         held = max(int(len(judged) * config.valid_share), 1)
-        # copies of a query are all trained on or all validated on
+        # Copies of a query are all trained on or all validated on.
         group_Q = text_groups(_digests(self.collection.query_texts(judged.query_Q)))
         held_Q = np.isin(group_Q, group_Q[at_Q[:held]])
         if held_Q.all():
@@ -123,20 +130,28 @@ class EncoderExperiment:
         self._valid_rows = self._searched(pools)
 
     def train(self, report: Report, resume: Path | None) -> None:
-        """See `winnow.retrieval.encoder_training.train.train_encoder`."""
-        train_encoder(
+        """Train `encoder` in place, or continue from a checkpoint; see `EncoderTrainer.train`."""
+        trainer = EncoderTrainer(
             self.config.train,
             self.encoder,
             self.texts,
             self.instances,
-            validate=self._validator(),
-            report=report,
-            resume=resume,
-            own_only_from=self._first_written,
+            self._validator(),
+            first_llm_text=self._first_llm_text,
         )
+        trainer.train(report, resume)
+
+    def trained(self, checkpoint: Mapping[str, Any]) -> TextEncoder:
+        """The encoder with the best weights in a checkpoint's content.
+
+        It is loaded anew: training has changed precision and dropout of `encoder`.
+        """
+        encoder = self.config.untuned()
+        encoder.model.load_state_dict(checkpoint["best_weights"])
+        return encoder
 
     def measure(self, encoder: TextEncoder, split: str) -> Measured:
-        """The measures of an encoder on a split, over the whole collection."""
+        """Measures of an encoder on the queries of a split, over the whole collection."""
         judged = self.collection.judged(split)
         queries = encoder.encode_queries(self.collection.query_texts(judged.query_Q))
         documents = encoder.encode_documents(self.collection.document_texts())
@@ -144,9 +159,9 @@ class EncoderExperiment:
         return measure(row_QK, judged, self.collection)
 
     def instances(self, epoch: int) -> Instances:
-        """The epoch's instances: the pairs in an order of their own, with negatives in turn."""
+        """The epoch's instances: all pairs in a new order, each with its next negatives."""
         order_P, mix = self._mixed(epoch)
-        pair_P = order_P[mix.place_I]
+        pair_P = order_P[mix.query_at_I]
         negative_PN = np.where(
             mix.candidate_IN >= 0, np.searchsorted(self._used, mix.candidate_IN), -1
         )
@@ -155,7 +170,7 @@ class EncoderExperiment:
         return Instances(query_P, positive_P, negative_PN, teacher_PG, mix.audit)
 
     def audit(self, epochs: int) -> list[Mapping[str, int]]:
-        """Exact counts of the negatives of each of the first epochs, see `Mix`."""
+        """Exact counts of the negatives in each of the first epochs, see `Mix.audit`."""
         return [self._mixed(epoch)[1].audit for epoch in range(epochs)]
 
     def _mixed(self, epoch: int) -> tuple[Rows, Mix]:
@@ -177,12 +192,12 @@ class EncoderExperiment:
         most = self.config.valid_documents
         if not most or most >= len(rows):
             return rows
-        # Among documents at random the epochs of a run can hardly be told apart.
+        # Among random documents alone, the epochs of a run can hardly be told apart.
         mined = pools.union(FOUND)
         query_N = mined.query_N
-        place_N = np.arange(len(query_N)) - mined.start_Q[query_N]
+        position_N = np.arange(len(query_N)) - mined.start_Q[query_N]
         asked_N = np.isin(query_N, self._valid.query_Q)
-        hard = mined.candidate_N[asked_N][np.argsort(place_N[asked_N], kind="stable")]
+        hard = mined.candidate_N[asked_N][np.argsort(position_N[asked_N], kind="stable")]
         at_random = np.random.default_rng(self.config.train.seed).permutation(rows)
         in_turn = [self._valid.document_N, hard, at_random]
         found, first = np.unique(np.concatenate(in_turn), return_index=True)
@@ -190,17 +205,14 @@ class EncoderExperiment:
         return np.sort(found[np.argsort(first)][: max(most, relevant)])
 
     def _build_texts(self, judged: Judgements, pools: NegativePools) -> None:
-        """Tokens of all that is trained on; what is a known positive of the whole split."""
+        """Tokenise all queries and texts of training, and note the split's known positives."""
         collection, trained = self.collection, self._trained
         self._mixer = Mixer(pools, self.config.negatives)
         candidates = [pool.candidate_N for pool in pools.by_source.values()]
         self._used = np.unique(np.concatenate([judged.document_N, *candidates]))
-        self._first_written = int(np.searchsorted(self._used, pools.num_documents))
-        used_documents = self._used[: self._first_written]
-        written = [
-            pools.texts_M[at] for at in self._used[self._first_written :] - pools.num_documents
-        ]
-        texts = collection.document_texts(used_documents) + written
+        first = self._first_llm_text = int(np.searchsorted(self._used, pools.num_documents))
+        llm_texts = [pools.texts_M[at] for at in self._used[first:] - pools.num_documents]
+        texts = collection.document_texts(self._used[:first]) + llm_texts
         self._query_rows = trained.query_Q
         queries = collection.query_texts(self._query_rows)
         counts_Q = np.diff(trained.start_Q)
@@ -218,7 +230,7 @@ class EncoderExperiment:
 
     @cached_property
     def _taught(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The teacher's vectors of queries and texts; only who trains needs them."""
+        """The teacher's vectors of queries and texts; only training needs them."""
         teacher = TextEncoder.for_inference(find_encoder(self.config.teacher))
         queries, texts = self._words
         return teacher.encode_queries(queries), teacher.encode_documents(texts)
@@ -230,8 +242,8 @@ class EncoderExperiment:
         score_PG = np.einsum("pd,pgd->pg", query_QD[query_P], text_CD[code_PG])
         return np.where(code_PG >= 0, score_PG, np.nan).astype(np.float32)
 
-    def _validator(self) -> Any:
-        """A function that measures the encoder on the held-out queries of the split."""
+    def _validator(self) -> Validate:
+        """A function that measures an encoder on the held-out queries of the split."""
         collection, judged, rows = self.collection, self._valid, self._valid_rows
         query_tokens = self.encoder.tokens(collection.query_texts(judged.query_Q), "query")
         document_tokens = self.encoder.tokens(collection.document_texts(rows), "document")
@@ -246,9 +258,9 @@ class EncoderExperiment:
 
 
 def _unseen_elsewhere(collection: Collection, split: str) -> Judgements:
-    """The judgements of a split, without queries that have the text of one of another split.
+    """The judgements of a split, without queries whose text another split asks too.
 
-    Trained on, such a query would give away what the other split is there to measure.
+    Training on such a query would leak what the other split measures.
     """
     judged = collection.judged(split)
     others = collection.qrels.filter((pc.field("split") != split) & (pc.field("relevance") > 0))
@@ -257,11 +269,8 @@ def _unseen_elsewhere(collection: Collection, split: str) -> Judgements:
     digests = _digests(collection.query_texts(judged.query_Q))
     own_Q = np.array([digest not in elsewhere for digest in digests], bool)
     if not own_Q.all():
-        left_out = len(own_Q) - int(own_Q.sum())
-        logger.info(
-            "split=%s queries=%d left_out=%d: they have the text of a query of another split",
-            split, len(own_Q), left_out,
-        )  # fmt: skip
+        message = "split=%s queries=%d left_out=%d: they have the text of a query of another split"
+        logger.info(message, split, len(own_Q), len(own_Q) - int(own_Q.sum()))
     return _part(judged, np.flatnonzero(own_Q))
 
 

@@ -1,8 +1,8 @@
-"""What contrastive training reads: texts as tokens, instances of an epoch, and their steps.
+"""The data of contrastive training: texts as tokens, instances of an epoch, and their steps.
 
 Suffixes: P instances (a query with one positive) of an epoch, N negatives of an instance,
-G = 1 + N its candidates, C texts by code, B instances of a process in a step, R processes,
-U columns: distinct texts of a global batch, T texts that a process encodes.
+G = 1 + N its candidates, Q queries, C texts by code, A instances of a global batch, B those of
+this rank, R ranks, U columns (distinct texts of a global batch), T texts that a rank encodes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,17 +16,19 @@ from winnow.retrieval.text_encoder.token_lists import TokenLists
 
 Rows = NDArray[np.int64]
 NONE = -1
+"""Column of a candidate that an instance lacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingTexts:
-    """Queries and texts that training touches, and what is known of them."""
+    """All queries and texts of a training run, and which pairs are known to be relevant."""
 
     query_tokens: TokenLists
     text_tokens: TokenLists
     query_group_Q: Rows
+    """Number of each query's words: copies share one, whatever their ids."""
     group_C: Rows
-    """Number of each text's words: copies, whatever their ids, share one. Likewise of queries."""
+    """Number of each text's words; copies share one."""
     known: Rows
     """Sorted `query group * groups + group` of all known positives."""
 
@@ -40,14 +42,14 @@ class TrainingTexts:
         known_query: Rows,
         known_code: Rows,
     ) -> "TrainingTexts":
-        """The known positives are (query, text) by place."""
+        """Number the copies; `known_query` and `known_code` are the known positives, pairwise."""
         query_group_Q, group_C = text_groups(query_digests), text_groups(text_digests)
         groups = int(group_C.max(initial=0)) + 1
         known = np.unique(query_group_Q[known_query] * groups + group_C[known_code])
         return cls(query_tokens, text_tokens, query_group_Q, group_C, known)
 
     def is_known(self, query_B: Rows, code_U: Rows) -> NDArray[np.bool_]:
-        """Whether a text is a known positive of a query, or a copy of one of a copy [B, U]."""
+        """[B, U], true where text u equals a known positive of query b or of a copy of query b."""
         groups = int(self.group_C.max(initial=0)) + 1
         key_BU = self.query_group_Q[query_B][:, None] * groups + self.group_C[code_U]
         at_BU = np.minimum(np.searchsorted(self.known, key_BU), max(len(self.known) - 1, 0))
@@ -70,13 +72,13 @@ class Instances:
     """One epoch's instances, in the order in which they are trained on."""
 
     query_P: Rows
-    """Query of each, a place in `TrainingTexts.query_tokens`."""
+    """Query of each instance, a row of `TrainingTexts.query_tokens`."""
     positive_P: Rows
-    """Text code of its positive."""
+    """Text code of each instance's positive."""
     negative_PN: Rows
-    """Text codes of its own negatives; -1 where there is none."""
+    """Text codes of each instance's own negatives; -1 where it has fewer than N."""
     teacher_PG: NDArray[np.float32] | None = None
-    """A scorer's opinion of positive and negatives, NaN where it has none; to distil from."""
+    """A teacher's scores of positive and negatives, NaN where it has none; to distil from."""
     audit: Mapping[str, int] | None = None
     """Exact counts of the negatives, for the log."""
 
@@ -86,24 +88,24 @@ class Instances:
 
 @dataclass(frozen=True, slots=True)
 class EncoderStep:
-    """One optimizer step as a process sees it."""
+    """One optimizer step as one rank sees it."""
 
     size: int
     """Instances of the global batch."""
     query_B: Rows
-    """Queries of this process' instances."""
+    """Queries of this rank's instances."""
     code_U: Rows
     """Text code of each column."""
     own_code_T: Rows
-    """Texts that this process encodes, filled up to the number of every other process."""
+    """Texts that this rank encodes, padded so that all ranks encode equally many."""
     gathered_U: Rows
-    """Where each column is among the texts of all processes in rank order."""
+    """Position of each column among the texts of all ranks, in rank order."""
     target_B: Rows
     """Column of each positive."""
     column_BG: Rows
-    """Columns of each instance's candidates, the positive first; -1 where there is none."""
+    """Columns of each instance's candidates, the positive first; NONE where it has fewer."""
     counts_BU: NDArray[np.bool_]
-    """Whether a column is a negative of the query (see `contrastive.info_nce`)."""
+    """Whether a column is a negative of the query (see `loss.info_nce`)."""
     teacher_BG: NDArray[np.float32] | None
 
 
@@ -113,26 +115,26 @@ def steps(
     *,
     batch_size: int,
     rank: int,
-    processes: int,
+    world_size: int,
     in_batch: bool,
     own_only_from: int | None = None,
     first: int = 0,
 ) -> Iterator[EncoderStep]:
-    """The steps of an epoch from number `first` on; the global batches are the same for any number
-    of processes.
+    """The steps of an epoch from number `first` on, as one rank sees them.
 
-    The last batch holds what is left; a process may have no instance of it.
+    The global batches are the same for any world size. The last one holds the remainder, of which
+    a rank may have no instance.
 
     Args:
         in_batch: whether other instances' candidates are negatives too.
         own_only_from: texts with this code or a higher one are negatives of their own instance
-            alone (LLM-written texts are off topic for every other query).
+            alone (LLM texts are off topic for every other query).
     """
     for number in range(first, number_of_steps(len(instances), batch_size)):
         start = number * batch_size
         at_A = np.arange(start, min(start + batch_size, len(instances)))
         candidate_AG = np.column_stack([instances.positive_P[at_A], instances.negative_PN[at_A]])
-        bounds = np.linspace(0, len(at_A), processes + 1).astype(int)
+        bounds = np.linspace(0, len(at_A), world_size + 1).astype(int)
         parts = np.split(candidate_AG, bounds[1:-1])
         own_R = [np.unique(part[part >= 0]) for part in parts]
         width = max(map(len, own_R))
@@ -160,7 +162,7 @@ def steps(
 
 
 def number_of_steps(instances: int, batch_size: int) -> int:
-    """Optimizer steps of an epoch of so many instances; the last one may hold fewer."""
+    """Optimizer steps of an epoch; the last one may hold fewer than `batch_size` instances."""
     return -(-instances // batch_size)
 
 
@@ -169,7 +171,7 @@ def _counts(
 ) -> NDArray[np.bool_]:
     """Columns that an instance competes with, before known positives are taken out."""
     own_BU = np.zeros((len(column_BG), len(code_U) + 1), bool)
-    np.put_along_axis(own_BU, column_BG, True, axis=1)  # -1 marks the column too many
+    np.put_along_axis(own_BU, column_BG, True, axis=1)  # NONE marks the extra column
     own_BU = own_BU[:, :-1]
     if not in_batch:
         return own_BU
@@ -179,6 +181,6 @@ def _counts(
 
 
 def _filled(codes: NDArray[np.integer[Any]], width: int, spare: int) -> Rows:
-    """The codes, and the spare one up to `width`: all processes gather equally many."""
+    """The codes, padded with the spare one to `width`: all ranks must gather equally many."""
     filled: Rows = np.concatenate([codes, np.full(width - len(codes), spare)]).astype(np.int64)
     return filled

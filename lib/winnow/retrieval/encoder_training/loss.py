@@ -1,7 +1,7 @@
-"""InfoNCE over a batch's own and foreign negatives, and its gradient at any batch size.
+"""InfoNCE over a query's own and in-batch negatives, and its gradient at any batch size.
 
-Suffixes: B queries of this process, U distinct texts of the global batch (columns), G candidates of
-one instance (its positive, then its negatives), D vector width.
+Suffixes: B queries of this rank, U distinct texts of the global batch (columns), G candidates of
+one instance (its positive, then its negatives), N texts of a cache, L tokens, D vector width.
 
 Papers: van den Oord et al., "Representation Learning with Contrastive Predictive Coding",
 arXiv 1807.03748 (the loss); Li et al., "SyNeg", arXiv 2412.17250 (every instance carries negatives
@@ -22,7 +22,7 @@ from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.text_encoder.token_lists import TokenLists, token_batches
 
 HIDDEN = -1e4
-"""Logit of a column that does not count; finite, so that its gradient is 0 and not NaN."""
+"""Logit of a column that does not count: finite, or its gradient would be NaN instead of 0."""
 
 
 def similarities(query_BD: Tensor, text_UD: Tensor, temperature: float) -> Tensor:
@@ -34,13 +34,13 @@ def info_nce(logits_BU: Tensor, target_B: Tensor, counts_BU: Tensor) -> Tensor:
     """-log of each positive's share of the softmax over the columns that count, in nats [B].
 
     Use when every query has one positive among the columns and the other columns are negatives.
-    Instead of `towers.loss.sampled_softmax`, which corrects for popular items: texts of a
-    collection are not drawn by popularity.
+    Use `two_tower.loss.sampled_softmax` instead where popular items are drawn more often: it
+    corrects for that, and texts of a collection are not drawn by popularity.
 
     Args:
         target_B: column of each query's positive; it counts whatever `counts_BU` says.
-        counts_BU: false where a column is no negative of the query: another of its positives, a
-            copy of one, or the negative of another query if those are not wanted.
+        counts_BU: false where a column is not a negative of the query: another of its positives,
+            a copy of one, or another query's negative if those must not count.
 
     Example:
         >>> logits = torch.tensor([[1.0, 0.0, 9.0]])
@@ -57,7 +57,7 @@ def distillation(
     """Divergence of the student's from a teacher's softmax over an instance's candidates [B].
 
     Args:
-        column_BG: column of each candidate; -1 where there is none.
+        column_BG: column of each candidate; -1 where the instance has fewer.
         teacher_BG: the teacher's scores; NaN where it gave none. A query with fewer than two
             scored candidates has nothing to learn and gets 0.
     """
@@ -71,9 +71,9 @@ def distillation(
 class CachedVectors:
     """Vectors of many texts whose gradient needs the memory of a few.
 
-    The texts are encoded in batches of `chunk_tokens`. The last ones, up to `memory_tokens`, keep
-    what the backward pass needs; the others are encoded a second time when their vectors'
-    gradients are known. The gradient of the weights is the same either way.
+    The texts are encoded in batches of `chunk_tokens`. The last batches, up to `memory_tokens`,
+    keep what the backward pass needs. The others are encoded again once the gradients of their
+    vectors are known. The gradient of the weights is the same either way.
 
     Example:
         loss = f(cached.vectors); loss.backward(); cached.backward()
@@ -108,7 +108,7 @@ class CachedVectors:
         """Float32 [N, D], a leaf of the graph: give it a gradient, then call `backward`."""
 
     def backward(self) -> None:
-        """Add to the gradients of the weights what the gradient of `vectors` says."""
+        """Propagate the gradient of `vectors` to the weights, adding to their gradients."""
         assert self.vectors.grad is not None, "call backward() of a loss over the vectors first"
         for chunk in reversed(self._chunks):
             vector_BD = chunk.vector_BD
@@ -124,7 +124,7 @@ class CachedVectors:
 
 
 class _Chunk:
-    """Some of the texts, and the state of the random numbers before they were encoded."""
+    """Texts encoded together, and the random state before they were encoded."""
 
     def __init__(self, at_B: Tensor, rows_B: NDArray[np.int64], device: torch.device) -> None:
         self.at_B, self.rows_B = at_B, rows_B
@@ -135,7 +135,7 @@ class _Chunk:
 
     @contextmanager
     def same_random_numbers(self) -> Iterator[None]:
-        """Dropout must hide the same values in both passes."""
+        """Restore the random state: dropout must hide the same values in both passes."""
         with torch.random.fork_rng(self._cuda):
             torch.set_rng_state(self._state)
             for at, state in zip(self._cuda, self._cuda_states, strict=True):

@@ -1,15 +1,15 @@
 """One cell of a study of negatives: an encoder trained with one kind of them, and measured.
 
-What a study compares must differ in the negatives alone, so every variant takes the same steps
-and none stops early; the best weights by validation are measured, as `jobs.train_retriever` does.
+Variants must differ in their negatives alone, so each takes the same number of steps and none stops
+early. The best weights by validation are measured, as in `jobs.train_retriever`.
 
-Suffix: P training pairs (query, positive).
+Suffixes: P training pairs (query, positive), N negatives of an instance, G = 1 + N.
 """
 
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ import numpy as np
 from winnow.data.collection import Collection
 from winnow.errors import DataError
 from winnow.retrieval.bm25 import Bm25
+from winnow.retrieval.checkpoint import Save, read_checkpoint
 from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.encoder_training.instances import Instances
-from winnow.retrieval.encoder_training.train import read_checkpoint
 from winnow.retrieval.evaluation.measures import DEPTH, exact_ranking, measure, own_documents
 from winnow.retrieval.evaluation.order import Rows
 from winnow.retrieval.negatives_study.table import FUSED, LEXICAL, UNTUNED
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 class EvenExperiment(EncoderExperiment):
-    """An experiment whose epochs have an instance for each pair, whatever the mode.
+    """An experiment with as many instances per epoch as there are pairs, in every mode.
 
-    The mix `direct` makes two of a pair, one of each kind of negatives, and so would take twice the
-    steps of the others. Here its instances go on from one epoch to the next instead.
+    The mix `direct` makes two instances of a pair, one for each kind of negatives, and would take
+    twice the steps of the others. Here its instances continue from one epoch to the next instead.
     """
 
     def instances(self, epoch: int) -> Instances:
@@ -51,16 +51,14 @@ class EvenExperiment(EncoderExperiment):
 
 
 def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, Any]:
-    """Train on `config.split` and measure on `test`; see `study.Run`."""
+    """Train on `config.split` and measure on `test`; returns a `table.Run`."""
     started = time.perf_counter()
     logger.info("training variant=%s seed=%d", config.negatives.mode, config.train.seed)
     experiment = EvenExperiment(config)
     experiment.encoder.model.to(device)
     trained = _train(experiment)
     seconds = time.perf_counter() - started
-    # The weights in an encoder as it was loaded: training has set the precision of the other.
-    encoder = config.untuned()
-    encoder.model.load_state_dict(trained["best_weights"])
+    encoder = experiment.trained(trained)
     encoder.model.to(device)
     return {
         "variant": config.negatives.mode,
@@ -74,7 +72,7 @@ def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, A
 
 
 def baseline_runs(config: EncoderConfig, *, test: str, device: str) -> list[dict[str, Any]]:
-    """The encoder before any training, BM25, and both fused; `seconds` are those of the search."""
+    """Runs of the untrained encoder, BM25, and both fused; `seconds` are those of the search."""
     collection = Collection.open(config.collection)
     judged = collection.judged(test)
     queries, documents = collection.query_texts(judged.query_Q), collection.document_texts()
@@ -105,10 +103,10 @@ def baseline_runs(config: EncoderConfig, *, test: str, device: str) -> list[dict
 
 
 def _train(experiment: EncoderExperiment) -> dict[str, Any]:
-    """What the last checkpoint of a whole training would hold; the others are never written."""
-    saves: list[Callable[[Path], None]] = []
+    """The content of the last checkpoint of a whole training; no other one is written."""
+    saves: list[Save] = []
 
-    def report(metrics: Mapping[str, Any], save: Callable[[Path], None] | None) -> None:
+    def report(metrics: Mapping[str, Any], save: Save | None) -> None:
         if save:
             saves[:] = [save]
 
@@ -119,7 +117,7 @@ def _train(experiment: EncoderExperiment) -> dict[str, Any]:
 
 
 def _between(instances: Instances, first: int, last: int) -> Instances:
-    """Those from number `first` to before `last`, of which some or all may not be there."""
+    """Instances from number `first` to before `last`, as far as they exist."""
     at = slice(max(first, 0), max(last, 0))
     return Instances(
         instances.query_P[at],

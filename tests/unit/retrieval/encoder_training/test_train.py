@@ -13,6 +13,7 @@ from torch import distributed
 from winnow.artifact import create_artifact
 from winnow.data.collection import Collection
 from winnow.errors import DataError
+from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.encoder_training.instances import (
     Instances,
@@ -20,7 +21,7 @@ from winnow.retrieval.encoder_training.instances import (
     number_of_steps,
     steps,
 )
-from winnow.retrieval.encoder_training.train import MEASURE, EncoderTrainConfig, read_checkpoint
+from winnow.retrieval.encoder_training.train import MEASURE, EncoderTrainConfig
 from winnow.retrieval.negatives.mix import MixConfig
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.text_encoder.token_lists import TokenLists
@@ -106,8 +107,7 @@ def test_training_learns_and_keeps_the_best_weights(config, tmp_path):
     best = max(measured[MEASURE] for measured in metrics)
     assert last["best"] == best > metrics[0][MEASURE]
     experiment = EncoderExperiment(config)
-    experiment.encoder.model.load_state_dict(last["best_weights"])
-    experiment.encoder.save(tmp_path)
+    experiment.trained(last).save(tmp_path)
     again = TextEncoder.load(tmp_path)
     assert experiment.measure(again, "test").means()["queries"] == 10
 
@@ -220,7 +220,7 @@ def test_copies_are_one_column_and_known_positives_are_no_negatives():
     # texts 1 and 3 are copies; query 0 likes 0 and 1, query 1 likes 2
     texts = texts_of(range(5), ["a", "b", "c", "b", "e"], [(0, 0), (0, 1), (1, 2)])
     instances = Instances(np.array([0, 1]), np.array([0, 2]), np.array([[3, 4], [3, -1]]))
-    (step,) = steps(instances, texts, batch_size=2, rank=0, processes=1, in_batch=True)
+    (step,) = steps(instances, texts, batch_size=2, rank=0, world_size=1, in_batch=True)
     assert len(step.code_U) == 4  # a, b, c, e
     names = np.array(list("abcbe"))[step.code_U].tolist()
     counted = [{n for n, c in zip(names, row, strict=True) if c} for row in step.counts_BU]
@@ -231,7 +231,7 @@ def test_copies_are_one_column_and_known_positives_are_no_negatives():
 def test_what_one_copy_of_a_query_likes_is_no_negative_of_the_other():
     texts = texts_of(range(3), list("abc"), [(0, 0), (1, 1)], queries=["who", "who"])
     instances = Instances(np.array([0, 1]), np.array([0, 1]), np.array([[2], [2]]))
-    (step,) = steps(instances, texts, batch_size=2, rank=0, processes=1, in_batch=True)
+    (step,) = steps(instances, texts, batch_size=2, rank=0, world_size=1, in_batch=True)
     counted = [step.code_U[row].tolist() for row in step.counts_BU]
     assert counted == [[2], [2]]
 
@@ -241,7 +241,7 @@ def test_only_own_negatives_count_where_others_are_not_wanted():
     instances = Instances(np.array([0, 1]), np.array([0, 1]), np.array([[2], [4]]))
 
     def counted(**how):
-        (step,) = steps(instances, texts, batch_size=2, rank=0, processes=1, **how)
+        (step,) = steps(instances, texts, batch_size=2, rank=0, world_size=1, **how)
         return [set(step.code_U[row].tolist()) for row in step.counts_BU]
 
     assert counted(in_batch=True) == [{1, 2, 4}, {0, 2, 4}]
@@ -249,15 +249,15 @@ def test_only_own_negatives_count_where_others_are_not_wanted():
     assert counted(in_batch=True, own_only_from=4) == [{1, 2}, {0, 2, 4}]
 
 
-def test_any_number_of_processes_sees_the_same_global_batch():
+def test_any_world_size_sees_the_same_global_batch():
     draw = np.random.default_rng(0)
     texts = texts_of(range(30), [str(at % 25) for at in range(30)], [(at, at) for at in range(12)])
     instances = Instances(np.arange(12), np.arange(12), draw.integers(0, 30, (12, 3)))
 
-    def columns(processes):
+    def columns(world_size):
         found = []
-        for rank in range(processes):
-            how = {"batch_size": 5, "rank": rank, "processes": processes, "in_batch": True}
+        for rank in range(world_size):
+            how = {"batch_size": 5, "rank": rank, "world_size": world_size, "in_batch": True}
             for step in steps(instances, texts, **how):
                 group = texts.group_C[step.code_U]
                 assert (np.diff(group) > 0).all()

@@ -303,7 +303,7 @@ def bad_vectors():
         (lambda i: i.add(unit_vectors(2, dim=5), [8, 9]), "of width 8, those to add have 5: they"),
         (lambda i: i.add(unit_vectors(2), [9, 2]), "id 2 is already in the index; delete it first"),
         (lambda i: i.add(unit_vectors(2), [9, 9]), "id 9 is given twice"),
-        (lambda i: i.add(unit_vectors(2), [9]), r"one id a vector: 2 vectors, ids \(1,\)"),
+        (lambda i: i.add(unit_vectors(2), [9]), r"one id per vector: 2 vectors, ids \(1,\)"),
         (lambda i: i.add(unit_vectors(2), [-1, 9]), r"integers from 0 on, got \[-1, 9\]"),
         (lambda i: i.add(unit_vectors(2), [0.5, 9]), r"integers from 0 on, got \[0.5, 9.0\]"),
         (lambda i: i.add(np.empty((0, 8), np.float32), []), r"not empty, got \(0, 8\)"),

@@ -14,7 +14,8 @@ from winnow.artifact import create_artifact
 from winnow.data.dataset import Dataset
 from winnow.llm.generation.artifact import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.generation.rows import ANSWER_SCHEMA
-from winnow.retrieval.two_tower.experiment import Experiment, RetrieverConfig
+from winnow.retrieval.checkpoint import read_checkpoint
+from winnow.retrieval.two_tower.experiment import RetrieverConfig, TwoTowerExperiment
 from winnow.retrieval.two_tower.model import TwoTowerConfig
 from winnow.retrieval.two_tower.pairs import held_out, training_pairs
 from winnow.retrieval.two_tower.train import TrainConfig
@@ -55,7 +56,7 @@ def generation(dataset, tmp_path_factory):
 
 def opened(dataset, generation="", **train):
     config = replace(CONFIG, dataset=dataset, generation=generation)
-    return Experiment.open(replace(config, train=replace(config.train, **train)))
+    return TwoTowerExperiment.open(replace(config, train=replace(config.train, **train)))
 
 
 def steps(experiment, **changes):
@@ -103,7 +104,7 @@ def test_epochs_differ_in_order(dataset):
     assert one.tolist() != other.tolist()
 
 
-def test_generated_texts_meet_positives_that_show_no_id_either(dataset, generation):
+def test_llm_texts_meet_positives_that_show_no_id_either(dataset, generation):
     batches = steps(opened(dataset, generation), id_dropout=0.0)
     met = np.concatenate([step.has_hard_BG.any(dim=1).numpy() for step in batches])
     alone = np.concatenate([step.batch.text_only_B.numpy() for step in batches])
@@ -142,7 +143,7 @@ def test_a_resumed_run_equals_an_unbroken_one(dataset, generation, tmp_path):
     assert [m["epoch"] for m in resumed] == [2, 3]
     assert [m["loss"] for m in resumed] == [m["loss"] for m in reported[1:]]
     vectors = [
-        experiment.best(folder / "3")[0].encode_catalogue(experiment.dataset)
+        experiment.trained(read_checkpoint(folder / "3")).encode_catalogue(experiment.dataset)
         for folder in (whole, broken)
     ]
     np.testing.assert_array_equal(*vectors)
@@ -152,8 +153,9 @@ def test_training_learns_and_reports_figures(dataset, tmp_path):
     experiment = opened(dataset)
     reported = run(experiment, tmp_path)
     assert reported[-1]["loss"] < reported[0]["loss"]
-    _, figures = experiment.best(tmp_path / str(len(reported)))
-    assert figures["epochs"] == len(reported)
+    last = read_checkpoint(tmp_path / str(len(reported)))
+    assert last["epoch"] == len(reported)
+    figures = experiment.measure(experiment.trained(last))
     assert figures["pairs"] == len(experiment.data.train_N)
     assert figures["ratio"] == figures["recall_at_100"] / figures["popularity_at_100"]
 
