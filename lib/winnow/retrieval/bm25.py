@@ -1,8 +1,8 @@
-"""BM25: documents that share rare words with a query, as the baseline that models must beat.
+"""BM25 search: documents that share rare words with a query, the baseline of every encoder.
 
-The weights are those of Lucene, computed by bm25s; a batch of queries is one sparse product.
-Instead of a trained encoder use this when there is nothing to train on, and beside one for hard
-negatives and fusion: the two err differently.
+The weights are Lucene's, computed by bm25s; a batch of queries is one sparse product. Use it
+instead of a trained encoder if there is nothing to train on, and beside one for hard negatives and
+fusion, as the two err differently.
 
 Suffixes: Q queries, K results, W words, I documents.
 """
@@ -24,16 +24,20 @@ from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, 
 WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(STOPWORDS_EN)
 BATCH_CELLS = 8 << 20
-"""Queries times documents of a batch: at most 12 bytes each, if every document has every word."""
+"""Queries times documents of a batch: 100 MB at most, if every document has every word."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bm25Config:
+    """The two parameters of BM25, with the values of published figures (Anserini).
+
+    They are not tuned: a baseline must not be tuned on the queries that judge it.
+    """
+
     k1: float = 0.9
-    """How much a repeated word adds; 0 counts a word once. This and `b` are the values of published
-    BM25 figures (Anserini), not tuned here: a baseline tuned on what it is judged by is none."""
+    """Weight of repetitions: 0 counts a word once, however often a document has it."""
     b: float = 0.4
-    """How much long documents are discounted: 0 not at all, 1 in proportion to their length."""
+    """Discount of long documents: 0 is none, 1 is in proportion to their length."""
 
     def __post_init__(self) -> None:
         if self.k1 < 0:
@@ -62,7 +66,7 @@ class Bm25:
         """Index the texts; text i is document row i. A text without words is never found.
 
         Raises:
-            ValueError: there are no texts, or none of them has a word that counts.
+            ValueError: no text has a word other than stop words.
         """
         config = config or Bm25Config()
         vocabulary = _Vocabulary()
@@ -86,14 +90,14 @@ class Bm25:
     ) -> tuple[Floats, Rows]:
         """The best k documents of each query that share a word with it, best first.
 
-        Equal scores: the smaller row first. A word that a query repeats counts as often.
+        Equal scores: the smaller row first. A word counts as often as the query repeats it.
 
         Args:
             exclude: for each query, document rows that must not be returned.
 
         Returns:
             Scores and document rows, both [Q, K]; K is k, or the number of documents if that is
-            less. Where fewer documents share a word, the rest is row -1 with score -inf.
+            less. If fewer documents share a word, the rest is row -1 with score -inf.
         """
         if k < 1:
             raise ValueError(f"k must be positive, got {k}")
@@ -114,9 +118,9 @@ class Bm25:
         return unpack(keys_QK)
 
     def _weights(self, queries: Sequence[str]) -> csr_array:
-        """How often each query has each word, words in the order of the query.
+        """Counts of each query's words, in the order of the query.
 
-        That order decides how sums are rounded: it must not depend on other queries.
+        The order decides how sums are rounded, so it must not depend on other queries.
         """
         counts = [Counter(self._vocabulary.numbers_of(query, grow=False)) for query in queries]
         values = [count for counter in counts for count in counter.values()]
@@ -127,19 +131,19 @@ class Bm25:
 
 
 class _Vocabulary:
-    """Numbers of stemmed words, in the order in which they were first seen."""
+    """Numbers stemmed words in the order of their first appearance."""
 
     def __init__(self) -> None:
         self._stem = Stemmer.Stemmer("english")
         self._number_of_stem: dict[str, int] = {}
         self._number_of_word: dict[str, int] = {}
-        """Of every spelling that was seen, so that a word is stemmed once."""
+        """Numbers of spellings, so that each is stemmed once."""
 
     def __len__(self) -> int:
         return len(self._number_of_stem)
 
     def numbers_of(self, text: str, *, grow: bool) -> list[int]:
-        """Numbers of the words of a text without stop words; unknown ones are added or left out."""
+        """Numbers of a text's words but stop words; unknown words are added or skipped."""
         numbers = []
         for word in WORD.findall(text.lower()):
             number = self._number_of_word.get(word)

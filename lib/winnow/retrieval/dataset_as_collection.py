@@ -1,9 +1,9 @@
 """A recommendation dataset as a collection, so that one retriever serves search and feeds.
 
-A document is an item in words, a query is what a user liked so far, in words, and relevant is what
-the user liked next: all of it, where several items were liked at one time. Split train is drawn
-from training likes; split test asks for each user's held-out like with the training likes before
-it. A held-out pair is in no query of split train and in no history.
+A document is an item in words. A query names a user's earlier likes, and relevant to it is what the
+user liked next: every item, if several were liked at one time. Split train is drawn from training
+likes. Split test asks for each user's held-out like, given the training likes before it. A held-out
+pair appears in no query of split train and in no history.
 """
 
 from collections.abc import Iterator
@@ -20,17 +20,18 @@ from winnow.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LikedQueriesConfig:
+    """How many queries a dataset becomes, and how long they are."""
+
     queries: int = 5000
-    """Most queries of split train; each is a time at which a user liked something, drawn at
-    random."""
+    """Most queries of split train; each is a random moment at which a user liked something."""
     test_queries: int = 2000
-    """Most queries of split test; each is one user, drawn at random."""
+    """Most queries of split test; each is a random user."""
     history: int = 10
-    """Most earlier likes that a query names; their titles have up to 80 characters each."""
+    """Most earlier likes that a query names; a title has up to 80 characters."""
     fewest: int = 3
-    """Likes with fewer earlier ones make no query: there is nothing to go by."""
+    """Least earlier likes of a query; a moment with fewer makes none."""
     seed: int = 0
-    """Draws the times and the users."""
+    """Seed of the moments and users."""
 
     def __post_init__(self) -> None:
         for name in ("queries", "test_queries", "history", "fewest"):
@@ -51,11 +52,13 @@ class _Asked:
 
     query_id: str
     items: list[int]
+    """Relevant items."""
     past: list[int]
+    """Earlier likes, which become the query's words."""
 
 
 def collection_of(dataset: Dataset, config: LikedQueriesConfig) -> tuple[Collection, RejectedLines]:
-    """The collection, and the items and held-out likes that it has no place for.
+    """The collection, and the items and held-out likes that it leaves out.
 
     Raises:
         DataError: a split has no query.
@@ -91,7 +94,7 @@ def collection_of(dataset: Dataset, config: LikedQueriesConfig) -> tuple[Collect
 def _documents(
     dataset: Dataset, skipped: RejectedLines
 ) -> tuple[dict[str, list[str]], dict[int, str]]:
-    """Columns of the documents, and the id of every item row that is one."""
+    """Columns of the documents, and the document id of each item row that has one."""
     columns: dict[str, list[str]] = {"id": [], "title": [], "text": []}
     ids: dict[int, str] = {}
     seen: set[str] = set()
@@ -109,7 +112,7 @@ def _documents(
 
 
 def _after(title: str, text: str) -> str:
-    """`text` without the title that most readers begin it with: a document has it once."""
+    """`text` without the title that most readers put before it, so that it is not repeated."""
     rest = text[len(title) :]
     if not title or not text.startswith(title) or rest[:1].isalnum():
         return text
@@ -119,7 +122,7 @@ def _after(title: str, text: str) -> str:
 def _trained(
     likes: Likes, user_ids: list[str], item_ids: dict[int, str], config: LikedQueriesConfig
 ) -> Iterator[_Asked]:
-    """Training likes, all of a user's at one time as one query, which must have a new one."""
+    """Queries of split train: the likes of one user at one time, unless all were asked before."""
     seen: set[tuple[int, int]] = set()
     found = 0
     drawn = likes.moments(config.seed, length=config.history, fewest=config.fewest)
@@ -142,7 +145,7 @@ def _held_out(
     config: LikedQueriesConfig,
     skipped: RejectedLines,
 ) -> Iterator[_Asked]:
-    """Held-out likes with enough training likes before them; the others are listed."""
+    """Queries of split test: held-out likes with enough likes before; others are listed."""
     holdout = dataset.split("holdout")
     found = 0
     for at in np.random.default_rng(config.seed).permutation(len(holdout)):

@@ -1,10 +1,12 @@
-"""Reciprocal rank fusion: one ranking of several, from their ranks alone.
+"""Reciprocal rank fusion: merges rankings by their ranks alone.
 
-Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank
-Learning Methods", SIGIR 2009. Use it where scores cannot be compared, such as those of BM25 and of
-an encoder; nothing is trained and nothing is tuned.
+Use it where scores cannot be compared, such as those of BM25 and of an encoder. Nothing is trained
+or tuned.
 
-Suffixes: Q queries, K results.
+Paper: Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and individual
+Rank Learning Methods", SIGIR 2009.
+
+Suffixes: Q queries, K results, N entries of all rankings, M distinct documents of a query.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ import numpy as np
 from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
 
 CONSTANT = 60
-"""Of the paper: rank 1 is worth 1/61, so that no single list decides alone."""
+"""The paper's constant: rank 1 is worth 1/61, so that no single list decides alone."""
 
 
 def reciprocal_rank_fusion(
@@ -24,12 +26,11 @@ def reciprocal_rank_fusion(
 
     Args:
         rankings: document rows [Q, any number], best first, of the same queries each; -1 is
-            padding and is passed over. A row that a ranking repeats would count twice: it must
-            not.
+            padding and is ignored. A ranking must not repeat a row, which would count twice.
 
     Returns:
         Scores and document rows, both [Q, K], best first; equal scores: the smaller row first.
-        Where all rankings together hold fewer than k, the rest is row -1 with score -inf.
+        If all rankings together hold fewer than k, the rest is row -1 with score -inf.
 
     Example:
         >>> reciprocal_rank_fusion([np.array([[7, 8]]), np.array([[8, 9]])], 3)[1]

@@ -1,8 +1,8 @@
-"""A search of a few words with negatives of every source, made on the spot.
+"""A toy search task with negatives of every source, and a tiny encoder.
 
-Queries and documents are about two topics each, and name them in different words: an untrained
-encoder finds nothing, and training on the pairs helps. It shows that a path works; no figure that
-comes of it says anything about real texts.
+Each query and document is about two topics, which they name in different words. An untrained
+encoder finds nothing, and training on the pairs helps. The toy shows that a path works; its figures
+say nothing about real texts.
 """
 
 import json
@@ -24,16 +24,17 @@ from winnow.retrieval.text_encoder.settings import EncoderSettings
 
 ASKED = ("moon", "rain", "tide", "harbour", "night", "hill", "road", "bread", "glass", "wool")
 ANSWERED = ("la", "re", "mi", "fa", "so", "ti", "do", "ka", "ne", "zu")
-"""The words of documents for the topics that queries name by the words above."""
+"""Documents' words for the topics that ASKED names in queries."""
 PAIRS = tuple(combinations(range(len(ASKED)), 2))
+"""The two topics of each query and its document."""
 TEST_EVERY = 4
-"""Each query of such a number is one of the test."""
+"""Every fourth query belongs to split test."""
 NEGATIVES = 6
-"""Of each source and query, at most."""
+"""Most negatives of each source and query."""
 
 
 def toy_collection() -> Collection:
-    """45 documents, each asked for by one query."""
+    """A collection of 45 documents, each relevant to one query."""
     ids = [str(at) for at in range(len(PAIRS))]
     asking = [f"q{at}" for at in range(len(PAIRS))]
     texts = [f"{ANSWERED[a]} and {ANSWERED[b]}" for a, b in PAIRS]
@@ -47,7 +48,7 @@ def toy_collection() -> Collection:
 
 
 def make_toy_search(collection: Path, encoder: Path, negatives: Path) -> None:
-    """Write the collection, an encoder without training and negatives of its training queries."""
+    """Write the collection, an untrained encoder, and negatives of the training queries."""
     toy = toy_collection()
     with create_artifact(collection, "collection", config={}) as draft:
         toy.save(draft.path)
@@ -61,7 +62,7 @@ def make_toy_search(collection: Path, encoder: Path, negatives: Path) -> None:
 
 
 def _rows() -> Iterator[dict[str, Any]]:
-    """Near negatives share a topic with their query; an LLM's are texts that no document has."""
+    """Rows of the negatives table. Near ones share a topic; an LLM's text equals no document."""
     texts = toy_collection().document_texts()
     for q, (a, b) in enumerate(PAIRS):
         if q % TEST_EVERY == 0:
@@ -95,6 +96,7 @@ def _row(query: str, document: str | None, text: str, source: str, rank: int) ->
 
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+"""BERT's special tokens, in the order of their ids."""
 
 
 def make_tiny_encoder(

@@ -1,13 +1,13 @@
-"""The measures of a ranking, as the literature computes them.
+"""Measures of a ranking, as the literature computes them.
 
-Measures come from ir-measures: nDCG, Recall and MAP are trec_eval's. Trec_eval orders by score and
-equal scores by document id, descending, whatever order it is given; it gets scores that fall with
-the rank here, so that the order of `winnow.retrieval.evaluation.order` decides: smaller row first.
+nDCG, recall and MAP are trec_eval's, computed by ir-measures. trec_eval sorts by score, and equal
+scores by descending document id. Here it gets scores that fall with the rank, so the order of
+`winnow.retrieval.evaluation.order` decides: smaller row first.
 
-As with BEIR, the document that has the query's own id is no candidate (`own_documents`): where
-queries are documents themselves, each would find itself.
+As with BEIR, the document with the query's own id is not a candidate (`own_documents`). Otherwise
+queries that are documents themselves would find themselves.
 
-Suffixes: Q queries, I documents, D vector width, K results, N relevant documents.
+Suffixes: Q queries, I documents, D vector width, K results.
 """
 
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from winnow.retrieval.evaluation.order import Rows
 
 MEASURES = {"ndcg@10": nDCG @ 10, "recall@100": R @ 100, "mrr@10": RR @ 10, "map": AP}
 DEPTH = 100
-"""Results that a ranking needs: recall@100 looks that far. MAP sees what it is given, so figures
-of MAP compare only between rankings of one depth."""
+"""Results that a ranking needs for recall@100. MAP uses all it is given, so its figures compare
+only between rankings of one depth."""
 
 
 def own_documents(judged: Judgements, collection: Collection) -> Rows:
-    """Row of the document with the id of each judged query, [Q, 1]; -1 where there is none.
+    """Row of the document with each judged query's id, [Q, 1]; -1 if no document has it.
 
-    A ranking that is measured must not hold it.
+    A measured ranking must not hold it.
     """
     ids = collection.queries["id"].take(pa.array(judged.query_Q))
     own_Q = pc.index_in(ids, value_set=collection.documents["id"]).fill_null(-1).to_numpy()
@@ -47,10 +47,10 @@ def exact_ranking(
     collection: Collection,
     row_I: Rows | None = None,
 ) -> Rows:
-    """What exact search finds for the judged queries, as `measure` takes it: rows [Q, DEPTH].
+    """Exact search for the judged queries, as `measure` takes it: document rows [Q, DEPTH].
 
     Args:
-        row_I: rows of the documents that the vectors are of, ascending; None: all of them.
+        row_I: rows of the documents that have a vector, ascending; None: all.
     """
     row_I = np.arange(collection.documents.num_rows) if row_I is None else row_I
     own_Q1 = own_documents(judged, collection)
@@ -67,12 +67,12 @@ class Measured:
     """The measures of one ranking of one split."""
 
     per_query: pa.Table
-    """`query` (its id) and a column for each of MEASURES, a row for each judged query."""
+    """A row for each judged query: its id as `query`, and a column for each of MEASURES."""
     documents: int
-    """Size of the collection that was searched."""
+    """Number of documents in the collection."""
 
     def means(self) -> dict[str, float | int]:
-        """The mean over queries of each measure, and `queries` and `documents`, the counts."""
+        """The mean of each measure over queries, and the counts `queries` and `documents`."""
         return {
             **{name: float(self.per_query[name].to_numpy().mean()) for name in MEASURES},
             "queries": self.per_query.num_rows,
@@ -80,19 +80,18 @@ class Measured:
         }
 
     def save(self, folder: Path) -> None:
-        """Write `per_query.parquet` into a folder that is there."""
+        """Write `per_query.parquet` into an existing folder."""
         pq.write_table(self.per_query, folder / "per_query.parquet")
 
 
 def measure(row_QK: Rows, judged: Judgements, collection: Collection) -> Measured:
-    """How good the rankings of the judged queries are.
+    """Measure the rankings of the judged queries.
+
+    A query without any result has 0 in every measure. Unjudged documents count as irrelevant.
 
     Args:
-        row_QK: document rows, best first, of query number q of `judged` in row q; -1 is padding
-            and is passed over. K must be DEPTH or more, or the number of documents. No row is one
-            of `own_documents`.
-
-    A query without any result has 0 in every measure. What nobody judged counts as irrelevant.
+        row_QK: document rows, best first, in the order of `judged`; -1 is padding and is ignored.
+            K must be at least DEPTH, or the number of documents. `own_documents` must be left out.
     """
     documents = collection.documents.num_rows
     ids = collection.queries["id"].take(pa.array(judged.query_Q)).to_pylist()

@@ -41,6 +41,7 @@ class Comparison:
     p_value: float
     """Chance of a difference at least as large, in either direction, if a and b are equal."""
     queries: int
+    """Number of compared queries."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,7 +53,7 @@ def compare(
     """Compare column `measure` of two `per_query` tables, whose rows may be in any order.
 
     Raises:
-        ValueError: a table lacks the column, repeats a query or has other queries than the other.
+        ValueError: a table lacks the column or repeats a query, or their queries differ.
     """
     values = [_by_query(table, measure, name) for name, table in (("a", a), ("b", b))]
     only_a, only_b = values[0].keys() - values[1].keys(), values[1].keys() - values[0].keys()
@@ -151,6 +152,6 @@ def _by_query(table: pa.Table, measure: str, name: str) -> dict[str, float]:
 
 
 def _some(ids: set[str]) -> str:
-    """The first few of a set of ids, and how many there are."""
+    """The first few of a set of ids, and their number."""
     shown = ", ".join(sorted(ids)[:5])
     return "none" if not ids else f"{shown}, ... ({len(ids)})" if len(ids) > 5 else shown

@@ -1,15 +1,15 @@
 """Vector search through FAISS: the k rows of largest inner product, by id.
 
-    checks.py      what is refused, and in which words
+    checks.py      which vectors, queries and ids are refused
     exact.py       exact scores of candidates, and the recall of a search
-    ids.py         which id stands at which position, and which are deleted
-    excluding.py   searches in which each query has rows it must not get
+    ids.py         the id at each position, and which ids are deleted
+    excluding.py   searches in which each query excludes rows of its own
     files.py       reading and writing, memory-mapped
     kinds.py       the four FAISS indexes: trained, built in parts, merged, searched
     item_index.py  `ItemIndex`: search, add, delete, filter, save, load
     tuning.py      `auto`: the kind by size, the search effort by a recall target
 
-Unit vectors, where cosine is meant, are the caller's affair.
+For cosines, the caller must pass unit vectors.
 """
 
 from winnow.retrieval.index.checks import checked_vectors

@@ -1,4 +1,4 @@
-"""What an index refuses: each bad input has one message, which names what was found.
+"""Checks of an index's inputs: each bad input has one message, which names what was found.
 
 Suffixes: N vectors, Q queries, D vector width.
 """
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 65_536
-"""Vectors looked at together; a table of flags for all would cost a quarter of their memory."""
+"""Vectors checked together; flags for all at once would cost a quarter of their memory."""
 
 Floats = NDArray[np.float32]
 
 
 def checked_vectors(vectors_ND: Floats, dim: int | None = None) -> Floats:
-    """Contiguous float32, not empty, finite, and of the width `dim` if there is one to match."""
+    """The vectors as contiguous float32; ValueError if empty, not finite, or not of width `dim`."""
     if vectors_ND.ndim != 2 or not vectors_ND.size:
         raise ValueError(f"vectors must be [items, dim] and not empty, got {vectors_ND.shape}")
     if dim is not None and vectors_ND.shape[1] != dim:
@@ -28,7 +28,7 @@ def checked_vectors(vectors_ND: Floats, dim: int | None = None) -> Floats:
 
 
 def checked_queries(queries_QD: Floats, dim: int) -> Floats:
-    """Contiguous float32, finite, as wide as the index."""
+    """The queries as contiguous float32; ValueError if not finite or not as wide as the index."""
     if queries_QD.ndim != 2:
         raise ValueError(f"queries must be [queries, dim], got {queries_QD.shape}")
     if queries_QD.shape[1] != dim:
@@ -42,12 +42,12 @@ def checked_queries(queries_QD: Floats, dim: int) -> Floats:
 def checked_ids(
     ids_N: NDArray[np.integer[Any]] | Sequence[int] | None, wanted: int
 ) -> NDArray[np.int64]:
-    """As int64, one a vector; 0, 1, 2, ... if there are none. Whether they are new is not asked."""
+    """One int64 id per vector; 0, 1, 2, ... if none are given. Known ids are not refused here."""
     if ids_N is None:
         return np.arange(wanted, dtype=np.int64)
     given = np.asarray(ids_N)
     if given.ndim != 1 or len(given) != wanted:
-        raise ValueError(f"there must be one id a vector: {wanted} vectors, ids {given.shape}")
+        raise ValueError(f"there must be one id per vector: {wanted} vectors, ids {given.shape}")
     if given.dtype.kind not in "iu" or (given < 0).any():
         raise ValueError(f"ids must be integers from 0 on, got {given[:3].tolist()} ...")
     return given.astype(np.int64)

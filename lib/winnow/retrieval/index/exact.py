@@ -24,9 +24,9 @@ def best_first(scores_QC: Floats, rows_QC: Rows, k: int) -> tuple[Floats, Rows]:
 
 
 def inner_products(queries_QD: Floats, vectors_ID: Floats, rows_QC: Rows) -> Floats:
-    """Inner product of each query with rows of its own, [Q, C]; -inf where a row is below 0.
+    """Inner product of each query with its own rows, [Q, C]; -inf for a row below 0.
 
-    FAISS reads the rows where they lie, on all cores: no copy, also of a memory-mapped array.
+    FAISS reads the rows in place, on all cores, without a copy even of a memory-mapped array.
     """
     scores_QC = np.empty(rows_QC.shape, np.float32)
     known_QC = np.ascontiguousarray(np.maximum(rows_QC, 0))
@@ -40,10 +40,10 @@ def inner_products(queries_QD: Floats, vectors_ID: Floats, rows_QC: Rows) -> Flo
 
 
 def shares_found(found_QK: NDArray[Any], exact_QK: NDArray[Any]) -> NDArray[np.float64]:
-    """Recall of each query: the share of its exact results that are among the found ones.
+    """Recall of each query: the share of its exact results that were found.
 
-    By id: of two equal vectors at the edge of the k best, only the one that exact search
-    returned counts, so a table full of copies reads lower than it is.
+    Ids decide. Of two equal vectors at the edge of the k best, only the one that exact search
+    returned counts, so the recall of a table full of copies is underestimated.
     """
     hits_Q = [
         np.isin(exact_K, found_K).sum() for found_K, exact_K in zip(found_QK, exact_QK, strict=True)

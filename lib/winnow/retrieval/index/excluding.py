@@ -1,4 +1,4 @@
-"""Searches in which each query must not get some rows of its own.
+"""Searches in which each query excludes rows of its own.
 
 Suffixes: I positions, Q queries, K results, D vector width.
 """
@@ -12,7 +12,8 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Nearest = Callable[[Floats, int, Mask | None], tuple[Floats, Rows]]
-"""Queries, k and the positions allowed to all (None: every one) to scores and positions."""
+"""Search function: takes queries, k and a mask of allowed positions (None: all), and returns scores
+and positions."""
 
 
 def search_excluding(
@@ -23,10 +24,11 @@ def search_excluding(
     unwanted: Sequence[Rows],
     positions: int,
 ) -> tuple[Floats, Rows]:
-    """The k best of each query without its unwanted positions, which are among the allowed.
+    """The k best of each query without its unwanted positions.
 
     Args:
-        positions: of the index, I.
+        unwanted: positions that each query excludes, all of them allowed ones.
+        positions: number of positions of the index, I.
     """
     most = max(map(len, unwanted), default=0)
     if not most:
@@ -34,7 +36,7 @@ def search_excluding(
     if most <= k:
         scores, at = nearest(queries_QD, k + most, allowed_I)
         return _without(scores, at, unwanted, k)
-    # more results than that would cost more than searches one by one, each with its own filter
+    # Fetching even more results would cost more than one filtered search per query.
     parts = []
     for query_D, rows in zip(queries_QD, unwanted, strict=True):
         own_I = np.ones(positions, np.bool_) if allowed_I is None else allowed_I.copy()
@@ -45,7 +47,7 @@ def search_excluding(
 
 
 def _without(scores: Floats, at: Rows, unwanted: Sequence[Rows], k: int) -> tuple[Floats, Rows]:
-    """Over-fetching by the longest exclusion leaves at least k wanted results of each query."""
+    """The first k wanted results; fetching `most` more than k has left each query enough."""
     wanted = np.stack([~np.isin(found, rows) for found, rows in zip(at, unwanted, strict=True)])
     first = np.argsort(~wanted, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, first, 1), np.take_along_axis(at, first, 1)

@@ -1,4 +1,4 @@
-"""The files of an index: mapped where FAISS can, and never overwritten in place."""
+"""Files of an index: memory-mapped if FAISS can do so, and never overwritten in place."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ MAPPED = {
     "ivf_flat": faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY,
     "ivf_pq": 0,  # FAISS cannot map codes packed for registers; they are the small part
 }
-"""FAISS's flag for each kind that it can search without reading the file first."""
+"""FAISS's flag for searching each kind without reading its file first; 0 reads it."""
 
 
 def read_faiss(file: Path, kind: IndexKind, *, mapped: bool) -> Any:
@@ -40,5 +40,5 @@ def write_array(array: NDArray[Any], file: Path) -> None:
 
 
 def _hidden(file: Path) -> Path:
-    """Where a file is written first: the old one may be mapped, and writing there kills readers."""
+    """Name to write a file under first: overwriting a mapped file would kill its readers."""
     return file.with_name(f".{file.name}")

@@ -1,10 +1,10 @@
-"""Which id stands at which position of an index.
+"""The id at each position of an index.
+
+FAISS numbers its vectors 0, 1, 2, ... A graph cannot remove one, and a flat index would renumber
+all that follow. So no kind removes any: a deleted vector keeps its position, is skipped by
+searches, and goes when the index is compacted.
 
 Suffixes: I positions, N ids of a call.
-
-FAISS numbers what it holds 0, 1, 2, ...; a graph cannot take one out, and a flat index would
-renumber all that follow. So no kind does: a deleted vector stays where it is, dead, is passed over
-by searches, and goes when the index is compacted.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 
 
 class IdTable:
-    """Ids by position, and which are alive.
+    """Ids by position, and which of them are alive (not deleted).
 
     Example:
         >>> table = IdTable(np.array([10, 20, 30]))
@@ -31,7 +31,7 @@ class IdTable:
         self.append(ids_I)
 
     def __len__(self) -> int:
-        """Of the living."""
+        """Number of ids that are alive."""
         return int(np.count_nonzero(self.alive_I))
 
     @property
@@ -39,7 +39,7 @@ class IdTable:
         return not self.alive_I.all()
 
     def positions(self, ids_N: Rows) -> Rows:
-        """Where each id stands; -1 for one that is not there, or no longer."""
+        """Position of each id; -1 for an unknown or deleted one."""
         if self._sorted is None:
             living = np.flatnonzero(self.alive_I)
             order = np.argsort(self.ids_I[living], kind="stable")
@@ -51,7 +51,7 @@ class IdTable:
         return np.where(sorted_I[at_N] == ids_N, position_I[at_N], -1)
 
     def allowed(self, within_N: Rows | None = None) -> Mask | None:
-        """By position, which of these ids, or of all, are alive; None where that is every one."""
+        """Mask of the positions that may be searched: alive, and in `within_N`; None means all."""
         if within_N is None:
             return self.alive_I if self.any_dead else None
         allowed_I = np.zeros(len(self.ids_I), np.bool_)
@@ -60,13 +60,13 @@ class IdTable:
         return allowed_I
 
     def found_among(self, ids_N: Rows, allowed_I: Mask | None) -> Rows:
-        """Positions of those ids that are there and allowed, each once."""
+        """Distinct positions of the ids that are known and allowed."""
         at_N = np.unique(self.positions(ids_N))
         at_N = at_N[at_N >= 0]
         return at_N if allowed_I is None else at_N[allowed_I[at_N]]
 
     def check_new(self, ids_N: Rows) -> None:
-        """Raises ValueError for an id that is given twice or is already there."""
+        """Raise ValueError for an id that is given twice or is in the index already."""
         ordered = np.sort(ids_N)
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(twice):
@@ -76,14 +76,14 @@ class IdTable:
             raise ValueError(f"id {known[0]} is already in the index; delete it first")
 
     def append(self, ids_N: Rows) -> None:
-        """Give the next positions to these ids."""
+        """Assign the next positions to these ids."""
         self.check_new(ids_N)
         self.ids_I = np.append(self.ids_I, ids_N)
         self.alive_I = np.append(self.alive_I, np.ones(len(ids_N), np.bool_))
         self._sorted = None
 
     def remove(self, ids_N: Rows) -> None:
-        """Mark them dead; ValueError, and no change, if one is not there."""
+        """Mark ids as deleted; ValueError, and no change, if one is unknown."""
         at_N = self.positions(ids_N)
         if (at_N < 0).any():
             raise ValueError(f"id {ids_N[at_N < 0][0]} is not in the index, it cannot be deleted")

@@ -1,10 +1,10 @@
-"""`ItemIndex`: vectors by id, searched by inner product, changed in place, kept in a folder.
-
-Suffixes: I positions, Q queries, K results, N vectors of a call, D vector width.
+"""`ItemIndex`: vectors by id, searched by inner product, changed in place, saved in a folder.
 
 A folder holds `index.json` (kind and search effort), `vectors.npy` and `ids.npy` by position, and
-`index.faiss`. Loading maps the vectors, and what FAISS can map of its own file, into memory:
-pages are read when a search first touches them, and shared by all processes of a machine.
+`index.faiss`. Loading maps the vectors into memory, and FAISS's file where FAISS can. Pages are
+read when a search first touches them, and shared by all processes of a machine.
+
+Suffixes: I positions, Q queries, K results, N vectors of a call, D vector width.
 """
 
 import json
@@ -35,8 +35,8 @@ from winnow.retrieval.index.kinds import (
 )
 
 EXACT_WITHIN = 10_000
-"""Searches among no more vectors than this compare with each: about 3 ms at a width of 384.
-An approximate index would find few of them: it looks where the query is, not where they are."""
+"""Most allowed vectors for which a filtered search is exact: about 5 ms at a width of 384. An
+approximate index would find few of them: it looks near the query, not near them."""
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -44,11 +44,11 @@ Ids = NDArray[np.integer[Any]]
 
 
 class ItemIndex:
-    """Searches vectors of items, documents or anything with an integer id.
+    """Searches vectors of items, documents or anything else with an integer id.
 
-    Use when / instead of: `flat` while a query's comparison with everything fits its time budget;
-    `hnsw` where single queries must be quick and building may take long; `ivf_flat` where vectors
-    come and go; `ivf_pq` where there are a million or more. `choose_kind` has the numbers.
+    Use `flat` while comparing a query with everything fits the time budget, `hnsw` if single
+    queries must be fast and building may be slow, `ivf_flat` if vectors come and go, and `ivf_pq`
+    for a million vectors or more. `choose_kind` has the figures.
 
     Example:
         >>> index = ItemIndex.build(np.eye(3, dtype=np.float32), "flat")
@@ -76,7 +76,7 @@ class ItemIndex:
         self.vectors = vectors_ID
         """Float32 [I, D], by position: what `build` was given, until vectors are deleted."""
         self.effort = effort or default_effort(kind, len(vectors_ID))
-        """How hard a search tries; `tune` sets it."""
+        """Lists or candidates that a search examines; `tune` sets it."""
 
     @classmethod
     def build(cls, vectors_ID: Floats, kind: IndexKind, ids_I: Ids | None = None) -> "ItemIndex":
@@ -99,16 +99,16 @@ class ItemIndex:
 
     @property
     def ids(self) -> Rows:
-        """Of the vectors that searches can return, by position."""
+        """Ids that searches can return, by position."""
         return self._ids.ids_I[self._ids.alive_I]
 
     @property
     def widest(self) -> int:
-        """The largest width that `effort` may have to any purpose."""
+        """The largest useful width of `effort`."""
         return widest(self._faiss, self.kind)
 
     def vectors_of(self, ids_N: Ids | Sequence[int]) -> Floats:
-        """The vectors of those ids, [N, D]."""
+        """Vectors of these ids, [N, D]."""
         asked_N = np.asarray(ids_N, np.int64)
         at_N = self._ids.positions(asked_N)
         if (at_N < 0).any():
@@ -125,14 +125,14 @@ class ItemIndex:
         """The k best of each query, best first.
 
         Args:
-            exclude: for each query, ids that must not be returned; those that the index does not
-                hold (such as -1 for padding) are ignored.
+            exclude: for each query, ids that must not be returned; unknown ids, such as -1 for
+                padding, are ignored.
             within: the only ids that may be returned, for all queries; unknown ones are ignored.
 
         Returns:
-            Scores and ids, both [Q, K]. All are real. K is k, or what the query with the most
-            exclusions leaves if that is less: an approximate search that comes back with fewer is
-            completed by an exact one.
+            Scores and ids, both [Q, K], without padding. K is k, or what the query with the most
+            exclusions leaves if that is less. An approximate search that finds fewer is completed
+            by an exact one.
         """
         if k < 1:
             raise ValueError(f"k must be positive, got {k}")
@@ -151,17 +151,17 @@ class ItemIndex:
         return scores_QK, self._ids.ids_I[at_QK]
 
     def uncompleted(self, queries_QD: Floats, k: int) -> Rows:
-        """The ids that the approximate search finds by itself, [Q, K]; -1 where it finds no more.
+        """The ids that the approximate search finds by itself, [Q, K], padded with -1.
 
-        What tuning must judge by: an index that looks at next to nothing is completed by exact
-        search, so its results are perfect, and it is slower than no index.
+        Tuning must judge by these: if exact search completed an index that examines next to
+        nothing, its results would be perfect and slower than without an index.
         """
         queries_QD = checked_queries(queries_QD, self.dim)
         _, at_QK = self._approximate(queries_QD, min(k, len(self)), self._ids.allowed())
         return np.where(at_QK < 0, -1, self._ids.ids_I[at_QK])
 
     def exact(self, queries_QD: Floats, k: int) -> Rows:
-        """The ids that a perfect search returns, [Q, K], best first."""
+        """The ids of an exact search, [Q, K], best first."""
         rows = np.flatnonzero(self._ids.alive_I) if self._ids.any_dead else None
         _, at_QK = exact_search(
             checked_queries(queries_QD, self.dim), self.vectors, k, within_R=rows
@@ -198,11 +198,11 @@ class ItemIndex:
         self._ids.append(ids_N)
 
     def delete(self, ids_N: Ids | Sequence[int]) -> None:
-        """Searches no longer return these ids; their memory is freed by `compact`."""
+        """Stop returning these ids; `compact` frees their memory."""
         self._ids.remove(np.asarray(ids_N, np.int64))
 
     def compact(self) -> None:
-        """Take deleted vectors out, by filling the trained index anew with the others."""
+        """Remove deleted vectors by refilling the trained index with the others."""
         if not self._ids.any_dead:
             return
         if not len(self):
@@ -215,7 +215,7 @@ class ItemIndex:
         build_shard(self._faiss, self.vectors)
 
     def _own(self) -> None:
-        """A mapped file cannot be changed: read it into memory first."""
+        """Read a mapped file into memory, so that it can be changed."""
         if self._mapped:
             self._faiss, self._mapped = read_faiss(self._mapped, self.kind, mapped=False), None
 
@@ -226,22 +226,22 @@ class ItemIndex:
         write_faiss(self._faiss, folder / "index.faiss")
         write_array(self.vectors, folder / "vectors.npy")
         write_array(self._ids.ids_I, folder / "ids.npy")
-        written = {"kind": self.kind, "dim": self.dim, "effort": asdict(self.effort)}
-        (folder / "index.json").write_text(json.dumps(written, indent=1) + "\n")
+        content = {"kind": self.kind, "dim": self.dim, "effort": asdict(self.effort)}
+        (folder / "index.json").write_text(json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> "ItemIndex":
-        """Map the files of an index artifact (its verified local folder)."""
+        """Map the files of an index artifact's local folder."""
         folder = Path(folder)
         try:
-            written = json.loads((folder / "index.json").read_text())
+            content = json.loads((folder / "index.json").read_text())
         except FileNotFoundError:
             raise ArtifactError(f"{folder} holds no index.json; build the index again") from None
         vectors_ID, ids_I = (
             np.load(folder / "vectors.npy", mmap_mode="r"),
             np.load(folder / "ids.npy"),
         )
-        kind, effort, file = written["kind"], Effort(**written["effort"]), folder / "index.faiss"
+        kind, effort, file = content["kind"], Effort(**content["effort"]), folder / "index.faiss"
         index = cls(read_faiss(file, kind, mapped=True), kind, vectors_ID, ids_I, effort)
         index._mapped = file
         return index

@@ -2,18 +2,18 @@
 
 Suffixes: I vectors, Q queries, K results, C candidates, D vector width.
 
-| kind | answers | memory a vector besides the vectors | built |
+| kind | results | memory per vector, besides the vectors | built |
 |---|---|---|---|
 | flat | exact | 4 D bytes | at once |
 | ivf_flat | from the lists nearest to the query | 4 D + 8 bytes | in parts |
 | ivf_pq | the same, by codes; then by the vectors | D / 4 + 8 bytes | in parts |
 | hnsw | from a walk on a graph | 4 D + about 270 bytes | at once, slowly |
 
-ivf_pq codes two dimensions by four bits (product quantization; Jegou et al., TPAMI 2011), which
+ivf_pq codes two dimensions in four bits (product quantization; Jegou et al., TPAMI 2011), which
 FAISS compares sixteen at a time in registers (Andre et al., ICMR 2017): 96 bytes at a width of
-384. The codes only nominate: `refine` candidates for each result are compared again by their
-full vectors, which stay on disk, memory-mapped. Without that step no code this short reaches a
-recall of .95. Left out: OPQ rotation, scalar quantization, RaBitQ.
+384. The codes only nominate: for each result, `refine` candidates are compared again by their full
+vectors, which stay on disk, memory-mapped. Without that step no code this short reaches a recall of
+.95. Left out: OPQ rotation, scalar quantization, RaBitQ.
 """
 
 import math
@@ -31,25 +31,25 @@ IndexKind = Literal["flat", "ivf_flat", "ivf_pq", "hnsw"]
 KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
 LISTS = 4
-"""Times the square root of I: half of a search then goes to choosing lists, half to reading."""
+"""Lists per square root of I: half of a search then goes to choosing lists, half to reading."""
 POINTS_PER_LIST = 39
-"""Fewest vectors a list is trained on; with less, k-means finds noise (FAISS warns there)."""
+"""Least training vectors per list; with fewer, k-means finds noise (FAISS warns there)."""
 SAMPLED_PER_LIST = 50
-"""Vectors a list that training looks at: more costs time and gains nothing measurable."""
+"""Training vectors per list: more cost time and gain nothing measurable."""
 CODED_TOGETHER = 2
-"""Dimensions a code stands for; an odd width is coded one by one."""
+"""Dimensions per code; an odd width is coded one by one."""
 CODE_BITS = 4
-"""The width that FAISS's register lookup is made for."""
+"""Bits of a code, the width that FAISS's register lookup is made for."""
 
 LINKS = 32
-"""Neighbours of a graph node."""
+"""Neighbours of a graph node, FAISS's default: more take memory, fewer lose recall."""
 BUILD_WIDTH = 200
-"""Candidates looked at to place a node."""
+"""Candidates examined to place a graph node, five times FAISS's default: built once, read often."""
 WIDEST_WALK = 4096
-"""Candidates beyond which a walk costs more than comparing with all would."""
+"""Most candidates of a walk; more would cost more than comparing with all vectors."""
 
 TUNED_K = 100
-"""Results for which an effort holds; a search for more looks further on a graph."""
+"""Results for which an effort is tuned; a search for more widens the walk on a graph."""
 CHUNK = 65_536
 """Vectors added at a time, so that a memory-mapped array is never in memory as a whole."""
 QUERY_CHUNK = 4096
@@ -61,7 +61,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard an approximate search tries; a flat index ignores it."""
+    """How much an approximate search examines; a flat index ignores it."""
 
     width: int
     """Lists read (ivf_flat, ivf_pq: `nprobe`) or candidates kept on the walk (hnsw: `efSearch`)."""
@@ -73,7 +73,7 @@ class Effort:
             raise ValueError(f"Effort must be 1 or more in width and refine, got {self}")
 
     def named(self, kind: IndexKind) -> str:
-        """In FAISS's words, for logs and reports."""
+        """The effort in FAISS's terms, for logs and reports."""
         return {
             "flat": "none",
             "ivf_flat": f"nprobe={self.width}",
@@ -83,34 +83,34 @@ class Effort:
 
 
 def lists_for(items: int) -> int:
-    """About `4 * sqrt(items)` lists, but never so many that one is trained on too few vectors."""
+    """Number of lists: about `4 * sqrt(items)`, limited by `POINTS_PER_LIST`."""
     return max(1, min(round(LISTS * math.sqrt(items)), items // POINTS_PER_LIST))
 
 
 def coded_parts(dim: int) -> int:
-    """Codes of an ivf_pq vector, half a byte each."""
+    """Number of codes of an ivf_pq vector, half a byte each."""
     return dim // CODED_TOGETHER if dim % CODED_TOGETHER == 0 else dim
 
 
 def default_effort(kind: IndexKind, items: int) -> Effort:
-    """Where nothing was tuned: a sixteenth of the lists, or twice the results on a graph."""
+    """Effort without tuning: a sixteenth of the lists, or twice the results on a graph."""
     if kind == "hnsw":
         return Effort(2 * TUNED_K)
     return Effort(max(1, lists_for(items) // 16), 8 if kind == "ivf_pq" else 1)
 
 
 def widest(index: Any, kind: IndexKind) -> int:
-    """The width at which trying harder makes no difference, or no sense."""
+    """The width beyond which a search gains nothing."""
     if kind == "flat":
         return 1
     return min(int(index.ntotal), WIDEST_WALK) if kind == "hnsw" else int(index.nlist)
 
 
 def train_empty(vectors_ID: Floats, kind: IndexKind, *, seed: int = 0) -> Any:
-    """An index without vectors that knows where its lists and codes are.
+    """A trained index without vectors.
 
-    Trained on a random sample of at most `SAMPLED_PER_LIST` vectors a list. Kinds without lists
-    need no training.
+    Lists and codes are trained on a random sample of at most `SAMPLED_PER_LIST` vectors per list.
+    Kinds without lists need no training.
     """
     items, dim = vectors_ID.shape
     if kind == "flat":
@@ -132,14 +132,14 @@ def train_empty(vectors_ID: Floats, kind: IndexKind, *, seed: int = 0) -> Any:
     quantizer.this.disown()  # the index frees it, also once merged or packed
     index.own_fields = True
     index.cp.seed = seed
-    index.cp.min_points_per_centroid = 1  # `lists_for` sees to it, but for a handful of vectors
+    index.cp.min_points_per_centroid = 1  # `lists_for` ensures enough, except for a few vectors
     index.train(_sample(vectors_ID, lists, seed))
     return index
 
 
 def _sample(vectors_ID: Floats, lists: int, seed: int) -> Floats:
     items = len(vectors_ID)
-    codes = 2**CODE_BITS  # k-means wants a vector for each; a handful of vectors is repeated
+    codes = 2**CODE_BITS  # k-means needs a vector for each, so a few vectors are repeated
     if items < codes:
         return np.ascontiguousarray(vectors_ID[np.resize(np.arange(items), codes)])
     size = min(items, max(lists * SAMPLED_PER_LIST, codes * POINTS_PER_LIST))
@@ -148,9 +148,9 @@ def _sample(vectors_ID: Floats, lists: int, seed: int) -> Floats:
 
 
 def build_shard(trained: Any, vectors_ID: Floats, start: int = 0) -> Any:
-    """Put the vectors of positions `start`, `start + 1`, ... into a trained, empty index.
+    """Add the vectors of positions `start`, `start + 1`, ... to a trained, empty index.
 
-    Merging is possible for indexes with lists only: any others must be built as one part.
+    Only indexes with lists can be merged; others must be built as one part.
     """
     for at in range(0, len(vectors_ID), CHUNK):
         chunk_ID = np.ascontiguousarray(vectors_ID[at : at + CHUNK], np.float32)
@@ -163,20 +163,20 @@ def build_shard(trained: Any, vectors_ID: Floats, start: int = 0) -> Any:
 
 
 def merge(shards: Iterable[Any]) -> Any:
-    """One index of all shards, which share their training; in order of `start`, and used up."""
+    """Merge shards of one training, in order of `start`; the shards must not be used afterwards."""
     following = iter(shards)
     whole = next(following)
     for shard in following:
         whole.merge_from(shard, 0)
     if not isinstance(whole, faiss.IndexIVFPQ):
         return whole
-    packed = faiss.IndexIVFPQFastScan(whole)  # codes side by side, as registers want them
+    packed = faiss.IndexIVFPQFastScan(whole)  # the layout that registers compare
     whole.own_fields, packed.own_fields = False, True
     return packed
 
 
 def to_bytes(index: Any) -> NDArray[np.uint8]:
-    """The index as bytes, to be sent to another process."""
+    """The index as bytes, for sending to another process."""
     array: NDArray[np.uint8] = faiss.serialize_index(index)
     return array
 
@@ -195,7 +195,7 @@ def nearest(
     effort: Effort,
     allowed_I: NDArray[np.bool_] | None = None,
 ) -> tuple[Floats, Rows]:
-    """Scores and positions [Q, K], best first; position -1 where the index found no more.
+    """Scores and positions [Q, K], best first, padded with position -1.
 
     Scores are inner products of the full vectors, in every kind.
     """

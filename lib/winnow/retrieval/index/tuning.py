@@ -1,4 +1,4 @@
-"""`auto`: which kind suits a table, and the least search effort that reaches a recall.
+"""`auto`: the kind that suits a number of vectors, and the least effort that reaches a recall.
 
 Suffixes: Q queries, K results, D vector width.
 """
@@ -18,33 +18,34 @@ from winnow.retrieval.index.kinds import TUNED_K, Effort, IndexKind, coded_parts
 logger = logging.getLogger(__name__)
 
 FLAT_LIMIT = 100_000
-"""Vectors up to which exact search is chosen: a query of width 64 is compared with that many in
-about 1 ms (0.7 to 1.7 measured, one core), one of width 384 in 14 ms, and nothing is missed."""
+"""Most vectors for which exact search is chosen. One core compares a query with that many in about
+1 ms at a width of 64 (0.7 to 1.7 measured) and in 14 ms at 384, and misses nothing."""
 
 REFINES = (16, 8, 4, 2)
-"""Candidates a result that ivf_pq is tried with."""
+"""Candidates per result that are tried for ivf_pq."""
 MARGIN = 3
-"""Standard errors by which the tuned recall must exceed its target: the recall of other queries
-differs by chance, and one that is hit exactly here is missed there half of the time."""
+"""Standard errors by which the tuned recall must exceed its target. The recall of other queries
+differs by chance: a target that is met exactly here would be missed there half of the time."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuning:
-    """What tuning found, for the manifest."""
+    """The result of tuning, for the manifest."""
 
     target: float
-    """Recall that was asked for."""
+    """Required recall."""
     k: int
-    """Results that recall is measured on."""
+    """Number of results that recall is measured on."""
     effort: Effort
+    """The chosen effort, now that of the index."""
     recall: float
-    """Mean share of the exact results that was found, of the queries that chose the effort."""
+    """Mean recall of the queries that chose the effort."""
     fresh_recall: float
-    """The same of as many other queries: what to expect of the index."""
+    """Mean recall of as many other queries, which is what to expect of the index."""
     queries: int
-    """In each of the halves, rounded down."""
+    """Queries of each half, rounded down."""
     reached: bool
     """Whether any effort reached the target."""
 
@@ -53,11 +54,11 @@ class Tuning:
 
 
 def choose_kind(items: int) -> IndexKind:
-    """`flat` up to `FLAT_LIMIT`, `ivf_pq` above: it is the fastest, and takes the least memory.
+    """`flat` up to `FLAT_LIMIT`, `ivf_pq` above: it is the fastest and takes the least memory.
 
-    Searches per second at a recall@100 of .95 on fresh queries, text-like vectors of 384 from 256
-    clusters, two cores, all queries in one call; memory is besides the vectors (2026-11,
-    `jobs.bench_index`, medians of 2):
+    Searches per second at a recall@100 of .95 on fresh queries: text-like vectors of 384 from 256
+    clusters, two cores, all queries in one call. Memory excludes the vectors (2026-11,
+    `jobs.bench_index`, medians of 2).
 
     | kind | 200,000 | 1,000,000 | memory, 1,000,000 | built, 1,000,000 |
     |---|---|---|---|---|
@@ -66,8 +67,8 @@ def choose_kind(items: int) -> IndexKind:
     | ivf_flat | 9,310 | 3,830 | 1.5 GB | 57 s |
     | ivf_pq | 18,370 | 12,830 | 0.1 GB | 61 s |
 
-    `hnsw` answers single queries no sooner (.27 ms against .29 ms of 200,000) and takes seven
-    times as long to build, so it is there for who asks for it.
+    `hnsw` answers single queries no faster (.27 ms against .29 ms among 200,000) and takes seven
+    times as long to build, so it is chosen only by name.
     """
     return "flat" if items <= FLAT_LIMIT else "ivf_pq"
 
@@ -75,9 +76,10 @@ def choose_kind(items: int) -> IndexKind:
 def tune(index: ItemIndex, queries_QD: Floats, *, recall: float, k: int = TUNED_K) -> Tuning:
     """Set `index.effort` to the least that finds `recall` of the exact k best, and report.
 
-    Every second query chooses, the others check. The target counts as reached when the mean of
-    the choosing half exceeds it by `MARGIN` standard errors. If none does, the greatest effort
-    stays, with a warning. Costs one exact search, and some thirty approximate ones, of all queries.
+    Every second query chooses the effort, the others check it. The target is reached when the mean
+    of the choosing half exceeds it by `MARGIN` standard errors. If no effort reaches it, the
+    greatest one stays, with a warning. Costs one exact search and some thirty approximate ones of
+    all queries.
     """
     if not 0 < recall <= 1:
         raise ValueError(f"recall must be above 0 and at most 1, got {recall}")
@@ -111,11 +113,12 @@ def tune(index: ItemIndex, queries_QD: Floats, *, recall: float, k: int = TUNED_
 
 
 def lower_bound(shares_Q: NDArray[np.float64]) -> float:
+    """The mean less `MARGIN` standard errors."""
     return float(shares_Q.mean() - MARGIN * shares_Q.std() / np.sqrt(len(shares_Q)))
 
 
 def least_effort(index: ItemIndex, reaches: Callable[[Effort], bool], k: int) -> Effort | None:
-    """The cheapest effort that reaches the target; None if none does."""
+    """The cheapest effort that reaches the target, or None."""
     if index.kind == "flat":
         return Effort(1)
     most = index.widest
@@ -126,9 +129,9 @@ def least_effort(index: ItemIndex, reaches: Callable[[Effort], bool], k: int) ->
     for refine in REFINES:
         width = least_width(lambda width, r=refine: reaches(Effort(width, r)), most)  # type: ignore[misc]
         if not width:
-            break  # fewer candidates find less still
+            break  # fewer candidates would find even less
         efforts.append(Effort(width, refine))
-        most = min(most, 4 * width)  # a wider search than that saves nothing by refining less
+        most = min(most, 4 * width)  # wider searches cost more than refining less saves
     return min(efforts, key=lambda effort: bytes_read(index, effort, k), default=None)
 
 
@@ -146,9 +149,9 @@ def least_width(reaches: Callable[[int], bool], most: int) -> int | None:
 
 
 def bytes_read(index: ItemIndex, effort: Effort, k: int) -> float:
-    """What an ivf_pq search of one query reads: codes of its lists, vectors of its candidates.
+    """Bytes that an ivf_pq search reads for a query: codes of its lists, vectors of its candidates.
 
-    The same on every machine and in every run, other than a stopwatch.
+    Unlike a stopwatch, it is the same on every machine and in every run.
     """
     share = effort.width / index.widest
     return share * len(index) * coded_parts(index.dim) / 2 + k * effort.refine * 4 * index.dim

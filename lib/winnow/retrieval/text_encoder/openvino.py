@@ -1,11 +1,11 @@
-"""An encoder's forward pass compiled for the CPU by OpenVINO: for weights that no longer change.
+"""An encoder's forward pass compiled for the CPU by OpenVINO, for weights that no longer change.
 
-Measured beside torch on the same CPU, at the same precision, a forward pass takes three quarters of
-the time, and in int8 half: attention is one fused kernel, and so is a product with what follows it.
+On the same CPU and at the same precision, a forward pass takes three quarters of torch's time; in
+int8 it takes half. Attention is one fused kernel, and products are fused with what follows them.
 
-int8 here means: the weights of every linear layer as int8, a scale for each output; what is
-multiplied with them is rounded to int8 while it runs, a scale for each `width` values of a token.
-Nothing is calibrated. Sums, attention and the embeddings keep a floating type.
+In int8, the weights of every linear layer have a scale for each output. Their inputs are rounded to
+int8 at run time, with a scale for each `width` values of a token. Nothing is calibrated. Sums,
+attention and embeddings keep a floating type.
 
 Suffixes: B texts of a batch, L tokens, D width of a hidden state, O outputs of a layer, I its
 inputs.
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from winnow.precision import InferencePrecision, dtype_of
 
 INT8_MOST = 127
+"""Largest int8 value; -128 stays unused, so that scales are symmetric."""
 
 
 def has_openvino() -> bool:
@@ -31,25 +32,25 @@ def has_openvino() -> bool:
 
 
 class OpenVinoTransformer:
-    """Hidden states of batches of any size, as the model itself makes them, without gradients.
+    """Computes the hidden states of a model for batches of any size, without gradients.
 
     Args:
         model: a Hugging Face encoder with float32 weights, which must not change afterwards.
-        width: of its hidden states.
-        precision: `auto` as everywhere: bfloat16 where that is fast.
+        width: width of its hidden states.
+        precision: `auto` is bfloat16 where that is fast.
     """
 
     def __init__(self, model: nn.Module, width: int, precision: InferencePrecision) -> None:
         from openvino import Core
 
         self.at_a_time = torch.get_num_threads()
-        """Threads that may call at a time, and should: each call has a thread of its own."""
+        """Threads that should call concurrently: each call runs on one thread."""
         self._of_thread = threading.local()
         converted = _converted(model)
         hint = "bf16" if dtype_of(precision) == torch.bfloat16 else "f32"
         options = {
-            # A thread for each batch, as many batches as threads: on two cores a sixth faster than
-            # two threads for each batch, which wait for each other after every layer.
+            # One thread per batch and as many batches as threads. On two cores this is a sixth
+            # faster than two threads per batch, which wait for each other after every layer.
             "NUM_STREAMS": str(self.at_a_time),
             "INFERENCE_NUM_THREADS": self.at_a_time,
             # Pinned, the workers of one node would all sit on its first cores.
@@ -62,7 +63,7 @@ class OpenVinoTransformer:
         self._compiled = Core().compile_model(converted, "CPU", options)
 
     def __call__(self, ids_BL: Tensor, real_BL: Tensor) -> Tensor:
-        """Float32 [B, L, D]; those of padding mean nothing."""
+        """Hidden states, float32 [B, L, D]; those of padding are meaningless."""
         request = getattr(self._of_thread, "request", None)
         if request is None:
             request = self._of_thread.request = self._compiled.create_infer_request()
@@ -70,9 +71,9 @@ class OpenVinoTransformer:
 
 
 def _converted(model: nn.Module) -> Any:
-    """The model as OpenVINO has it.
+    """The model in OpenVINO's form.
 
-    `openvino.convert_model` would do the same, and report on its use to the vendor.
+    `openvino.convert_model` would do the same, and send telemetry to the vendor.
     """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -85,7 +86,7 @@ def _converted(model: nn.Module) -> Any:
     ids_BL = torch.zeros(2, 4, dtype=torch.long)
     mask_BL = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of branches on shapes, and that tracing is old
+        warnings.simplefilter("ignore")  # about branches on shapes, and that tracing is deprecated
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             hidden, (ids_BL, mask_BL), check_trace=False
         )

@@ -1,13 +1,12 @@
-"""How an encoder directory says what to do with its text: the files of sentence-transformers.
+"""Settings of an encoder directory, in the files of sentence-transformers.
 
-    modules.json                       the chain: Transformer, Pooling and, if so, Normalize
-    <pooling>/config.json              which pooling
+    modules.json                       the chain: Transformer, Pooling and maybe Normalize
+    <pooling>/config.json              the pooling
     sentence_bert_config.json          tokens that a text is cut to
-    config_sentence_transformers.json  words put before queries and documents
+    config_sentence_transformers.json  text put before queries and documents
 
-A directory without `modules.json` is a plain Hugging Face encoder: mean pooling, unit length.
-Both the older and the newer spelling of the pooling file is read; the older one is written, which
-all versions know.
+A directory without `modules.json` is a plain Hugging Face encoder: mean pooling, unit length. Both
+spellings of the pooling file are read. The older one is written, because all versions know it.
 """
 
 import json
@@ -28,29 +27,34 @@ SPELLINGS = {
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
 }
+"""Keys of the older pooling file, and the newer name of each pooling; two of them are refused."""
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-"""Names under which a directory may keep what is put before documents, in order of preference."""
+"""Names of the prompt put before documents, in order of preference."""
 KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
+"""Modules of a chain that can be used, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderSettings:
-    """What turns a text into one vector, beside the weights and the tokenizer."""
+    """How texts become vectors, besides the weights and the tokenizer."""
 
     pooling: Pooling = "mean"
+    """How the hidden states of tokens become one vector."""
     normalize: bool = True
-    """Vectors of unit length, so that their inner product is the cosine."""
+    """Whether vectors have unit length, so that inner products are cosines."""
     max_tokens: int
     """Tokens that a text is cut to, special ones included."""
     query_prefix: str = ""
+    """Text put before every query."""
     document_prefix: str = ""
+    """Text put before every document."""
 
     @classmethod
     def read(cls, folder: Path, *, most_tokens: int) -> "EncoderSettings":
         """The settings of a directory; `most_tokens` is what its weights and tokenizer allow.
 
         Raises:
-            EncoderError: a module or a pooling that is not one of ours; the message names the file.
+            EncoderError: a module or a pooling is unknown; the message names the file.
         """
         prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
         document = next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), "")
@@ -68,7 +72,7 @@ class EncoderSettings:
         )
 
     def write(self, folder: Path, *, dim: int) -> None:
-        """The files of sentence-transformers, beside weights and tokenizer in `folder` itself."""
+        """Write the files of sentence-transformers for weights and tokenizer in `folder`."""
         types = KNOWN_MODULES if self.normalize else KNOWN_MODULES[:2]
         chain = [
             {

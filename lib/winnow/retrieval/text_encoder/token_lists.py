@@ -1,4 +1,4 @@
-"""Tokenised texts of any lengths in two flat arrays, and batches of them that waste little.
+"""Tokenised texts in two flat arrays, and batches of them with little padding.
 
 Suffixes: N texts, T all their tokens one after another, B texts of a batch, L longest of a batch.
 """
@@ -21,6 +21,7 @@ class TokenLists:
     """Token ids of N texts."""
 
     token_T: NDArray[np.int32]
+    """Tokens of all texts, one text after another."""
     start_N: Rows
     """First token of each text; one more entry ends the last."""
 
@@ -53,7 +54,7 @@ class TokenLists:
         return TokenLists(tokens, np.cumsum([0, *lengths], dtype=np.int64))
 
     def padded(self, rows_B: NDArray[np.integer[Any]], padding: int) -> tuple[Tensor, Tensor]:
-        """Token ids of some texts and where they are real, both [B, L], int64 and bool."""
+        """Padded token ids of some texts and a mask of real tokens, both [B, L], int64 and bool."""
         start_B = self.start_N[rows_B]
         length_B = self.start_N[rows_B + 1] - start_B
         at_L = np.arange(int(length_B.max(initial=1)))
@@ -66,8 +67,8 @@ class TokenLists:
 def token_batches(length_N: NDArray[np.integer[Any]], most_tokens: int) -> Iterator[Rows]:
     """Rows of texts in batches of nearly equal length, the longest first.
 
-    A batch's padded size, texts times longest, is at most `most_tokens`, or the batch is one text.
-    Longest first: what needs too much memory fails at once and not in the end.
+    A batch's padded size, texts times longest, is at most `most_tokens`, unless it is one text.
+    With the longest first, a batch that needs too much memory fails at once, not at the end.
 
     Example:
         >>> [rows.tolist() for rows in token_batches(np.array([2, 9, 3, 2]), 8)]
