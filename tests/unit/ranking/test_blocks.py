@@ -47,7 +47,7 @@ def test_batch_norm_over_ranks_takes_bfloat16(monkeypatch):
     torch.testing.assert_close(over_ranks.running_var, alone.running_var)
 
 
-def test_mlp_layers():
+def test_an_mlp_has_linear_norm_relu_and_dropout_per_width():
     names = [type(layer).__name__ for layer in MLP(3, (4,), dropout=0.5, head=True)]
     assert names == ["Linear", "BatchNorm", "ReLU", "Dropout", "Linear"]
     assert [type(layer).__name__ for layer in MLP(3, (), head=True)] == ["Linear"]

@@ -16,7 +16,7 @@ def test_values_are_dropped_at_random_and_the_mean_is_kept(share):
     assert (Dropout(share)(torch.ones(100, 1001)) != out).any()
 
 
-def test_the_seed_decides():
+def test_the_seed_decides_what_is_dropped():
     outs = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -37,7 +37,7 @@ def test_evaluation_and_a_share_of_none_change_nothing():
     assert Dropout(0.0)(x) is x
 
 
-def test_any_layout_and_type():
+def test_layout_and_type_are_kept():
     x = torch.ones(6, 4, dtype=torch.bfloat16).T
     out = Dropout(0.5)(x)
     assert out.shape == (4, 6)

@@ -26,12 +26,12 @@ def test_fields_have_their_own_rows_of_one_table():
     assert inputs.width == x.shape[1]
 
 
-def test_initial_vectors_have_the_asked_spread():
+def test_initial_vectors_have_the_standard_deviation_of_the_config():
     weight = Inputs(SCHEMA, InputConfig(dim=4000, std=0.5)).table.weight
     assert weight.std().item() == pytest.approx(0.5, rel=0.02)
 
 
-def test_a_schema_without_dense_fields():
+def test_a_schema_without_dense_fields_has_an_input_of_embeddings():
     schema = DatasetSchema(name="s", fields=SCHEMA.fields[:1], scenarios=("home",))
     assert Inputs(schema, InputConfig(dim=2))(
         torch.zeros(3, 1, dtype=torch.int32), torch.zeros(3, 0)

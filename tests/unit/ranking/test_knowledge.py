@@ -70,7 +70,7 @@ def test_scenarios_are_found_by_their_number():
     assert found.vector_RH.tolist() == [[1], [-1]]
 
 
-def test_rows_without_a_valid_vector_are_passed_over():
+def test_rows_without_a_valid_vector_are_skipped():
     text = answer(1, None, task="user_summary")
     failed = [answer(1, None, valid=False), answer(2, [5.0], valid=False), answer(3, None)]
     found = read(text, *failed, answer(0, [1.0], model="m"))
@@ -108,7 +108,7 @@ def test_rows_without_a_valid_vector_are_passed_over():
         ([answer(1, [float("nan")])], "the vector of user_row 1 of user_knowledge is not finite"),
     ],
 )
-def test_what_is_refused(rows, message):
+def test_vectors_that_do_not_belong_together_are_refused(rows, message):
     with pytest.raises(WinnowError, match=message):
         read(*rows)
 

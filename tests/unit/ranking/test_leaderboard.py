@@ -44,7 +44,7 @@ def test_means_and_spreads_by_hand():
     assert star["p_value"] == pytest.approx(0.0577, abs=1e-4)
 
 
-def test_what_one_seed_cannot_tell_is_none():
+def test_one_seed_has_no_spread_and_no_p_value():
     board = leaderboard(RUNS)
     assert board["m2m"]["auc_spread"] is board["m2m"]["logloss_spread"] is None
     assert board["m2m"]["p_value"] is None
@@ -59,7 +59,7 @@ def test_equal_models_are_not_significant():
     assert leaderboard(runs)["star"]["p_value"] is None
 
 
-def test_the_table():
+def test_the_table_shows_spreads_and_hyphens_for_missing_figures():
     head, rule, star, *_ = markdown(leaderboard(RUNS)).splitlines()
     assert head == (
         "| model | AUC | logloss | home AUC / logloss | cart AUC / logloss | p | parameters "
@@ -72,6 +72,6 @@ def test_the_table():
     )
 
 
-def test_the_plot_is_a_picture(tmp_path):
+def test_the_plot_is_a_png(tmp_path):
     plot_leaderboard(leaderboard(RUNS), "by hand", tmp_path / "board.png")
     assert (tmp_path / "board.png").read_bytes().startswith(b"\x89PNG")

@@ -149,7 +149,7 @@ def test_chains_that_end_early_are_dropped(caplog):
         Votes.read(table(short), FIELDS)
 
 
-def test_rows_of_other_tasks_are_passed_over():
+def test_rows_of_other_tasks_are_skipped():
     other = [
         {**row, "task": "user_summary", "inputs": "{}"}
         for row in chain(START, scripted("age", "city"))
@@ -335,7 +335,7 @@ def test_one_model_that_is_always_wrong_does_not_stop_the_others(planted):
     assert [len(voter.fallbacks) for voter in votes.voters] == [0, 9]
 
 
-def test_a_seed_repeats_the_bytes(planted):
+def test_equal_seeds_give_equal_bytes(planted):
     def ranking(seed):
         answers = vote(planted, {"one": careless, "two": careless}, chains=3, seed=seed)
         return answers.to_pylist(), Votes.read(answers, names_of(planted)).position_KN.tobytes()
@@ -344,7 +344,7 @@ def test_a_seed_repeats_the_bytes(planted):
     assert ranking(0)[1] != ranking(1)[1]
 
 
-def test_calls_are_as_few_as_the_spec_counts(planted):
+def test_there_is_one_call_per_choice_and_voter(planted):
     """N fields less the two ids and the last, for each voter."""
     answers = vote(planted, {"one": knowing}, chains=2)
     assert len(answers) <= 2 * (12 - 2 - 1)

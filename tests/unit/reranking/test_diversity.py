@@ -59,12 +59,12 @@ def test_without_variety_mmr_is_the_order_of_relevance(scores, k):
 
 
 @pytest.mark.parametrize("method", [mmr, dpp])
-def test_nothing_to_rerank(method):
+def test_an_empty_list_stays_empty(method):
     assert method(np.empty(0, np.float32), np.empty((0, 2), np.float32), 5, trade_off=0.5) == []
 
 
 @pytest.mark.parametrize("method", [mmr, dpp])
-def test_trade_off_is_a_share(method):
+def test_a_trade_off_outside_0_and_1_is_refused(method):
     with pytest.raises(ValueError, match=r"trade_off must be in \[0, 1\], got 2"):
         method(np.ones(1, np.float32), np.ones((1, 1), np.float32), 1, trade_off=2)
 

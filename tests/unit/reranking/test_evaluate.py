@@ -22,7 +22,7 @@ def one(positive, topics="aab", years=(1990, 2010, 2010), vectors=True):
     return EvaluationList("u", ["h"], found, [10, 11, 12], positive)
 
 
-def test_baselines():
+def test_baseline_orders_are_permutations_and_repeat_for_a_seed():
     lists = [one(2), one(-1)]
     orders = baseline_orders(lists, seed=0)
     assert list(orders) == ["random", "base", "oracle", "mmr", "dpp"]
@@ -50,7 +50,7 @@ def test_measures_by_hand():
     assert found["ild"] == pytest.approx(2 / 3, abs=1e-4)
 
 
-def test_what_is_not_defined_is_none():
+def test_an_undefined_measure_is_none():
     lists = [one(0, years=(1990, 1990, 1990), vectors=False)]
     found = measured(lists, [[0, 1, 2]], facet=None, split=SPLIT, num_items=20)
     assert found["mad"] is None

@@ -29,11 +29,11 @@ def read(*rows):
     return read_rationales(pa.Table.from_pylist(list(rows), SCHEMA))
 
 
-def test_the_task_is_one_that_there_is():
+def test_the_task_is_registered():
     assert TASK in TASKS
 
 
-def test_a_rationale_with_all_that_its_row_had():
+def test_a_rationale_keeps_the_other_columns_of_its_row():
     assert read(row()) == [
         Rationale(
             question="Who wrote Emma?",
@@ -45,7 +45,7 @@ def test_a_rationale_with_all_that_its_row_had():
     ]
 
 
-def test_what_is_of_no_use_is_dropped_and_counted(caplog):
+def test_invalid_and_unanswerable_rows_are_dropped_and_counted(caplog):
     with caplog.at_level(logging.INFO, "winnow"):
         kept = read(
             row(id=3),
@@ -59,7 +59,7 @@ def test_what_is_of_no_use_is_dropped_and_counted(caplog):
     assert caplog.messages == ["rationales: kept=2 invalid=2 unanswerable=1"]
 
 
-def test_none_may_be_left():
+def test_a_generation_without_usable_rows_gives_an_empty_list():
     assert read() == []
     assert read(row(valid=False)) == []
 
@@ -71,5 +71,5 @@ def test_none_may_be_left():
         (" Something like Emma ", "Persuasion.", "Something like Emma. Persuasion. It is hers."),
     ],
 )
-def test_scoring_text(question, answer, text):
+def test_the_scoring_text_joins_question_answer_and_rationale(question, answer, text):
     assert scoring_text(Rationale(question, answer, " It is hers. ", (), {})) == text

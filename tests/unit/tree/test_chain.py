@@ -103,15 +103,12 @@ def test_the_search_is_depth_first(scripted_llm):
     # life before sports; in it travel before cooking; two of each leaf, its last ones
     assert result.items == [33, 27, 34, 28, 30, 24, 31]
     names = [node.node for node in result.trace.nodes]
-    assert names == [
-        "interest", "/", "life", "life / travel", "life / cooking", "sports", "sports / soccer",
-        "sports / tennis",
-    ]  # fmt: skip
+    below = ["life", "life / travel", "life / cooking"]
+    assert names == ["interest", "/", *below, "sports", "sports / soccer", "sports / tennis"]
     trace = result.trace
     assert (trace.stop, trace.filled, trace.calls) == ("found", 0, 8)
-    assert {name: row["calls"] for name, row in trace.steps.items()} == {
-        "interest": 1, "tree": 3, "leaf": 4,
-    }  # fmt: skip
+    calls = {name: row["calls"] for name, row in trace.steps.items()}
+    assert calls == {"interest": 1, "tree": 3, "leaf": 4}
     assert list(trace.as_dict()) == ["stop", "nodes", "calls", "tokens"]
 
 
@@ -180,12 +177,11 @@ def test_the_last_call_orders_what_was_found(scripted_llm):
     assert len(options) == 4
     assert result.items == [24, 30, 26, 32]  # the last of each kind first, as this model does
     keeps = scripted_llm(lambda body: "no" if kind(body)[0] == "order" else reader("soccer")(body))
-    assert searched(keeps, 4, config=replace(NO_ORDER, rerank=True)).items == searched(
-        scripted_llm(reader("soccer")), 4
-    ).items  # fmt: skip
+    unordered = searched(scripted_llm(reader("soccer")), 4).items
+    assert searched(keeps, 4, config=replace(NO_ORDER, rerank=True)).items == unordered
 
 
-def test_without_a_history_the_popular_ones_come_without_a_call(scripted_llm):
+def test_without_a_history_popular_items_come_without_a_call(scripted_llm):
     llm = scripted_llm("never")
     result = searched(llm, 5, history=())
     assert llm.bodies == []
@@ -220,7 +216,7 @@ def test_without_interests_the_last_titles_stand_for_them(scripted_llm):
 
 
 @pytest.mark.parametrize(("limit", "value"), [("max_calls", 3), ("max_tokens", 1700)])
-def test_popular_items_of_the_nodes_that_were_reached_fill_up(scripted_llm, limit, value):
+def test_popular_items_of_the_visited_leaves_fill_the_list(scripted_llm, limit, value):
     llm = scripted_llm(reader("sports", "soccer"))
     result = searched(llm, 12, config=replace(NO_ORDER, width=5, **{limit: value}))
     assert result.trace.stop == limit.removeprefix("max_")
@@ -236,7 +232,7 @@ def test_popular_items_of_the_nodes_that_were_reached_fill_up(scripted_llm, limi
         (None, 0.5, "deadline"),
     ],
 )
-def test_an_endpoint_in_trouble_gives_the_popular_ones(scripted_llm, script, seconds, stop):
+def test_an_endpoint_in_trouble_gives_popular_items(scripted_llm, script, seconds, stop):
     result = searched(scripted_llm(script), 5, seconds=seconds, seen=[1])
     assert result.items == [0, 2, 3, 4, 5]
     assert (result.trace.stop, result.trace.filled) == (stop, 5)
@@ -262,7 +258,7 @@ def test_long_lists_are_asked_in_parts(scripted_llm):
     assert sorted(sizes) == [0, 9, 30, 60, 60]
 
 
-def test_a_history_that_is_too_long_loses_its_oldest(scripted_llm):
+def test_a_history_that_is_too_long_loses_its_oldest_titles(scripted_llm):
     too_long = (400, "maximum context length is 10 tokens")
     llm = scripted_llm(too_long, too_long, reader("soccer"))
     searched(llm, 2, history=[f"t{i}" for i in range(8)])
@@ -279,8 +275,8 @@ def test_interleaved_users_see_nothing_of_each_other(scripted_llm):
     def answer(body):
         text = json.dumps(body["messages"])
         (me,) = {name for name in names if name in text}
-        return reader(WORDS[names.index(me) % 6], "sports" if names.index(me) % 6 < 3 else "life",
-                      me)(body)  # fmt: skip
+        at = names.index(me) % 6
+        return reader(WORDS[at], "sports" if at < 3 else "life", me)(body)
 
     llm = scripted_llm(answer, delay_s=0.01)
 
@@ -289,10 +285,10 @@ def test_interleaved_users_see_nothing_of_each_other(scripted_llm):
             chat = Chat(online(llm.url, "m"))
             search = TreeSearch(chat, titles, np.ones(len(titles), int), TreeSearchConfig())
             try:
-                return await asyncio.gather(*(
-                    search.recommend([f"liked by {name}"], tree, 3, time.monotonic() + 60, ())
-                    for name in names
-                ))  # fmt: skip
+                end = time.monotonic() + 60
+                histories = ([f"liked by {name}"] for name in names)
+                searches = (search.recommend(one, tree, 3, end, ()) for one in histories)
+                return await asyncio.gather(*searches)
             finally:
                 await chat.close()
 
@@ -399,7 +395,7 @@ def test_titles_of_others_stay_data(scripted_llm):
             assert message["content"].count("</data>") <= 1
 
 
-def test_filled():
+def test_a_list_is_filled_with_others_each_once():
     assert filled([3, 1], [1, 2, 3, 4], 3) == [3, 1, 2]
     assert filled([3, 1], [2], 2) == [3, 1]
     assert filled([], [], 2) == []
@@ -417,8 +413,8 @@ def test_a_tree_saves_most_of_what_a_flat_list_takes(scripted_llm, items, words,
     tree, titles = ItemTree(), []
     for i in range(items):
         titles.append(" ".join(draw.choices(vocabulary, k=words)))
-        tree.insert(i, [f"{vocabulary[9 * at + draw.randrange(n)]} {at}" for at, n in
-                        enumerate(branching)])  # fmt: skip
+        drawn = (9 * at + draw.randrange(n) for at, n in enumerate(branching))
+        tree.insert(i, [f"{vocabulary[word]} {at}" for at, word in enumerate(drawn)])
     llm = scripted_llm(takes_the_first)
     made = tree, titles
     trace = searched(llm, 20, config=TreeSearchConfig(), history=titles[:20], made=made).trace
@@ -439,7 +435,7 @@ def test_a_tree_saves_most_of_what_a_flat_list_takes(scripted_llm, items, words,
         ({"most_listed": 5}, "most_listed must be more than width and per_leaf, got 5"),
     ],
 )
-def test_bad_config(change, message):
+def test_bad_config_says_what_is_wrong(change, message):
     with pytest.raises(ValueError, match=message):
         TreeSearchConfig(**change)
 

@@ -145,7 +145,7 @@ def test_an_item_that_is_inserted_again_moves():
     assert len(tree) == 1
 
 
-def test_an_empty_tree():
+def test_an_empty_tree_has_no_items_children_or_leaves():
     tree = ItemTree()
     assert (len(tree), tree.children(), tree.items(), list(tree.leaves())) == (0, [], [], [])
 
@@ -178,7 +178,7 @@ def test_parts_fill_in_the_order_of_the_items_not_of_the_answers():
         assert [leaf for _, leaf in tree.leaves()] == [[3, 1], [0, 2]]
 
 
-def test_without_any_label_all_is_under_other():
+def test_items_without_labels_are_under_other():
     tree = ItemTree.of(labelled_paths([], 5), range(5), leaf_size=2)
     assert tree.children() == ["other"]
     assert tree.items() == [0, 1, 2, 3, 4]
@@ -198,7 +198,7 @@ def test_labels_of_another_dataset_are_refused(rows, found):
         labelled_paths(rows, 3)
 
 
-def test_what_cannot_be_done():
+def test_unknown_items_and_nodes_and_blank_labels_are_refused():
     tree = ItemTree()
     tree.insert(1, ["books", "travel"])
     with pytest.raises(ValueError, match="item 2 is not in the tree"):

@@ -3,30 +3,17 @@
 import pytest
 import torch
 
-from winnow.data.schema import DatasetSchema, Field
+from tests.unit.ranking.surfaces import USER_SCHEMA, user_rows
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.ada_sparse import AdaSparse, AdaSparseConfig, Pruner
 
-SCHEMA = DatasetSchema(
-    name="three surfaces",
-    fields=(
-        Field(name="user", role="user", kind="sparse", size=20),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("home", "search", "cart"),
-)
 SCORE = torch.tensor([-6.0, -5.0, 0.0, 3.0])
 """With alpha = 1, beta = 2 and epsilon = 0.01 the first falls to 0.00495 and is pruned."""
 
 
 def build(**sizes):
     torch.manual_seed(0)
-    return AdaSparse(SCHEMA, InputConfig(dim=4, std=0.5), AdaSparseConfig(**sizes))
-
-
-def rows(count=30):
-    numbers = torch.arange(count)
-    return (numbers % 20).int().unsqueeze(1), torch.linspace(0, 1, count)[:, None], numbers % 3
+    return AdaSparse(USER_SCHEMA, InputConfig(dim=4, std=0.5), AdaSparseConfig(**sizes))
 
 
 def pruned(alpha=1.0, **sizes):
@@ -71,7 +58,7 @@ def test_the_pruner_sees_the_scenario_and_the_neurons():
 
 def test_a_logit_follows_the_equations():
     model = build(hidden=(5,)).eval()
-    sparse, dense, scenario = rows()
+    sparse, dense, scenario = user_rows()
     e = model.scenario.weight[scenario]
     x, alpha = model.inputs(sparse, dense), torch.tensor(1.0)
     h = model.layers[0](torch.cat([e, model.pruners[0](e, x, alpha)], dim=1))
@@ -81,37 +68,37 @@ def test_a_logit_follows_the_equations():
 
 def test_alpha_grows_with_training_steps_only():
     model = build(alpha=1.0, alpha_growth=0.25)
-    model(*rows())
-    model(*rows())
+    model(*user_rows())
+    model(*user_rows())
     assert model.alpha.item() == 1.5
     with torch.inference_mode():
-        model.eval()(*rows())
+        model.eval()(*user_rows())
     assert model.alpha.item() == 1.5
 
 
 def test_alpha_is_used_and_saved():
     model = build(alpha_growth=0.5)
-    model(*rows())
+    model(*user_rows())
     assert "alpha" not in dict(model.named_parameters())
     other = build()
     other.load_state_dict(model.state_dict())
     assert other.alpha.item() == 1.5
-    logit = model.eval()(*rows())
-    torch.testing.assert_close(other.eval()(*rows()), logit)
+    logit = model.eval()(*user_rows())
+    torch.testing.assert_close(other.eval()(*user_rows()), logit)
     other.alpha.fill_(5.0)
-    assert not torch.allclose(other(*rows()), logit)
+    assert not torch.allclose(other(*user_rows()), logit)
 
 
 def test_two_batches_may_share_a_backward_pass():
     model = build()
-    (model(*rows()).sum() + model(*rows(10)).sum()).backward()
+    (model(*user_rows()).sum() + model(*user_rows(10)).sum()).backward()
     assert model.scenario.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(("compat", "seen"), [("none", True), ("scenario_wise", False)])
 def test_only_the_reference_is_blind_to_dense_fields(compat, seen):
     model = build(compat=compat).eval()
-    sparse, dense, scenario = rows()
+    sparse, dense, scenario = user_rows()
     same = torch.equal(model(sparse, dense, scenario), model(sparse, 1 - dense, scenario))
     assert same is not seen
 

@@ -2,31 +2,14 @@
 
 import torch
 
-from winnow.data.schema import DatasetSchema, Field
+from tests.unit.ranking.surfaces import SCHEMA, rows
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.ep_net import EpNet, EpNetConfig
-
-SCHEMA = DatasetSchema(
-    name="surfaces",
-    fields=(
-        Field(name="user", role="user", kind="sparse", size=20),
-        Field(name="item", role="item", kind="sparse", size=30),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("home", "search", "cart"),
-)
 
 
 def build(**sizes):
     torch.manual_seed(0)
     return EpNet(SCHEMA, InputConfig(std=0.5), EpNetConfig(**sizes))
-
-
-def rows(count):
-    generator = torch.Generator().manual_seed(1)
-    sparse = torch.randint(20, (count, 2), generator=generator, dtype=torch.int32)
-    scenario = torch.randint(3, (count,), generator=generator)
-    return sparse, torch.rand(count, 1, generator=generator), scenario
 
 
 def gate_of(model, batch):

@@ -6,21 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit.ranking.surfaces import SCHEMA
 from winnow.data.schema import DatasetSchema, Field
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.experiment import RankerConfig
-from winnow.ranking.models.star import Star, StarConfig
 from winnow.ranking.registry import MODELS, ModelSpec, model_type
-
-SCHEMA = DatasetSchema(
-    name="three surfaces",
-    fields=(
-        Field(name="user", role="user", kind="sparse", size=20),
-        Field(name="item", role="item", kind="sparse", size=30),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("home", "search", "cart"),
-)
 
 
 def movielens(sizes):
@@ -60,7 +50,7 @@ def loss_of(model, batch):
     return torch.nn.functional.binary_cross_entropy_with_logits(model(*batch), label)
 
 
-def test_there_are_models():
+def test_the_registry_holds_models():
     assert {"shared_bottom", "star"} <= set(MODELS)
 
 
@@ -181,35 +171,6 @@ def test_parameter_counts_are_the_published_ones(name):
     model = build(name, movielens(PUBLISHED_SIZES), compat="scenario_wise")
     count = sum(p.numel() for p in model.parameters())
     assert count == pytest.approx(PUBLISHED_PARAMETERS[name], abs=5)  # published to 10 parameters
-
-
-def test_star_starts_as_the_shared_network_in_every_scenario():
-    model = build("star").eval()
-    sparse, dense, _ = rows(5)
-    logits = [model(sparse, dense, torch.full((5,), s)) for s in range(3)]
-    torch.testing.assert_close(logits[0], logits[1])
-    torch.testing.assert_close(logits[0], logits[2])
-
-
-def test_star_normalises_by_the_scenarios_own_statistics():
-    star = Star(SCHEMA, InputConfig(), StarConfig())
-    x = torch.tensor([[1.0], [3.0]]).expand(2, star.inputs.width)
-    expected = torch.tensor([[-1.0], [1.0]]).expand(2, star.inputs.width)
-    torch.testing.assert_close(star.norm.branch()(1, x), expected, atol=1e-4, rtol=0)
-    mean_of = [norm.running_mean[0].item() for norm in star.norm.statistics]
-    assert mean_of == pytest.approx([0, 0.2, 0])  # momentum 0.1 times the mean, 2
-
-
-@pytest.mark.parametrize("compat", ["none", "scenario_wise"])
-def test_a_frozen_star_predicts_what_it_did(compat):
-    model = build("star", compat=compat)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.1 * torch.randn_like(weight))
-        model(*rows(32))  # the running statistics move
-    expected = model.eval()(*rows(7))
-    model.freeze()
-    torch.testing.assert_close(model(*rows(7)), expected)
 
 
 def test_an_unknown_model_gets_a_suggestion():

@@ -3,19 +3,9 @@
 import pytest
 import torch
 
-from winnow.data.schema import DatasetSchema, Field
+from tests.unit.ranking.surfaces import SCHEMA
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.hamur import Adapter, Hamur, HamurConfig, HyperLinear
-
-SCHEMA = DatasetSchema(
-    name="three surfaces",
-    fields=(
-        Field(name="user", role="user", kind="sparse", size=20),
-        Field(name="item", role="item", kind="sparse", size=30),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("home", "search", "cart"),
-)
 
 
 def build(**sizes):

@@ -4,31 +4,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from winnow.data.schema import DatasetSchema, Field
+from tests.unit.ranking.surfaces import SCHEMA, rows
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.m2m import M2M, Attention, M2MConfig, MetaLayers, Transformer, _Read
-
-SCHEMA = DatasetSchema(
-    name="surfaces",
-    fields=(
-        Field(name="user", role="user", kind="sparse", size=20),
-        Field(name="item", role="item", kind="sparse", size=30),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("home", "search", "cart"),
-)
 
 
 def build(inputs=None, **sizes):
     torch.manual_seed(0)
     return M2M(SCHEMA, inputs or InputConfig(std=0.1), M2MConfig(**sizes))
-
-
-def rows(count):
-    generator = torch.Generator().manual_seed(1)
-    sparse = torch.randint(20, (count, 2), generator=generator, dtype=torch.int32)
-    scenario = torch.randint(3, (count,), generator=generator)
-    return sparse, torch.rand(count, 1, generator=generator), scenario
 
 
 def test_fields_and_scenario_are_the_tokens():

@@ -1,28 +1,14 @@
 """M3oE: what every expert counts for in a scenario, and where gradients stop."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from winnow.data.schema import DatasetSchema, Field
+from tests.unit.ranking.surfaces import SCHEMA
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.m3oe import LayerExperts, M3oE, M3oEConfig
-
-
-def schema(*scenarios):
-    return DatasetSchema(
-        name="surfaces",
-        fields=(
-            Field(name="user", role="user", kind="sparse", size=20),
-            Field(name="item", role="item", kind="sparse", size=30),
-            Field(name="age", role="user", kind="dense"),
-        ),
-        scenarios=scenarios,
-    )
-
-
-SCHEMA = schema("home", "search", "cart")
 
 
 def build(of=SCHEMA, **sizes):
@@ -75,8 +61,8 @@ def test_experts_add_up_as_the_formula_says():
     assert seen[2] == pytest.approx([4.0 + 0.75 * (0.5 * 30 + 0.25 * (10 + 20))])
 
 
-def test_a_single_scenario_has_nobody_to_borrow_from():
-    model = build(schema("home"))
+def test_a_single_scenario_borrows_from_no_other():
+    model = build(replace(SCHEMA, scenarios=("home",)))
     fix_balance(model)
     fix_experts(model, [2.0, 2.0, 2.0, 2.0, 10.0])
     seen = tower_inputs(model, rows([0, 0]))

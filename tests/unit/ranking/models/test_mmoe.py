@@ -3,35 +3,21 @@
 import pytest
 import torch
 
-from winnow.data.schema import DatasetSchema, Field
+from tests.unit.ranking.surfaces import USER_SCHEMA, user_rows
 from winnow.ranking.batch_norm import BatchNorm
 from winnow.ranking.blocks import MLP, Experts, Gate, mix
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.mmoe import Mmoe, MmoeConfig
 
-SCHEMA = DatasetSchema(
-    name="three surfaces",
-    fields=(
-        Field(name="user", role="user", kind="sparse", size=20),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("home", "search", "cart"),
-)
-
 
 def build(**sizes):
     torch.manual_seed(0)
-    return Mmoe(SCHEMA, InputConfig(dim=4, std=0.5), MmoeConfig(**sizes))
-
-
-def rows(count=30):
-    numbers = torch.arange(count)
-    return (numbers % 20).int().unsqueeze(1), torch.rand(count, 1), numbers % 3
+    return Mmoe(USER_SCHEMA, InputConfig(dim=4, std=0.5), MmoeConfig(**sizes))
 
 
 def test_every_scenario_has_its_own_gate_with_sum_one():
     model = build(num_experts=4)
-    x = model.inputs(*rows()[:2])
+    x = model.inputs(*user_rows()[:2])
     gates = [gate(x) for gate in model.gates]
     for gate in gates:
         assert gate.shape == (30, 4)
@@ -43,7 +29,7 @@ def test_every_scenario_has_its_own_gate_with_sum_one():
 
 def test_a_logit_follows_the_equations():
     model = build().eval()
-    sparse, dense, scenario = rows()
+    sparse, dense, scenario = user_rows()
     logit = model(sparse, dense, scenario)
     x = model.inputs(sparse, dense)
     for row in (4, 8):  # of scenarios 1 and 2

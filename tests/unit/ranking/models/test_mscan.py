@@ -133,7 +133,7 @@ def test_the_encoder_reads_the_last_steps_of_the_current_scenario():
     assert one.there_BC.tolist() == [[True, False, False]]
 
 
-def test_softmax_over_nothing_is_zero():
+def test_softmax_over_no_steps_is_zero():
     weights = masked_softmax(torch.zeros(2, 3), torch.tensor([[True, False, True], [False] * 3]))
     assert weights.tolist() == [[0.5, 0, 0.5], [0, 0, 0]]
 
@@ -180,7 +180,7 @@ def test_c_is_the_smallest_of_the_best_on_validation_rows():
 
 
 @pytest.mark.parametrize("fixed", [{"reference": 0.3}, {"elimination": "additive"}])
-def test_what_is_given_is_not_chosen(fixed):
+def test_a_fixed_c_is_not_chosen(fixed):
     assert build(**fixed).settle(lambda: 0.7) == {}
 
 

@@ -3,29 +3,15 @@
 import pytest
 import torch
 
-from winnow.data.schema import DatasetSchema, Field
+from tests.unit.ranking.surfaces import USER_SCHEMA, user_rows
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.ple import Ple, PleConfig
 from winnow.ranking.routing import ScenarioRoute
 
-SCHEMA = DatasetSchema(
-    name="three surfaces",
-    fields=(
-        Field(name="user", role="user", kind="sparse", size=20),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("home", "search", "cart"),
-)
-
 
 def build(**sizes):
     torch.manual_seed(0)
-    return Ple(SCHEMA, InputConfig(dim=4, std=0.5), PleConfig(**sizes))
-
-
-def rows(count=30):
-    numbers = torch.arange(count)
-    return (numbers % 20).int().unsqueeze(1), torch.linspace(0, 1, count)[:, None], numbers % 3
+    return Ple(USER_SCHEMA, InputConfig(dim=4, std=0.5), PleConfig(**sizes))
 
 
 def weighted(gate, experts):
@@ -44,7 +30,7 @@ def level_by_hand(level, own, shared):
 @pytest.mark.parametrize("num_levels", [1, 2, 3])
 def test_logits_follow_the_equations(num_levels):
     model = build(num_levels=num_levels).eval()
-    sparse, dense, scenario = rows()
+    sparse, dense, scenario = user_rows()
     own, shared = [model.inputs(sparse, dense)] * 3, model.inputs(sparse, dense)
     for level in model.early:
         everyone = [*(experts(z) for experts, z in zip(level.own, own, strict=True))]
@@ -68,9 +54,9 @@ def test_sizes_of_two_levels():
 
 
 @pytest.mark.parametrize(("num_levels", "heard"), [(1, False), (2, True)])
-def test_other_scenarios_are_heard_through_the_shared_gate_only(num_levels, heard):
+def test_other_scenarios_act_through_the_shared_gate_only(num_levels, heard):
     model = build(num_levels=num_levels).eval()
-    sparse, dense, _ = rows()
+    sparse, dense, _ = user_rows()
     home = torch.zeros(30, dtype=torch.int64)
     before = model(sparse, dense, home)
     first = model.early[0] if model.early else model.last
@@ -81,7 +67,7 @@ def test_other_scenarios_are_heard_through_the_shared_gate_only(num_levels, hear
 
 def test_own_experts_of_the_last_level_learn_from_their_own_rows_only():
     model = build()
-    sparse, dense, _ = rows()
+    sparse, dense, _ = user_rows()
     model(sparse, dense, torch.arange(30) % 2).square().sum().backward()
     gradients = [experts.layers[0].weight.grad.abs().sum() for experts in model.last.own]
     assert gradients[0] > 0
@@ -92,25 +78,25 @@ def test_own_experts_of_the_last_level_learn_from_their_own_rows_only():
 @pytest.mark.parametrize("compat", ["none", "scenario_wise"])
 def test_all_of_two_levels_learns(compat):
     model = build(num_levels=2, compat=compat)
-    model(*rows()).square().sum().backward()
+    model(*user_rows()).square().sum().backward()
     dead = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not dead
 
 
 def test_two_levels_grouped_and_masked_agree(monkeypatch):
     model = build(num_levels=2)
-    model(*rows())  # moves the running statistics away from their start
+    model(*user_rows())  # moves the running statistics away from their start
     model.eval()
-    grouped = model(*rows())
+    grouped = model(*user_rows())
     monkeypatch.setattr(model, "route", lambda scenario: ScenarioRoute.of(scenario, 3, masked=True))
-    torch.testing.assert_close(model(*rows()), grouped)
+    torch.testing.assert_close(model(*user_rows()), grouped)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_two_levels_take_almost_empty_batches(count):
     model = build(num_levels=2)
-    assert model(*rows(count)).shape == (count,)
-    assert model.eval()(*rows(count)).shape == (count,)
+    assert model(*user_rows(count)).shape == (count,)
+    assert model.eval()(*user_rows(count)).shape == (count,)
 
 
 @pytest.mark.parametrize(

@@ -4,28 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from winnow.data.schema import DatasetSchema, Field
+from tests.unit.ranking.surfaces import USER_SCHEMA, user_rows
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.sar_net import DebiasExperts, SarNet, SarNetConfig
-
-SCHEMA = DatasetSchema(
-    name="three surfaces",
-    fields=(
-        Field(name="user", role="user", kind="sparse", size=20),
-        Field(name="age", role="user", kind="dense"),
-    ),
-    scenarios=("home", "search", "cart"),
-)
 
 
 def build(**sizes):
     torch.manual_seed(0)
-    return SarNet(SCHEMA, InputConfig(dim=4, std=0.5), SarNetConfig(**sizes))
-
-
-def rows(count=30):
-    numbers = torch.arange(count)
-    return (numbers % 20).int().unsqueeze(1), torch.linspace(0, 1, count)[:, None], numbers % 3
+    return SarNet(USER_SCHEMA, InputConfig(dim=4, std=0.5), SarNetConfig(**sizes))
 
 
 def transformed(model, scenario, x):
@@ -34,14 +20,14 @@ def transformed(model, scenario, x):
 
 def test_a_scenario_starts_with_the_identity():
     model = build()
-    x = model.inputs(*rows()[:2])
+    x = model.inputs(*user_rows()[:2])
     for scenario in range(3):
         torch.testing.assert_close(transformed(model, scenario, x), x)
 
 
 def test_scale_and_shift_are_the_scenarios_own():
     model = build()
-    x = model.inputs(*rows()[:2])
+    x = model.inputs(*user_rows()[:2])
     with torch.no_grad():
         model.scale_SD[1] = 3.0
         model.shift_SD[1] = 1.0
@@ -80,7 +66,7 @@ def test_debias_experts_are_separate_norms_and_linears(training):
 
 def test_a_logit_follows_the_equations():
     model = build(num_shared=2, num_own=1).eval()
-    sparse, dense, scenario = rows()
+    sparse, dense, scenario = user_rows()
     logit = model(sparse, dense, scenario)
     x = model.inputs(sparse, dense)
     for row in (4, 8):  # of scenarios 1 and 2
@@ -95,7 +81,7 @@ def test_a_logit_follows_the_equations():
 
 def test_own_experts_are_normalised_by_their_own_rows():
     model = build()
-    sparse, dense, scenario = rows()
+    sparse, dense, scenario = user_rows()
     x = model.inputs(sparse, dense)
     model(sparse, dense, scenario)
     for s in range(3):
@@ -107,7 +93,7 @@ def test_own_experts_are_normalised_by_their_own_rows():
 @pytest.mark.parametrize(("compat", "seen"), [("none", True), ("scenario_wise", False)])
 def test_only_the_reference_is_blind_to_dense_fields(compat, seen):
     model = build(compat=compat).eval()
-    sparse, dense, scenario = rows()
+    sparse, dense, scenario = user_rows()
     same = torch.equal(model(sparse, dense, scenario), model(sparse, 1 - dense, scenario))
     assert same is not seen
 
