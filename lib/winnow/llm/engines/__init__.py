@@ -1,1 +1,1 @@
-"""Who answers: the contract of an engine, the engines, and when each tries again."""
+"""Engines: their contract, endpoints over HTTP, restarts, and how often each level retries."""

@@ -1,4 +1,4 @@
-"""How often generation retries, on four levels; each one starts where the level above gives up.
+"""How often generation retries, on four levels.
 
     level     what fails                      who retries                attempts  then
     answer    the text cannot be used         generation.answer             2      an invalid row
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 ANSWER_ATTEMPTS = 2
 """One correction: every further attempt would cost a whole prompt and answer."""
 ENDPOINT_ATTEMPTS = 6
-"""Default of `HttpConfig.tries`: its five pauses, up to 31 s together, outlast a restart."""
+"""Default of `HttpConfig.tries`; the five pauses between them take up to 31 s."""
 ONLINE_ENDPOINT_ATTEMPTS = 2
 """The caller waits, so only a hiccup is worth a second attempt."""
 ENGINE_ATTEMPTS = 3

@@ -13,7 +13,7 @@ from winnow.llm.tasks.sources import Source
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
-    """What is asked, about what, and of which models."""
+    """The tasks of a run, what they are about, and the models that are asked."""
 
     input: str = "runs/dataset"
     """A dataset artifact, or a table with the task's columns: .parquet, .jsonl, or a folder."""

@@ -10,7 +10,7 @@ Reason = Literal["calls", "tokens", "deadline", "unavailable", "refused", "too_l
 
 
 class ChatStopped(Exception):
-    """No answer, and further calls are of no use to this request."""
+    """The request got no answer, and further calls cannot change that."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(reason, detail)
