@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from serve.versions.version import Version
 from winnow.cascade import STAGES
 from winnow.cascade.answer import Reason
-from winnow.cascade.query import Candidates, Outcome, Query, StageResult
+from winnow.cascade.query import Candidates, Outcome, Query
 from winnow.cascade.request import RecommendRequest, RequestError
 
 
@@ -38,13 +38,8 @@ class RequestState:
         self, stage: str, candidates: Candidates | None, spent_ms: float, reason: Reason
     ) -> None:
         """Add the stage's result: its candidates, or without them its fallback for that reason."""
-        if candidates is not None:
-            result = StageResult(candidates, spent_ms)
-        else:
-            fallbacks, before = self.version.fallbacks, self.outcome.candidates
-            fallback = fallbacks.instead_of(stage, self.resolve(), before)
-            result = StageResult(fallback, spent_ms, reason)
-        self.outcome.results[stage] = result
+        fallbacks, query = self.version.fallbacks, self.resolve()
+        fallbacks.advance(self.outcome, stage, query, candidates, spent_ms, reason)
 
     def finish(self, reason: Reason) -> Outcome:
         """The outcome, with fallbacks for the stages that have not run."""

@@ -148,17 +148,15 @@ async def _read(receive: Receive, headers: Mapping[bytes, str], limit: int) -> b
     declared = headers.get(b"content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise too_long
-    message: Message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body") or message["type"] == "http.disconnect":
+    body, more = b"", True
+    while more:
+        message: Message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
+        body += message.get("body", b"")
         if len(body) > limit:
             raise too_long
-        message = await receive()
-        body += message.get("body", b"")
-    if len(body) > limit:
-        raise too_long
+        more = message.get("more_body", False)
     return body
 
 

@@ -32,87 +32,42 @@ USER_ID = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One method of one path."""
 
     method: str
     path: str
     summary: str
-    body: type | None = None
     answer: type | str
     """A dataclass, or the media type of an answer without a schema."""
-    statuses: tuple[int, ...]
-    """Statuses other than 200."""
+    body: type | None = None
+    others: tuple[int, ...] = ()
+    """Statuses beyond those that every such operation may answer with."""
+
+    @property
+    def statuses(self) -> list[int]:
+        """Every status but 200: faults, then limits, then what can be wrong with a body."""
+        limits = () if self.path == "/healthz" else (401, 429)
+        of_body = () if self.body is None else (403, 413, 422)
+        return sorted({500, *limits, *of_body, *self.others})
 
 
+RECOMMEND = "The k best items for a user on a surface"
+ADD_EVENTS = "Add to users' histories; their next request sees it"
+SWAP = "Swap a bundle in, or compare another for a share of the users"
 OPERATIONS = (
+    Operation("post", "/recommend", RECOMMEND, RecommendAnswer, schema.RecommendBody, (503,)),
+    Operation("post", "/events", ADD_EVENTS, schema.EventsAccepted, schema.EventsBody, (503,)),
+    Operation("get", "/users/{user_id}", "What is known of a user", UserAnswer, None, (404, 422)),
+    Operation("get", "/catalogue", "What can be asked for", schema.CatalogueAnswer),
     Operation(
-        method="post",
-        path="/recommend",
-        summary="The k best items for a user on a surface",
-        body=schema.RecommendBody,
-        answer=RecommendAnswer,
-        statuses=(401, 403, 413, 422, 429, 500, 503),
+        "get", "/admin/bundle", "The bundle versions in use", schema.BundleState, None, (403,)
     ),
-    Operation(
-        method="post",
-        path="/events",
-        summary="Add to users' histories; their next request sees it",
-        body=schema.EventsBody,
-        answer=schema.EventsAccepted,
-        statuses=(401, 403, 413, 422, 429, 500, 503),
-    ),
-    Operation(
-        method="get",
-        path="/users/{user_id}",
-        summary="What is known of a user",
-        answer=UserAnswer,
-        statuses=(401, 404, 422, 429, 500),
-    ),
-    Operation(
-        method="get",
-        path="/catalogue",
-        summary="What can be asked for",
-        answer=schema.CatalogueAnswer,
-        statuses=(401, 429, 500),
-    ),
-    Operation(
-        method="get",
-        path="/admin/bundle",
-        summary="The bundle versions in use",
-        answer=schema.BundleState,
-        statuses=(401, 403, 429, 500),
-    ),
-    Operation(
-        method="post",
-        path="/admin/bundle",
-        summary="Swap a bundle in, or compare another for a share of the users",
-        body=schema.BundleBody,
-        answer=schema.BundleState,
-        statuses=(401, 403, 409, 413, 422, 429, 500),
-    ),
-    Operation(
-        method="get",
-        path="/healthz",
-        summary="Answers once models and tables are loaded",
-        answer=schema.Health,
-        statuses=(500,),
-    ),
-    Operation(
-        method="get",
-        path="/metrics",
-        summary="Prometheus text",
-        answer=TEXT,
-        statuses=(401, 429, 500),
-    ),
-    Operation(
-        method="get",
-        path="/openapi.json",
-        summary="This document",
-        answer=JSON,
-        statuses=(401, 429, 500),
-    ),
+    Operation("post", "/admin/bundle", SWAP, schema.BundleState, schema.BundleBody, (409,)),
+    Operation("get", "/healthz", "Answers once models and tables are loaded", schema.Health),
+    Operation("get", "/metrics", "Prometheus text", TEXT),
+    Operation("get", "/openapi.json", "This document", JSON),
 )
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from winnow.bundle import Bundle
+from winnow.cascade.answer import Reason
 from winnow.cascade.popular import Popular
-from winnow.cascade.query import CHANNELS, Candidates, Query
+from winnow.cascade.query import CHANNELS, Candidates, Outcome, Query, StageResult
 from winnow.cascade.rerank import Rules
 
 POPULAR = CHANNELS.index("popular")
@@ -36,8 +37,22 @@ class Fallbacks:
         """The order of rank, within the rules."""
         return self._rules.apply(query, candidates)
 
-    def instead_of(self, stage: str, query: Query, candidates: Candidates) -> Candidates:
-        """The fallback of the stage with that name, for what the stage before it handed on."""
+    def advance(
+        self,
+        outcome: Outcome,
+        stage: str,
+        query: Query,
+        candidates: Candidates | None,
+        spent_ms: float,
+        reason: Reason,
+    ) -> None:
+        """Add the stage's candidates to the outcome, or without them its fallback's."""
+        if candidates is not None:
+            outcome.results[stage] = StageResult(candidates, spent_ms)
+            return
+        before = outcome.candidates
         if stage == "recall":
-            return self.recall(query)
-        return self.rank(candidates) if stage == "rank" else self.rerank(query, candidates)
+            fallback = self.recall(query)
+        else:
+            fallback = self.rank(before) if stage == "rank" else self.rerank(query, before)
+        outcome.results[stage] = StageResult(fallback, spent_ms, reason)

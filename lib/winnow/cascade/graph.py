@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from winnow.bundle import Bundle
+from winnow.cascade.answer import Reason
 from winnow.cascade.clock import StageClock
 from winnow.cascade.fallbacks import Fallbacks
-from winnow.cascade.query import Candidates, Outcome, Query, StageResult, check_bundle
+from winnow.cascade.query import Candidates, Outcome, Query, check_bundle
 from winnow.cascade.rank import Rank
 from winnow.cascade.recall import Recall
 from winnow.cascade.rerank import Rerank
@@ -84,12 +85,9 @@ class Cascade:
         candidates = self._attempt(stage, on_time, queries, outcomes)
         spent_ms = 1000 * (time.perf_counter() - start)
         for row, (query, outcome) in enumerate(zip(queries, outcomes, strict=True)):
-            if row in candidates:
-                result = StageResult(candidates[row], spent_ms)
-            else:
-                fallback = self._fallbacks.instead_of(stage, query, outcome.candidates)
-                result = StageResult(fallback, spent_ms, "failed" if row in on_time else "late")
-            outcome.results[stage] = result
+            reason: Reason = "failed" if row in on_time else "late"
+            mine = candidates.get(row)
+            self._fallbacks.advance(outcome, stage, query, mine, spent_ms, reason)
 
     def _on_time(self, stage: str, deadlines_s: Sequence[float | None]) -> list[int]:
         """Rows of the queries that have as much time left as the stage usually takes."""

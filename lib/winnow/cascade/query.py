@@ -5,6 +5,7 @@ Suffixes: C candidates of one query, U user fields, E dense user fields.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,23 +73,16 @@ class Candidates:
     def and_then(self, others: "Candidates") -> "Candidates":
         """These, then those of the others that are not among them."""
         rest = others.take(np.flatnonzero(~np.isin(others.item_C, self.item_C)))
-        return Candidates(
-            np.concatenate([self.item_C, rest.item_C]),
-            np.concatenate([self.channel_C, rest.channel_C]),
-            np.concatenate([self.recall_C, rest.recall_C]),
-            np.concatenate([self.rank_C, rest.rank_C]),
-            np.concatenate([self.score_C, rest.score_C]),
-        )
+        pairs = zip(self._columns(), rest._columns(), strict=True)
+        return Candidates(*(np.concatenate(pair) for pair in pairs))
 
     def take(self, order: Sequence[int] | NDArray[np.integer]) -> "Candidates":
+        """The candidates at these positions, in this order."""
         chosen = np.asarray(order, np.int64)
-        return Candidates(
-            self.item_C[chosen],
-            self.channel_C[chosen],
-            self.recall_C[chosen],
-            self.rank_C[chosen],
-            self.score_C[chosen],
-        )
+        return Candidates(*(column[chosen] for column in self._columns()))
+
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self.item_C, self.channel_C, self.recall_C, self.rank_C, self.score_C
 
 
 NO_CANDIDATES = Candidates.recalled(np.empty(0, np.int32), np.empty(0, np.int8))
