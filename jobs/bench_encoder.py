@@ -51,7 +51,7 @@ DEFAULT, BFLOAT16 = "sentence_transformers", "sentence_transformers_bfloat16"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchEncoderConfig:
-    """Which documents are encoded by which model, and on what."""
+    """The documents and the encoder of the benchmark, and what it runs on."""
 
     collection: str = "runs/scifact/collection"
     """Collection artifact whose documents are encoded."""

@@ -45,7 +45,7 @@ TASK = "hard_negatives"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchGenerateConfig:
-    """Which model answers how many prompts, and what it is compared with."""
+    """The model and prompts of the benchmark, and its baselines."""
 
     rows: int = 4_000
     """Prompts of our side and of plain vLLM."""

@@ -40,7 +40,7 @@ Search = Callable[[Floats], Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchIndexConfig:
-    """Which vectors are searched, in how large indexes, and to which recall."""
+    """The vectors, sizes and recall of the indexes."""
 
     vectors: str = "runs/scifact/vectors"
     """Encoded texts to resemble: an artifact of `jobs.encode_corpus` or an .npy file; empty: noise

@@ -42,7 +42,7 @@ logger = logging.getLogger("winnow.bench_ranking")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchRankingConfig:
-    """Which models are trained, on how many rows, and on what."""
+    """The models and rows of the benchmark, and what it runs on."""
 
     models: tuple[str, ...] = tuple(MODELS)
     """Models to train."""

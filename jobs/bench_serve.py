@@ -41,7 +41,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchServeConfig:
-    """Which bundle is served, and how the load is sent."""
+    """The bundle that is served, and the load."""
 
     bundle: str = "runs/movielens_1m/bundle"
     """Bundle artifact that every variant serves."""

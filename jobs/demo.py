@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoConfig:
-    """Which data the path starts from, and where it leads."""
+    """The data that the path starts from, and the folder of its artifacts."""
 
     preset: str
     """Preset of the jobs."""
@@ -58,7 +58,7 @@ def movielens_1m() -> DemoConfig:
 
 
 def tiny() -> DemoConfig:
-    """The same steps on a log of a few thousand rows, for tests."""
+    """A log of a few thousand rows, for tests."""
     return DemoConfig(preset="tiny")
 
 

@@ -35,7 +35,7 @@ SHOWN = ("failed", "wrong", "refused", "degraded")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadTestConfig:
-    """Which endpoint is asked, by whom and how often."""
+    """The endpoint, and the requests that it is asked."""
 
     url: str = "http://127.0.0.1:8000"
     """Address of the endpoint."""

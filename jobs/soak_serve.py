@@ -37,7 +37,7 @@ Samples = list[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoakServeConfig:
-    """Which endpoint is loaded, for how long and how it is sampled."""
+    """The endpoint, its load, and the samples of its memory."""
 
     bundle: str = "runs/movielens_1m/bundle"
     """Bundle artifact to serve."""

@@ -48,7 +48,7 @@ class Likeness:
     hundredth: float
     """Median inner product with the hundredth nearest."""
     effective_dim: float
-    """(sum of variances)^2 / sum of squared variances along the principal axes."""
+    """Squared sum of the variances along the principal axes, over the sum of their squares."""
 
 
 def likeness(vectors_ND: Floats, *, sample: int = 1000) -> Likeness:

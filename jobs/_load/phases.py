@@ -61,7 +61,7 @@ def measure(plan: LoadPlan, *, warm_s: float, most_connections: int, overload: f
 
 
 def best_connections(plan: LoadPlan, most: int, send: Callable[[LoadPlan], Figures]) -> int:
-    """Of 1, 2, 4 and so on, the connections with the most answers per second and no refusals."""
+    """Number of connections (1, 2, 4, ...) with the most answers per second and no refusals."""
     best, best_rps, flat, connections = 1, 0.0, 0, 1
     while connections <= most and flat < 2:
         tried = send(replace(plan, connections=connections, seconds=plan.seconds / 3))

@@ -19,7 +19,7 @@ GOALS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateRerankerConfig:
-    """Which users and lists are evaluated, and which language model orders them."""
+    """The users and lists of an evaluation, and the language model that orders them."""
 
     dataset: str = "runs/dataset"
     """Dataset artifact whose held-out likes are looked for."""

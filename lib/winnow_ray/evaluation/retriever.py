@@ -34,7 +34,7 @@ COMPARED = "ndcg@10"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateRetrieverConfig(EncodingConfig):
-    """Which encoder searches which collection."""
+    """An encoder, and the collection that it searches."""
 
     split: str = "test"
     """Split whose queries are asked."""

@@ -35,7 +35,7 @@ VECTORS_FILE = "vectors.npy"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingConfig:
-    """Which encoder reads which documents, and on what."""
+    """An encoder, the documents that it reads, and the workers that run it."""
 
     collection: str = "runs/collection"
     """Collection artifact whose documents are encoded, row by row."""
@@ -59,7 +59,7 @@ class EncodingConfig:
             raise ValueError(f"{name}.cpus_per_worker must be positive, got {self.cpus_per_worker}")
 
     def encoding(self, output: str) -> "EncodeCorpusConfig":
-        """The same encoder and documents, with vectors that go to `output`."""
+        """Config that writes the vectors of this encoder and these documents to `output`."""
         shared = {f.name: getattr(self, f.name) for f in fields(EncodingConfig)}
         return EncodeCorpusConfig(**shared, output=output)
 

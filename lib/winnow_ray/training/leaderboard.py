@@ -25,7 +25,7 @@ logger = logging.getLogger("winnow.leaderboard")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaderboardConfig:
-    """Which models are compared, and how they are trained."""
+    """The models of a leaderboard, and how they are trained."""
 
     ranker: RankerConfig = field(default_factory=RankerConfig)
     """How every model is trained, in the default sizes of its architecture."""
