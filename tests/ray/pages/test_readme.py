@@ -15,12 +15,13 @@ from tests.paths import ROOT
 pytestmark = pytest.mark.slow
 
 README = (ROOT / "README.md").read_text()
+STEPS = (ROOT / "jobs" / "README.md").read_text()
 RUN = ROOT / "runs" / "tiny"
 
 
-def block_after(heading: str) -> str:
-    """The first shell block below the text `heading`."""
-    found = re.search(r"```sh\n(.*?)```", README[README.index(heading) :], re.DOTALL)
+def block_after(heading: str, page: str = README) -> str:
+    """The first shell block of a page below the text `heading`."""
+    found = re.search(r"```sh\n(.*?)```", page[page.index(heading) :], re.DOTALL)
     assert found, f"no shell block after {heading!r}"
     return found[1]
 
@@ -95,7 +96,7 @@ def test_the_steps_make_what_the_demo_made(report):
     """The same commands, so every artifact is there already and none is written again."""
     before = {path: path.stat().st_mtime_ns for path in RUN.glob("*/manifest.json")}
     assert len(before) >= 6
-    steps = block_after("<!-- steps:")
+    steps = block_after("## Step by step", STEPS)
     assert steps.count("python -m jobs.") == 6
     shell(steps)
     assert {path: path.stat().st_mtime_ns for path in RUN.glob("*/manifest.json")} == before
