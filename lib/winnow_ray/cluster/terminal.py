@@ -115,9 +115,8 @@ def _restore() -> None:
     global _terminal
     if not _terminal:
         return
-    import ray
-
-    ray.shutdown()  # what it says while it ends belongs to its file
+    if ray := sys.modules.get("ray"):
+        ray.shutdown()  # its last words belong to its file
     sys.stderr.flush()
     _move_handlers(_terminal, sys.stderr)
     os.dup2(_terminal.fileno(), STDERR)
