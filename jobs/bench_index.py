@@ -91,7 +91,8 @@ def source_vectors(path: str) -> Floats:
     if not path:
         random = np.random.default_rng(0)
         noise = random.normal(size=(1000, 32)) + 2 * np.repeat(random.normal(size=(20, 32)), 50, 0)
-        return (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
+        noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+        return np.asarray(noise, np.float32)
     if Path(path).is_dir():
         vectors_ND: Floats = np.array(read_vectors(open_artifact(path, kind="vectors")))
     elif Path(path).is_file():

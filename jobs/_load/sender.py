@@ -6,22 +6,26 @@
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import random
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 
 from jobs._load.http import body_of, prepared
 from jobs._load.latency import Tally
 
-try:
+LOOP: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+"""Function that makes the event loop."""
+with contextlib.suppress(ImportError):  # Ray Serve installs uvloop where it exists; it costs less
     from uvloop import new_event_loop
-except ImportError:  # Ray Serve installs uvloop where it exists; without it sending costs more
-    from asyncio import new_event_loop
+
+    LOOP = new_event_loop
 
 TICK_S = 0.001
 """Resolution of timers: requests that are due within a tick are sent together."""
@@ -192,7 +196,7 @@ async def _run(plan: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     plan = json.load(sys.stdin)
     gc.disable()  # nothing here has cycles, and a pause would look like one of the server
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=LOOP) as runner:
         print(json.dumps(runner.run(_run(plan))))
 
 

@@ -109,7 +109,7 @@ class SplitGraph:
         """The stage's candidates, None for a request without, and the reason of those."""
         version = states[0].version.version
         nothing: list[Candidates | None] = [None] * len(states)
-        response = self._stages[stage].remote(
+        response: Any = self._stages[stage].remote(
             version,
             [state.resolve() for state in states],
             [state.outcome.candidates for state in states],
