@@ -1,3 +1,5 @@
+"""Reciprocal rank fusion, against sums computed by hand."""
+
 import numpy as np
 import pytest
 

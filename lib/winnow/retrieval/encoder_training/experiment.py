@@ -24,6 +24,7 @@ from winnow.retrieval.encoder_training.encode_over_ranks import encode_together
 from winnow.retrieval.encoder_training.instances import Instances, TrainingTexts, text_groups
 from winnow.retrieval.encoder_training.train import EncoderTrainConfig, EncoderTrainer, Validate
 from winnow.retrieval.evaluation.measures import Measured, exact_ranking, measure
+from winnow.retrieval.evaluation.order import Rows
 from winnow.retrieval.negatives.mix import Mix, MixConfig, Mixer
 from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
 from winnow.retrieval.negatives.table import NegativesTable
@@ -31,7 +32,6 @@ from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
 
 logger = logging.getLogger(__name__)
 
-Rows = NDArray[np.int64]
 FOUND: tuple[Source, ...] = ("bm25", "dense", "fused")
 """Sources that search for documents near the query, in the order in which they are taken."""
 
@@ -144,7 +144,7 @@ class EncoderExperiment:
     def trained(self, checkpoint: Mapping[str, Any]) -> TextEncoder:
         """The encoder with the best weights in a checkpoint's content.
 
-        It is loaded anew: training has changed precision and dropout of `encoder`.
+        It is loaded again: training has changed precision and dropout of `encoder`.
         """
         encoder = self.config.untuned()
         encoder.model.load_state_dict(checkpoint["best_weights"])

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.retrieval.evaluation.order import Rows
 from winnow.retrieval.text_encoder.token_lists import TokenLists
 
-Rows = NDArray[np.int64]
 NONE = -1
 """Column of a candidate that an instance lacks."""
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.retrieval.evaluation.order import Floats
+
 CHUNK = 65_536
 """Vectors checked together; flags for all at once would cost a quarter of their memory."""
-
-Floats = NDArray[np.float32]
 
 
 def checked_vectors(vectors_ND: Floats, dim: int | None = None) -> Floats:

@@ -9,8 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
+from winnow.retrieval.evaluation.order import Floats, Rows
 
 
 def best_first(scores_QC: Floats, rows_QC: Rows, k: int) -> tuple[Floats, Rows]:

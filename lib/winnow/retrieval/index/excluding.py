@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
+from winnow.retrieval.evaluation.order import Floats, Rows
+
 Mask = NDArray[np.bool_]
 Nearest = Callable[[Floats, int, Mask | None], tuple[Floats, Rows]]
 """Search function: takes queries, k and a mask of allowed positions (None: all), and returns scores

@@ -10,7 +10,8 @@ Suffixes: I positions, N ids of a call.
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+from winnow.retrieval.evaluation.order import Rows
+
 Mask = NDArray[np.bool_]
 
 

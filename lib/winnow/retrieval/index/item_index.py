@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from winnow.errors import ArtifactError
 from winnow.retrieval.evaluation.exact_search import exact_search
+from winnow.retrieval.evaluation.order import Floats, Rows
 from winnow.retrieval.index.checks import checked_ids, checked_queries, checked_vectors
 from winnow.retrieval.index.excluding import search_excluding
 from winnow.retrieval.index.files import read_faiss, write_array, write_faiss
@@ -38,8 +39,6 @@ EXACT_WITHIN = 10_000
 """Most allowed vectors for which a filtered search is exact: about 5 ms at a width of 384. An
 approximate index would find few of them: it looks near the query, not near them."""
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
 Ids = NDArray[np.integer[Any]]
 
 

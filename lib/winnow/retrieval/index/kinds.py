@@ -25,6 +25,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.retrieval.evaluation.order import Floats, Rows
 from winnow.retrieval.index.exact import best_first, inner_products
 
 IndexKind = Literal["flat", "ivf_flat", "ivf_pq", "hnsw"]
@@ -54,9 +55,6 @@ CHUNK = 65_536
 """Vectors added at a time, so that a memory-mapped array is never in memory as a whole."""
 QUERY_CHUNK = 4096
 """Queries refined at a time; bounds the table of candidates."""
-
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

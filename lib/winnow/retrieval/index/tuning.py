@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.retrieval.evaluation.order import Floats
 from winnow.retrieval.index.exact import shares_found
 from winnow.retrieval.index.item_index import ItemIndex
 from winnow.retrieval.index.kinds import TUNED_K, Effort, IndexKind, coded_parts
@@ -26,8 +27,6 @@ REFINES = (16, 8, 4, 2)
 MARGIN = 3
 """Standard errors by which the tuned recall must exceed its target. The recall of other queries
 differs by chance: a target that is met exactly here would be missed there half of the time."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from winnow.data.collection import Collection
 from winnow.retrieval.bm25 import Bm25Config
+from winnow.retrieval.evaluation.order import Floats, Rows
 from winnow.retrieval.negatives.known_positives import KnownPositives
 from winnow.retrieval.negatives.pools import Source
 from winnow.retrieval.negatives.score_filter import (
@@ -31,8 +32,6 @@ from winnow.retrieval.negatives.searches import SEARCHES, QueryChunk
 from winnow.retrieval.negatives.table import KEPT, NEGATIVES_SCHEMA
 from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
 
-Rows = NDArray[np.int64]
-Floats = NDArray[np.float32]
 FUSED: tuple[Source, ...] = ("bm25", "dense")
 """Sources whose lists `fused` merges."""
 

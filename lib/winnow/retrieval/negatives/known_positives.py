@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from winnow.data.collection import Collection, Judgements, text_digest
 from winnow.errors import DataError
+from winnow.retrieval.evaluation.order import Floats, Rows
 from winnow.retrieval.negatives.score_filter import Anchor, anchor_scores
 from winnow.retrieval.negatives.table import Skip, digest_numbers
 
 QUERIES_TOGETHER = 4_096
 """Queries compared with the sampled documents at once: 4 MB of scores for 256 documents."""
-
-Rows = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 
 def mineable(collection: Collection, split: str) -> tuple[Judgements, list[Skip]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from winnow.data.collection import text_digest
 from winnow.retrieval.evaluation.exact_search import exact_search
+from winnow.retrieval.evaluation.order import Floats, Rows
 from winnow.retrieval.negatives.known_positives import KnownPositives
 from winnow.retrieval.negatives.llm_texts import LlmText, LlmTextsConfig
 from winnow.retrieval.negatives.score_filter import below_positive, pair_scores
@@ -23,9 +24,6 @@ DOCUMENTS_TOGETHER = 65_536
 """Documents normalised together: 100 MB at 384 dimensions."""
 UNKNOWN = -1
 """Row of a query that was not mined."""
-
-Rows = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 
 def texts_to_encode(llm_texts: Iterable[LlmText]) -> list[str]:

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from winnow.artifact import Artifact
 from winnow.data.collection import Collection
 from winnow.retrieval.bm25 import Bm25Config
+from winnow.retrieval.evaluation.order import Floats
 from winnow.retrieval.negatives.candidates import Miner, MiningConfig, ranked_lists
 from winnow.retrieval.negatives.known_positives import KnownPositives, mineable
 from winnow.retrieval.negatives.llm_prompts import LLM_INPUTS_FILE, LlmInputsConfig, llm_inputs
@@ -34,8 +34,6 @@ PARTNERS = ("dense", "fused", "bm25")
 """Sources whose kept documents LLM texts are compared with."""
 MOST_PARTNERS = 20_000
 """Compared documents of all queries, about; more would not change the probe's second digit."""
-
-Floats = NDArray[np.float32]
 
 
 class QueryDocumentEncoder(Protocol):

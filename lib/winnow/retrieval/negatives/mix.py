@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.retrieval.evaluation.order import Rows
 from winnow.retrieval.negatives.pools import NegativePool, NegativePools, Source, hashed
 
 Mode = Literal["none", "random", "bm25", "mined", "llm", "direct", "hybrid"]
@@ -25,7 +26,6 @@ SYN_RATIO = 0.7
 ABSENT = -1
 """Marks a missing candidate; the loss ignores it."""
 
-Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.retrieval.evaluation.order import Rows
+
 Source = Literal[
     "bm25",
     "dense",
@@ -20,7 +22,6 @@ Source = Literal[
 """Where a negative comes from."""
 SOURCES: tuple[Source, ...] = get_args(Source)
 
-Rows = NDArray[np.int64]
 Digests = NDArray[np.uint64]
 
 

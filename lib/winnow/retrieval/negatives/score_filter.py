@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from winnow.data.collection import Judgements
+from winnow.retrieval.evaluation.order import Floats, Rows
 
-Rows = NDArray[np.int64]
-Floats = NDArray[np.float32]
 Anchor = Literal["lowest", "highest"]
 
 MARGIN = 0.05

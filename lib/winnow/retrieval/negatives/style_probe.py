@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from winnow.metrics.clicks import auc
+from winnow.retrieval.evaluation.order import Floats
 
 FOLDS = 5
 """Folds of the cross-validation: each probe learns from 80 % of the queries."""
@@ -26,8 +27,6 @@ MOST_ROWS = 20_000
 """Most rows of a source; more would not change the second digit."""
 PENALTY = 0.01
 """Inverse strength of the L2 penalty: without it, as many weights as vectors separate anything."""
-
-Floats = NDArray[np.float32]
 
 
 def source_auc(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from winnow.artifact import Artifact, open_artifact
 from winnow.errors import ArtifactError, DataError
+from winnow.retrieval.evaluation.order import Rows
 from winnow.retrieval.negatives.mix import Mode
 from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
 
@@ -56,7 +57,6 @@ in the source's list; -1 means no rank. `score` is the similarity of query and c
 mining encoder, NaN without a text. `positive_score` is that of the query's positive which anchors
 the filter. `provenance` is JSON."""
 
-Rows = NDArray[np.int64]
 Digests = NDArray[np.uint64]
 
 

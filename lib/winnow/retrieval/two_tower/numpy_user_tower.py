@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.special import erf
 from torch import Tensor
 
+from winnow.retrieval.evaluation.order import Floats
 from winnow.retrieval.two_tower.model import UserTower
 
 Rows = NDArray[np.integer[Any]]
-Floats = NDArray[np.float32]
 
 ROOT_2 = float(np.sqrt(2))
 SHORTEST = 1e-12

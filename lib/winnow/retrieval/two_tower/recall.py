@@ -11,15 +11,13 @@ Suffixes: Q questions (user, target item), I items, D vector width.
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from winnow.data.history import Histories
+from winnow.retrieval.evaluation.order import Floats
 from winnow.retrieval.two_tower.pairs import Pairs, seen_items
 
 CHUNK = 512
 """Questions scored at a time; memory is CHUNK * I * 4 bytes."""
-
-Floats = NDArray[np.float32]
 
 
 def vector_recall(

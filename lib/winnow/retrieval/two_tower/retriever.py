@@ -25,6 +25,7 @@ from torch import Tensor
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
 from winnow.data.schema import DatasetSchema
+from winnow.retrieval.evaluation.order import Floats
 from winnow.retrieval.two_tower.model import TwoTower, TwoTowerConfig
 from winnow.retrieval.two_tower.pairs import Pairs
 from winnow.retrieval.two_tower.tokenizer import encode_texts
@@ -33,7 +34,6 @@ CHUNK = 4096
 """Items encoded at a time."""
 
 Rows = NDArray[np.integer[Any]]
-Floats = NDArray[np.float32]
 
 
 class Retriever:

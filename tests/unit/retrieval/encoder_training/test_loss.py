@@ -1,3 +1,5 @@
+"""InfoNCE, distillation and cached gradients of the text encoder."""
+
 import os
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Training of the text encoder: steps, checkpoints, world sizes, validation."""
+
 import multiprocessing
 import os
 import socket

@@ -1,3 +1,5 @@
+"""The text encoder reads and writes directories of sentence-transformers."""
+
 import json
 import shutil
 

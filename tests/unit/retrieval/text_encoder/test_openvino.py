@@ -1,3 +1,5 @@
+"""An encoder compiled by OpenVINO gives the vectors of torch."""
+
 import shutil
 
 import numpy as np

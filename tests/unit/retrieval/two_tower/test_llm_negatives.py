@@ -1,3 +1,5 @@
+"""LLM negatives of the two towers: filters, and lookup by pair."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Sampled softmax of the two towers, against values computed by hand."""
+
 import math
 import os
 

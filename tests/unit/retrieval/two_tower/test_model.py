@@ -1,3 +1,5 @@
+"""The two towers: shapes, padding, and texts without an id."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""The user tower in NumPy equals that in torch."""
+
 import numpy as np
 import pytest
 import torch

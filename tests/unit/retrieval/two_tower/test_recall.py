@@ -1,3 +1,5 @@
+"""Recall of held-out positives, against cases that can be counted."""
+
 import math
 
 import numpy as np
