@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from winnow.data.batches import Batch, Batches, HistorySource
 from winnow.data.dataset import Dataset
@@ -45,23 +43,8 @@ class TrainRows(Protocol):
         """Yield all rows once, in an order that depends on the epoch."""
 
 
-class EvaluationRows(Protocol):
-    """Rows to predict, each seen by exactly one rank. The arrays hold the rows of all ranks."""
-
-    world_size: int
-
-    @property
-    def label_N(self) -> NDArray[np.float32]: ...
-
-    @property
-    def scenario_N(self) -> NDArray[np.int16]: ...
-
-    @property
-    def probability_N(self) -> NDArray[np.float32] | None:
-        """True probabilities of label 1; None for real logs."""
-
-    def in_order(self) -> Iterator[Batch]:
-        """Yield rows r, r + world_size, ... on rank r."""
+EvaluationRows = Batches | StreamedRows
+"""Rows to predict, each seen by exactly one rank; their arrays hold the rows of all ranks."""
 
 
 @dataclass(frozen=True, slots=True)

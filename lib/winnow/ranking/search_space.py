@@ -39,51 +39,37 @@ WIDTHS = Choice(("128", "256", "512"))
 
 ARCHITECTURE: Mapping[str, Mapping[str, Choice]] = {
     "shared_bottom": {
-        "architecture.bottom": Choice(("128", "256", "512", "512,256", "256,128")),
-        "architecture.tower": Choice(("8", "16", "64,32")),
+        "bottom": Choice(("128", "256", "512", "512,256", "256,128")),
+        "tower": Choice(("8", "16", "64,32")),
     },
-    "star": {
-        "architecture.hidden": HIDDEN,
-        "architecture.auxiliary": Choice(("8", "16", "32")),
-    },
-    "mmoe": {"architecture.expert": WIDTHS},
-    "ple": {"architecture.expert": WIDTHS, "architecture.num_levels": Choice(("1", "2"))},
-    "sar_net": {
-        "architecture.num_shared": Choice(("2", "4", "8")),
-        "architecture.num_own": Choice(("1", "2")),
-    },
+    "star": {"hidden": HIDDEN, "auxiliary": Choice(("8", "16", "32"))},
+    "mmoe": {"expert": WIDTHS},
+    "ple": {"expert": WIDTHS, "num_levels": Choice(("1", "2"))},
+    "sar_net": {"num_shared": Choice(("2", "4", "8")), "num_own": Choice(("1", "2"))},
     "m2m": {
-        "architecture.expert": Choice(("8", "16")),
-        "architecture.num_encoders": Choice(("1", "2")),
-        "architecture.num_decoders": Choice(("2", "3")),
-        "architecture.feedforward": Choice(("16", "128", "256", "512")),
+        "expert": Choice(("8", "16")),
+        "num_encoders": Choice(("1", "2")),
+        "num_decoders": Choice(("2", "3")),
+        "feedforward": Choice(("16", "128", "256", "512")),
     },
     "ada_sparse": {
-        "architecture.hidden": Choice(("32,32", *HIDDEN.values)),
-        "architecture.beta": Choice(("2.0", "3.0", "4.0")),
+        "hidden": Choice(("32,32", *HIDDEN.values)),
+        "beta": Choice(("2.0", "3.0", "4.0")),
     },
     "adapt_dhm": {
-        "architecture.num_clusters": Choice(("3", "4", "5")),
-        "architecture.temperature": Choice(("0.01", "0.03", "0.1", "1.0")),
+        "num_clusters": Choice(("3", "4", "5")),
+        "temperature": Choice(("0.01", "0.03", "0.1", "1.0")),
     },
-    "ep_net": {"architecture.hidden": HIDDEN},
-    "pp_net": {"architecture.hidden": HIDDEN},
-    "hamur": {
-        "architecture.backbone": Choice(("128,64", "256,128")),
-        "architecture.rank": Choice(("16", "35")),
-    },
-    "m3oe": {
-        "architecture.num_experts": Choice(("2", "4", "8")),
-        "architecture.width": Choice(("64", "128")),
-    },
-    "mscan": {
-        "architecture.hidden": Choice(("32", "64")),
-        "architecture.alpha": Choice(("0.1", "0.5", "1.0")),
-    },
+    "ep_net": {"hidden": HIDDEN},
+    "pp_net": {"hidden": HIDDEN},
+    "hamur": {"backbone": Choice(("128,64", "256,128")), "rank": Choice(("16", "35"))},
+    "m3oe": {"num_experts": Choice(("2", "4", "8")), "width": Choice(("64", "128"))},
+    "mscan": {"hidden": Choice(("32", "64")), "alpha": Choice(("0.1", "0.5", "1.0"))},
 }
-"""Fields searched for one model each; a model without an entry keeps its default sizes."""
+"""Fields of `RankerConfig.architecture` searched for one model each; others keep their defaults."""
 
 
 def search_space(model: str) -> dict[str, Choice | LogUniform]:
     """All fields searched for a model."""
-    return {**TRAINING, **ARCHITECTURE.get(model, {})}
+    sizes = ARCHITECTURE.get(model, {})
+    return {**TRAINING, **{f"architecture.{name}": choice for name, choice in sizes.items()}}

@@ -21,7 +21,7 @@ The items are distinct, in the tree and unseen; as many as asked for, if the tre
 
 import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
@@ -53,7 +53,7 @@ class TreeTrace:
 
     def as_dict(self) -> dict[str, Any]:
         """The trace as an answer shows it."""
-        nodes = [{"node": n.node, "chosen": n.chosen, "how": n.how} for n in self.nodes]
+        nodes = [asdict(node) for node in self.nodes]
         return {"stop": self.stop, "nodes": nodes, "calls": self.calls, "tokens": self.tokens}
 
 

@@ -15,7 +15,7 @@ tokens and deadline whatever the endpoint does. Without a usable answer it is th
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from winnow.llm.online.budget import Ledger
@@ -44,16 +44,7 @@ class GoalTrace:
 
     def as_dict(self) -> dict[str, Any]:
         """The trace as an answer shows it, without `detail`."""
-        nodes = [
-            {
-                "node": visit.node,
-                "next": visit.next,
-                "ms": visit.ms,
-                "repairs": list(visit.repairs),
-                "metrics": visit.metrics,
-            }
-            for visit in self.nodes
-        ]
+        nodes = [asdict(visit) for visit in self.nodes]
         return {"stop": self.stop, "nodes": nodes, "calls": self.calls, "tokens": self.tokens}
 
 
