@@ -18,8 +18,9 @@ from winnow.data.readers.simulate import SimulateConfig, simulate
 from winnow.ranking.experiment import Experiment as RankerExperiment, RankerConfig
 from winnow.ranking.ranker import save_ranker
 from winnow.ranking.train import OptimizerConfig
+from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.index import ItemIndex
-from winnow.retrieval.two_tower.experiment import Experiment, RetrieverConfig
+from winnow.retrieval.two_tower.experiment import RetrieverConfig, TwoTowerExperiment
 from winnow.retrieval.two_tower.model import TwoTowerConfig
 from winnow.retrieval.two_tower.retriever import Retriever
 from winnow.retrieval.two_tower.train import TrainConfig
@@ -65,7 +66,7 @@ def train_towers(dataset: Dataset, output: Path) -> None:
         model=TOWERS,
         train=TrainConfig(epochs=2, batch_size=256, lr=1e-2),
     )
-    experiment = Experiment.open(config)
+    experiment = TwoTowerExperiment.open(config)
     checkpoint = output.with_name("checkpoint")
     checkpoint.mkdir()
 
@@ -74,11 +75,11 @@ def train_towers(dataset: Dataset, output: Path) -> None:
             save(checkpoint)
 
     experiment.train(keep, None)
-    retriever, figures = experiment.best(checkpoint)
+    retriever = experiment.trained(read_checkpoint(checkpoint))
     parents = {"dataset": dataset.artifact}
     with create_artifact(output, "retriever", config=config.recorded(), parents=parents) as draft:
         retriever.save(draft.path)
-        draft.metrics |= figures
+        draft.metrics |= experiment.measure(retriever)
 
 
 def train_ranker(dataset: Dataset, output: Path, **changes: object) -> None:
