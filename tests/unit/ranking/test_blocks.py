@@ -1,3 +1,5 @@
+"""Batch norms, MLPs and the routing of rows to their scenarios' branches."""
+
 import pytest
 import torch
 from torch import distributed

@@ -1,3 +1,5 @@
+"""Dropout whose share of dropped values, mean and gradients are those of torch."""
+
 import pytest
 import torch
 

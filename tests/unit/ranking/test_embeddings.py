@@ -1,3 +1,5 @@
+"""The one embedding table of all fields, and the check of features from outside."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""The table and the plot of many runs, by hand."""
+
 import pytest
 
 from winnow.ranking.leaderboard import leaderboard, markdown

@@ -1,3 +1,5 @@
+"""A ranker that is saved and loaded scores as its model did, in any thread."""
+
 import json
 from concurrent.futures import ThreadPoolExecutor
 

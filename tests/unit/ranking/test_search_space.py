@@ -1,3 +1,5 @@
+"""Every value of a search space is a valid override of the config."""
+
 import pytest
 
 from winnow.config import with_overrides

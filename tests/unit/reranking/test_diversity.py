@@ -1,3 +1,5 @@
+"""Permutations, MMR and DPP by hand, and quotas that move no more than they must."""
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
