@@ -48,8 +48,8 @@ def suggestion(name: str, known: Iterable[str], *, otherwise: str = "there are")
     """End of a message about an unknown name: the most similar known one, else all of them.
 
     Example:
-        >>> suggestion("sart", ["star", "mmoe"])
-        "did you mean 'star'?"
+        >>> suggestion("mmo", ["star", "mmoe"])
+        "did you mean 'mmoe'?"
         >>> suggestion("x", ["star", "mmoe"])
         'there are star, mmoe'
     """
