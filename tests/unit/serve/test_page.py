@@ -51,20 +51,25 @@ def test_every_route_has_an_example():
     assert len(EXAMPLES) == 7
 
 
+@pytest.fixture(scope="module")
+def call(tiny_run, tmp_path_factory):
+    """Asks one replica for all examples."""
+    loop = asyncio.new_event_loop()
+    replica = Replica(tiny_run / "bundle", tmp_path_factory.mktemp("page"))
+    loop.run_until_complete(replica.start())
+    yield lambda *request: loop.run_until_complete(replica.call(*request))
+    loop.close()
+
+
 @pytest.mark.parametrize("heading", EXAMPLES)
-def test_an_example_is_answered_as_shown(heading, tiny_run, tmp_path):
+def test_an_example_is_answered_as_shown(heading, call, tiny_run, tmp_path):
     method, path, refused = ROUTE.fullmatch(heading).groups()
     *bodies, shown = [json.loads(block.text) for block in EXAMPLES[heading]]
     body = bodies[0] if bodies else None
     if path == "/admin/bundle":
         body["bundle"] = str(tmp_path / "next")
         renamed_bundle(tiny_run / "bundle", tmp_path / "next", "(next)")
-
-    async def ask():
-        replica = await Replica(tiny_run / "bundle", tmp_path).start()
-        return await replica.call(path or "/recommend", body, ADMIN)
-
-    status, answer = asyncio.run(ask())
+    status, answer = call(path or "/recommend", body, ADMIN)
     assert status == (422 if refused else 200)
     assert (method == "GET") == (body is None)
     check_shape(shown, answer)
