@@ -50,14 +50,14 @@ def test_a_large_table_is_trained_densely_and_sparsely(monkeypatch):
     assert min(speeds.values()) > 0
 
 
-def test_variants_change_one_thing():
+def test_every_variant_changes_one_setting():
     plain = RankerConfig()
     assert varied(plain, "sparse").inputs.sparse
     assert varied(plain, "bfloat16") == replace(plain, precision="bfloat16")
     assert varied(plain, "compile") == replace(plain, compile=True)
 
 
-def test_the_least_that_a_step_moves():
+def test_the_fewest_bytes_of_a_step_are_counted():
     """Six fields of 16 numbers: 768 bytes of vectors and gradients, 40 of features, and Adam."""
     ranker = RankerConfig(model="shared_bottom", batch_size=1000)
     parameters = sum(p.numel() for p in ranker.spec().build(schema_of(SIZES)).parameters())

@@ -83,7 +83,7 @@ def load_of(answer, **changes):
         return send(plan(port, **changes)), asked
 
 
-def test_a_closed_loop_sends_so_many_requests_and_no_more():
+def test_a_closed_loop_stops_after_num_requests():
     figures, asked = load_of(lambda n: http(GOOD), token="t0k", requests=[("/a", {}), ("/b", BODY)])
     assert figures["sent"] == figures["accepted"] == len(asked) == 20
     assert figures["connections"] == 2
@@ -104,7 +104,7 @@ def test_a_closed_loop_ends_in_time():
     assert figures["accepted"] > 10
 
 
-def test_what_comes_back_is_told_apart():
+def test_accepted_refused_and_failed_requests_are_counted_apart():
     answers = [
         http(GOOD),
         http({"errors": []}, 503, "Retry-After: 1\r\n"),
@@ -163,7 +163,7 @@ def test_a_server_that_closes_after_its_answer_is_asked_again():
     assert not figures["failed"]
 
 
-def test_nobody_there():
+def test_without_a_server_every_request_fails():
     figures = send(plan(free_port(), seconds=0.3))
     assert figures["sent"] == figures["accepted"] == 0
     assert figures["failed"].keys() == {"connecting: ConnectionRefusedError"}
@@ -206,7 +206,7 @@ def test_a_load_ends_with_its_block():
             figures_of(process)
 
 
-def test_faults_of_what_is_no_json():
+def test_an_answer_without_json_is_a_fault():
     assert faults(b"<html>", 1, "") == ["no recommendation: JSONDecodeError"]
     assert faults(b'{"items":[{"item_id":"a"}],"bundle":"any"}', 1, "") == []
 
@@ -252,7 +252,7 @@ def test_phases_of_a_server():
     assert not overload["not_right"]
 
 
-def test_what_is_not_right_is_summed():
+def test_failed_wrong_and_degraded_answers_are_summed():
     one = {"failed": {"status 500": 2}, "wrong": {"an item twice": 1}, "degraded": 3, "refused": 4}
     none = {"failed": {}, "wrong": {}, "degraded": 0, "refused": 0}
     all_of_it = {"failed": 2, "wrong": 1, "degraded": 3, "refused": 4}
@@ -273,7 +273,7 @@ def overload(accepted):
     }  # fmt: skip
 
 
-def test_the_result_line():
+def test_the_result_holds_medians_ratios_and_faults():
     result = bench_serve.summary(
         {
             "fused": [
@@ -302,7 +302,7 @@ def test_the_result_line():
     assert "| fused | 120.0 | 1.0 ms | 9.0 ms | 8, 8 |" in bench_serve.table(result)
 
 
-def test_what_each_variant_is():
+def test_every_variant_has_its_command():
     config = bench_serve.tiny()
     commands = {n: bench_serve.command_of(n, config, "/b", 7) for n in bench_serve.VARIANTS}
     assert commands["naive"] == ["jobs._baselines.serve_naive", "/b", "7"]

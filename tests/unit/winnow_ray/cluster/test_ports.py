@@ -25,7 +25,7 @@ def test_a_port_that_somebody_listens_on_is_not_free(listener):
     assert is_free(free_port())
 
 
-def test_it_is_none_that_the_system_gives_to_anybody():
+def test_a_free_port_is_outside_the_range_of_the_system():
     low, high = map(int, RANGE.read_text().split())
     assert free_port() not in range(low, high + 1)
 

@@ -30,7 +30,7 @@ def config_of(folder, tmp_path):
     return replace(prepare_collection.scifact(), data=str(folder), output=output)
 
 
-def test_a_beir_folder(folder, tmp_path):
+def test_a_beir_folder_becomes_a_collection(folder, tmp_path):
     config = config_of(folder, tmp_path)
     assert prepare_collection.run(config) == {
         "documents": 4,
@@ -59,7 +59,7 @@ def test_it_is_made_again_only_if_a_file_changed(folder, tmp_path):
     assert prepare_collection.run(config)["documents"] == 5
 
 
-def test_a_dataset(tmp_path):
+def test_a_dataset_becomes_a_collection(tmp_path):
     dataset = str(tmp_path / "dataset")
     prepare.run(replace(prepare.tiny(), output=dataset))
     output = str(tmp_path / "collection")

@@ -63,6 +63,6 @@ def test_a_document_with_the_id_of_the_query_is_no_answer(config, tmp_path):
     assert figures["recall@100"] == 1.0
 
 
-def test_a_split_that_is_not_there(config):
+def test_a_missing_split_is_one_clear_error(config):
     with pytest.raises(DataError, match="no split 'dev'; there are test"):
         evaluate_retriever.run(replace(config, split="dev"))

@@ -94,13 +94,13 @@ def test_runs_of_other_queries_do_not_compare():
         (some_better(-0.2, 1), some_better(-0.1, 1), "hurt: hybrid, the best of llm, hybrid, is"),
     ],
 )
-def test_the_reading_says_whether_written_negatives_helped(llm, hybrid, said):
+def test_the_reading_says_whether_llm_negatives_helped(llm, hybrid, said):
     text = reading(board_of(none=0.45, mined=0.5, llm=llm, hybrid=hybrid))
     assert said in text
     assert ("which chance explains" in text) == ("did not help" in text)
 
 
-def test_a_small_chance_is_a_matter_of_how_many_had_one():
+def test_more_comparisons_need_a_smaller_p():
     better = some_better(0.4, 0.15)  # 6 of 40 queries: p is about 1 / 32
     assert "negatives helped: hybrid is 0.0600 above" in reading(board_of(mined=0.5, hybrid=better))
     three = board_of(mined=0.5, llm=0.5, direct=0.5, hybrid=better)

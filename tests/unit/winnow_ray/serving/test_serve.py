@@ -81,7 +81,7 @@ def test_tokens_go_to_the_replicas_as_digests(environment):
     assert launch._digests("WINNOW_ADMIN_TOKEN") == []
 
 
-def test_the_place_of_events_is_the_same_for_workers(monkeypatch, tmp_path):
+def test_the_path_of_events_is_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert launch._store("events.sqlite") == f"{tmp_path}/events.sqlite"
     assert launch._store("sqlite:events.sqlite") == f"sqlite:{tmp_path}/events.sqlite"
@@ -93,7 +93,7 @@ def test_a_wrong_port_is_refused():
         replace(serve.tiny(), port=0)
 
 
-def test_what_it_is_told_of_the_language_model_reaches_the_endpoint():
+def test_settings_of_the_language_model_reach_the_endpoint():
     told = launch.LlmConfig(url="http://127.0.0.1:8001/v1", model="m", at_a_time=3)
     assert LlmArgs(**asdict(told)).at_a_time == 3
     assert launch.LlmConfig().at_a_time == LlmArgs().at_a_time
