@@ -38,17 +38,17 @@ $(STAMP):
 demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, KEEP=1 to go on serving
 	@$(RUN) jobs.demo --config $(PRESET) $(if $(strip $(DEMO_SET)),--set $(DEMO_SET))
 
-# Tests of clusters mostly wait for processes to start: two files at a time, each with its own cluster.
-CLUSTERS := --durations=10 -n 2 --dist loadfile
+# Two files at a time: tests of clusters mostly wait for processes to start, each file's in its own.
+PARALLEL := --durations=10 -n 2 --dist loadfile
 
 test: test-unit  ## all tests, the fast ones first
-	@$(RUN) pytest tests --ignore=tests/unit -m "not long" $(CLUSTERS)
+	@$(RUN) pytest tests --ignore=tests/unit -m "not long" $(PARALLEL)
 
 test-long: install  ## clusters that lose nodes, every task and backend with real vLLM: some ten minutes
-	@$(RUN) pytest tests -m long $(CLUSTERS)
+	@$(RUN) pytest tests -m long $(PARALLEL)
 
 test-unit: install  ## the tests that need no Ray
-	@$(RUN) pytest tests/unit lib --durations=10 -n 2
+	@$(RUN) pytest tests/unit lib $(PARALLEL)
 
 lint: install  ## style, types, spelling
 	@$(RUN) ruff check .

@@ -1,10 +1,12 @@
 """The stage graph without Ray: recall, rank, rerank as plain callables over a batch.
 
-    recall.py rank.py rerank.py   the stages, `stage(queries, found) -> candidates`
-    nearest.py popular.py         where recall looks
-    fallbacks.py                  what stands in for a stage that cannot answer in time
-    clock.py                      how long a stage usually takes
-    graph.py                      `Cascade`: the three in one process, under deadlines
+    request.py lookup.py answer.py   a request, what is known of its user, and the whole answer
+    query.py                         a resolved request, its candidates, what became of them
+    recall.py rank.py rerank.py      the stages, `stage(queries, candidates) -> candidates`
+    nearest.py popular.py            where recall looks
+    fallbacks.py                     what stands in for a stage that cannot answer in time
+    clock.py                         how long a stage usually takes
+    graph.py                         `Cascade`: the three in one process, under deadlines
 
 Serving deploys either `Cascade` or one deployment a stage, with the same classes and therefore
 the same answers.
