@@ -22,7 +22,7 @@ def open_events(url: str) -> EventStore:
         >>> type(open_events("sqlite::memory:")).__name__
         'SqliteEvents'
     """
-    scheme, rest = _split(url)
+    scheme, rest = split_address(url)
     if scheme in ("redis", "rediss"):
         return RedisEvents(url)
     if scheme not in ("", "sqlite"):
@@ -34,7 +34,7 @@ def open_events(url: str) -> EventStore:
     return SqliteEvents(rest)
 
 
-def _split(url: str) -> tuple[str, str]:
+def split_address(url: str) -> tuple[str, str]:
     """Scheme and rest of an address; the scheme of a plain path is empty."""
     match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*):(.*)", url, re.DOTALL)
     return (match[1].lower(), match[2]) if match else ("", url)

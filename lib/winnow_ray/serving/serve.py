@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from winnow.artifact import open_artifact
 from winnow.errors import WinnowError
+from winnow.events.open_store import split_address
 from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.cluster.starting import starting
@@ -148,8 +149,11 @@ def _digests(variable: str) -> list[str]:
 
 
 def _store(events: str) -> str:
-    scheme, colon, path = events.partition(":")
-    return f"sqlite:{absolute(path)}" if colon and scheme == "sqlite" else absolute(events)
+    """The address of a store as every replica understands it: files by their absolute path."""
+    scheme, rest = split_address(events)
+    if scheme == "sqlite":
+        return f"sqlite:{absolute(rest)}"
+    return events if scheme else absolute(events)
 
 
 def _wait_for_answer(url: str) -> None:

@@ -85,7 +85,8 @@ def test_the_path_of_events_is_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert launch._store("events.sqlite") == f"{tmp_path}/events.sqlite"
     assert launch._store("sqlite:events.sqlite") == f"sqlite:{tmp_path}/events.sqlite"
-    assert launch._store("redis://10.0.0.1:6379/0") == "redis://10.0.0.1:6379/0"
+    for url in ("redis://10.0.0.1:6379/0", "memory:", "kafka://broker/topic"):
+        assert launch._store(url) == url
 
 
 def test_a_wrong_port_is_refused():
