@@ -38,7 +38,7 @@ $(STAMP):
 demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, KEEP=1 to go on serving
 	@$(RUN) jobs.demo --config $(PRESET) $(if $(strip $(DEMO_SET)),--set $(DEMO_SET))
 
-# Two files at a time: tests of clusters mostly wait for processes to start, each file's in its own.
+# Two files at a time, each with a cluster of its own: such tests mostly wait for processes to start.
 PARALLEL := --durations=10 -n 2 --dist loadfile
 
 test: test-unit  ## all tests, the fast ones first
