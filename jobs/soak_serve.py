@@ -102,7 +102,7 @@ def run(config: SoakServeConfig) -> dict[str, Any]:
 
 
 def with_events(requests: Sequence[Request], bundle: Bundle) -> list[Request]:
-    """The requests with a like of a random item after every `EVENT_EVERY` of them.
+    """Return the requests, with a like of a random item inserted after every `EVENT_EVERY`.
 
     Event ids repeat when the list is sent again, so a second round changes nothing.
     """

@@ -33,7 +33,7 @@ def model_digest(source: str | Path) -> str:
 
 
 def run_key(*parts: Any, digits: int = 16) -> str:
-    """Name of a run by what decides its result: equal parts give equal keys.
+    """Return the name of a run: a digest of what decides its result: equal parts give equal keys.
 
     A killed run finds its checkpoints under this name, and no other run does.
 

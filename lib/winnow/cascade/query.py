@@ -71,7 +71,7 @@ class Candidates:
         return cls(item_C, channel_C, nowhere_C, nowhere_C, score_C)
 
     def and_then(self, others: "Candidates") -> "Candidates":
-        """These, then those of the others that are not among them."""
+        """Return these candidates, followed by those of `others` that are not among them."""
         rest = others.take(np.flatnonzero(~np.isin(others.item_C, self.item_C)))
         pairs = zip(self._columns(), rest._columns(), strict=True)
         return Candidates(*(np.concatenate(pair) for pair in pairs))
@@ -116,7 +116,7 @@ class Outcome:
 
     @property
     def candidates(self) -> Candidates:
-        """The latest stage's; none before the first."""
+        """Candidates of the latest stage; empty before the first."""
         *_, latest = (NO_CANDIDATES, *(result.candidates for result in self.results.values()))
         return latest
 

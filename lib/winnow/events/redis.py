@@ -1,8 +1,8 @@
 """The store for several nodes: a Redis server that all replicas share.
 
 The server decides what is durable. With `appendonly yes` and `appendfsync always` no acknowledged
-event is lost. The default, `everysec`, answers first and may write two seconds later; killing the
-server lost the last hundreds of events in our tests.
+event is lost. The default, `everysec`, answers first and may write two seconds later, so killing
+the server can lose hundreds of acknowledged events.
 
 It can be one server, or one with replicas behind one address. Redis Cluster does not work: a batch
 is one script over keys of many users.

@@ -115,7 +115,7 @@ class SupervisedEngine:
 
 
 class _Turns:
-    """A lock for many callers together or one alone; a caller that waits to be alone goes first.
+    """A shared or exclusive lock; a caller that waits to be alone goes first.
 
     Nothing is awaited between reading the state and changing it. A cancelled task can therefore
     neither keep its turn nor hide that it ended.

@@ -85,7 +85,7 @@ def length_bounds(positive: str) -> tuple[int, int]:
 
 
 class HardNegatives(TextTask):
-    """Query and positive in, reflected negatives with drawn attributes out."""
+    """Asks for two negatives of a query and its positive, after a reflection."""
 
     template: ClassVar[Template] = Template(
         name="hard_negatives",
@@ -109,7 +109,7 @@ class HardNegatives(TextTask):
             }
 
     def completed(self, row: Mapping[str, Any], seed: int) -> Inputs:
-        """The row with attributes drawn for those that it does not have."""
+        """Return the row, with random values for the attributes that it lacks."""
         return {**draw_attributes(f"{seed}:{row['query']}:{row['positive']}"), **row}
 
     def data(self, inputs: Inputs) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def distillation(
 
 
 class CachedVectors:
-    """Vectors of many texts whose gradient needs the memory of a few.
+    """Vectors with gradient caching: few batches keep activations, the others are encoded again.
 
     The texts are encoded in batches of `chunk_tokens`. The last batches, up to `memory_tokens`,
     keep what the backward pass needs. The others are encoded again once the gradients of their

@@ -32,7 +32,8 @@ FIELD_STD = 0.05
 """Initial standard deviation of field embeddings and dense weights. Adam moves a weight by about lr
 (.002) a step, so 25 steps outweigh it; at torch's default of 1, rare ids would stay random."""
 TEXT_STD = 0.1
-"""Initial standard deviation of token embeddings: a mean of four starts as long as one field."""
+"""Standard deviation of the token vectors at the start. A text is their mean, and the mean of four
+then starts as long as one field embedding (.1 / √4)."""
 RECENCY_FALL = 24.0
 """Initial fall of the steepest head's logits from the newest item to the oldest: that head sees the
 last few items only. The flattest head sees all alike."""
@@ -49,9 +50,9 @@ class TwoTowerConfig:
     history: int = 50
     """Most recent liked items that describe a user."""
     heads: int = 4
-    """Attention heads over the history; each starts with another preference for recency."""
+    """Attention heads over the history; each starts with a different preference for recency."""
     vocab_size: int = 8000
-    """Most pieces of words that the tokenizer learns."""
+    """Largest vocabulary of the tokenizer, in word pieces."""
     max_tokens: int = 64
     """Tokens that an item's text is cut to."""
 
