@@ -25,12 +25,17 @@ from pyarrow import fs
 
 from winnow import __version__
 from winnow.artifact.atomic_folder import create_draft, put_in_place
+from winnow.artifact.claim import (
+    MANIFEST,
+    check_replaceable,
+    claimed,
+    file_system_and_path,
+    local_path,
+)
 from winnow.artifact.digests import file_digest, json_digest
-from winnow.artifact.work_folder import file_system_of
 from winnow.config import canonical_json
 from winnow.errors import ArtifactError
 
-MANIFEST = "manifest.json"
 FORMAT = 1
 """Format of the manifest; to be raised when older code could not read it."""
 
@@ -87,7 +92,8 @@ def create_artifact(
     An artifact that was at `uri` is replaced. An exception in the block leaves it untouched.
 
     Raises:
-        ArtifactError: `uri` holds files that are no artifact and may be the user's own.
+        ArtifactError: `uri` holds files that are no artifact and may be the user's own, it cannot
+            be written, or another process is writing it.
 
     Example:
         >>> import tempfile
@@ -97,9 +103,14 @@ def create_artifact(
         >>> open_artifact(out, kind="ranker").config["lr"]
         0.1
     """
-    local = _local_path(uri)
-    if local:
-        _check_replaceable(local)  # now, not after hours of work
+    with claimed(uri):
+        yield from _created(uri, kind, config, parents or {})
+
+
+def _created(
+    uri: str | Path, kind: str, config: Mapping[str, Any], parents: Mapping[str, Artifact]
+) -> Iterator[ArtifactDraft]:
+    local = local_path(uri)
     tmp = create_draft(local or Path(tempfile.gettempdir()) / json_digest(str(uri))[:16])
     try:
         draft = ArtifactDraft(tmp)
@@ -110,7 +121,7 @@ def create_artifact(
             "winnow": __version__,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "config": json.loads(json.dumps(config)),
-            "parents": {key: value.digest for key, value in (parents or {}).items()},
+            "parents": {key: value.digest for key, value in parents.items()},
             "metrics": draft.metrics,
             "files": {
                 str(p.relative_to(tmp)): {"bytes": p.stat().st_size, "sha256": file_digest(p)}
@@ -120,10 +131,10 @@ def create_artifact(
         }
         (tmp / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         if local:
-            _check_replaceable(local)
+            check_replaceable(local)
             put_in_place(tmp, local)
         else:
-            _upload(tmp, *_store(str(uri)))
+            _upload(tmp, *file_system_and_path(str(uri)))
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
 
@@ -135,8 +146,8 @@ def open_artifact(uri: str | Path, *, kind: str | None = None) -> Artifact:
         ArtifactError: no artifact is there, it has another kind, or a file is missing, left over
             or changed; the message names the file.
     """
-    local = _local_path(uri)
-    store, root = (fs.LocalFileSystem(), str(local)) if local else _store(str(uri))
+    local = local_path(uri)
+    store, root = (fs.LocalFileSystem(), str(local)) if local else file_system_and_path(str(uri))
     manifest = _read_manifest(store, root, uri)
     if kind is not None and manifest["kind"] != kind:
         raise ArtifactError(f"{uri} is a {manifest['kind']!r} artifact, a {kind!r} is needed")
@@ -160,22 +171,6 @@ def up_to_date(
         and canonical_json(artifact.config) == canonical_json(json.loads(json.dumps(config)))
     )
     return artifact if same else None
-
-
-def _local_path(uri: str | Path) -> Path | None:
-    """The absolute local path that `uri` names, or None if it names another file system."""
-    text = str(uri)
-    if text.startswith("file://"):
-        return Path(text.removeprefix("file://"))
-    return None if "://" in text else Path(text).resolve()
-
-
-def _store(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system that holds `uri`, and the path inside it."""
-    try:
-        return file_system_of(uri)
-    except ValueError as error:
-        raise ArtifactError(f"{uri} is neither a path nor a URI that pyarrow knows") from error
 
 
 def _read_manifest(store: fs.FileSystem, root: str, uri: str | Path) -> dict[str, Any]:
@@ -206,15 +201,6 @@ def _verify(path: Path, manifest: Mapping[str, Any], uri: str | Path) -> None:
     extra = sorted(found - set(files) - {MANIFEST})
     if extra:
         raise ArtifactError(f"{uri}: {extra[0]} is not in its manifest; it was added later")
-
-
-def _check_replaceable(target: Path) -> None:
-    """Raise unless `target` is absent, empty or an artifact: a user's own files stay."""
-    if not target.exists():
-        return
-    if target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir())):
-        return
-    raise ArtifactError(f"{target} exists and is not an artifact; name another output")
 
 
 def _upload(tmp: Path, filesystem: fs.FileSystem, path: str) -> None:

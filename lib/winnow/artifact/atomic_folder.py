@@ -67,11 +67,12 @@ def _remove_abandoned_drafts(target: Path) -> None:
     for draft in target.parent.iterdir():
         pid = draft.name.removeprefix(f".{target.name}.tmp-").partition("@")[0]
         ours = pid.isdecimal() and draft.name.startswith(_prefix(target, pid))
-        if ours and not _is_alive(int(pid)):
+        if ours and not is_alive(int(pid)):
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this host has that id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -42,16 +42,16 @@ def evaluate_reranker(config: EvaluateRerankerConfig) -> dict[str, Any]:
     parents = {"dataset": data.dataset.artifact}
     if config.mode == "goal":
         parents["ranker"] = open_artifact(config.ranker, kind="ranker")
-        rows, traces = goal_rows(config, data, users, Ranker.load(parents["ranker"].path))
-    else:
-        labels = None
-        if config.tree_labels:
-            labels = parents["generation"] = open_artifact(config.tree_labels, kind="generation")
-            check_parts(data.dataset.artifact, {"generation": labels})
-        rows, traces = tree_rows(config, data, users, labels)
-    result = {"mode": config.mode, "users": len(users), "rows": rows}
+    elif config.tree_labels:
+        parents["generation"] = open_artifact(config.tree_labels, kind="generation")
+        check_parts(data.dataset.artifact, {"generation": parents["generation"]})
     recorded = asdict(config)
     with create_artifact(config.output, "evaluation", config=recorded, parents=parents) as draft:
+        if config.mode == "goal":
+            rows, traces = goal_rows(config, data, users, Ranker.load(parents["ranker"].path))
+        else:
+            rows, traces = tree_rows(config, data, users, parents.get("generation"))
+        result = {"mode": config.mode, "users": len(users), "rows": rows}
         (draft.path / "traces.jsonl").write_text("".join(json.dumps(t) + "\n" for t in traces))
         draft.metrics |= result
     logger.info("wrote %s\n%s", config.output, table(rows))

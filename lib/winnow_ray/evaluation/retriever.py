@@ -68,12 +68,13 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
         against=absolute(config.against),
     )
     collection = Collection.open(config.collection)
-    vectors = corpus_vectors(config.encoding(f"{config.output}_vectors"))
-    rows = measured_rows(config, collection, read_vectors(vectors))
     assert collection.artifact is not None
-    parents = {"collection": collection.artifact, "vectors": vectors}
+    parents = {"collection": collection.artifact}
     recorded = {"split": config.split}
     with create_artifact(config.output, "evaluation", config=recorded, parents=parents) as draft:
+        vectors = corpus_vectors(config.encoding(f"{config.output}_vectors"))
+        parents["vectors"] = vectors  # the manifest is written at the end of the block
+        rows = measured_rows(config, collection, read_vectors(vectors))
         for name, measured in rows.items():
             pq.write_table(measured.per_query, draft.path / f"{name}.parquet")
         draft.metrics |= rows["encoder"].means() | {

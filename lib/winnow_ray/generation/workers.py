@@ -25,6 +25,7 @@ from winnow.llm.generation.answer import answer_all, next_requests
 from winnow.llm.generation.rows import copied, unusable_row
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow_ray.cluster.connect import connect
+from winnow_ray.cluster.room import check_room
 from winnow_ray.cluster.starting import starting
 
 logger = logging.getLogger("winnow.generate")
@@ -145,6 +146,12 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool
         GenerationError: a worker cannot continue: its engine is unavailable, or a disk is full.
     """
     connect(log_to_driver=False)
+    check_room(
+        "generation",
+        max(pool.least, 1),
+        {"CPU": pool.resources.get("num_cpus", 0), "GPU": pool.resources.get("num_gpus", 0)},
+        settings="workers.min, engine.cpus or number of GPUs of an engine",
+    )
     answers = ray.data.from_items(
         [asdict(item) for item in items], override_num_blocks=len(items)
     ).map_batches(

@@ -76,9 +76,10 @@ def build_index(config: BuildIndexConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "index", config=recorded, parents=source.parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    vectors_ID, queries_QD = source.encoded()
-    index, tuning = built_and_tuned(vectors_ID, np.arange(len(vectors_ID)), queries_QD, config)
     with create_artifact(config.output, "index", config=recorded, parents=source.parents) as draft:
+        vectors_ID, queries_QD = source.encoded()
+        rows_I = np.arange(len(vectors_ID))
+        index, tuning = built_and_tuned(vectors_ID, rows_I, queries_QD, config)
         index.save(draft.path)
         draft.metrics |= figures_of(index, tuning) | {"seconds": time.perf_counter() - started}
     logger.info("wrote %s %s", config.output, draft.metrics)

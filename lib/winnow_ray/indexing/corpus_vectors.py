@@ -18,7 +18,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
 
-from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
+from winnow.artifact import Artifact, claimed, create_artifact, open_artifact, up_to_date
 from winnow.artifact.digests import model_digest, run_key
 from winnow.artifact.work_folder import WorkFolder
 from winnow.data.collection import Collection
@@ -27,6 +27,7 @@ from winnow.precision import InferencePrecision, dtype_of
 from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
 from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect
 from winnow_ray.cluster.paths import absolute, folder_or_name
+from winnow_ray.cluster.room import check_room, process_share
 
 logger = logging.getLogger("winnow.encode_corpus")
 VECTORS_FILE = "vectors.npy"
@@ -149,14 +150,15 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
         {"key": f"{name}-{first}", "first": first, "end": min(first + size, documents)}
         for first in range(0, documents, size)
     ]
-    encode(shards, config, documents)
-    work = WorkFolder.beside(config.output)
-    with create_artifact(config.output, "vectors", config=recorded, parents=parents) as draft:
-        parts = (np.load(io.BytesIO(work.read_bytes(str(shard["key"])))) for shard in shards)
-        dim = write_vectors(draft.path / VECTORS_FILE, parts, documents)
-        seconds = time.perf_counter() - started
-        draft.metrics |= {"documents": documents, "dim": dim, "seconds": seconds}
-    work.clear()
+    with claimed(config.output):
+        encode(shards, config, documents)
+        work = WorkFolder.beside(config.output)
+        with create_artifact(config.output, "vectors", config=recorded, parents=parents) as draft:
+            parts = (np.load(io.BytesIO(work.read_bytes(str(shard["key"])))) for shard in shards)
+            dim = write_vectors(draft.path / VECTORS_FILE, parts, documents)
+            seconds = time.perf_counter() - started
+            draft.metrics |= {"documents": documents, "dim": dim, "seconds": seconds}
+        work.clear()
     logger.info("wrote %s documents=%d seconds=%.1f", config.output, documents, seconds)
     return open_artifact(config.output)
 
@@ -175,6 +177,9 @@ def encode(shards: Sequence[Mapping[str, Any]], config: EncodeCorpusConfig, docu
             encoder({name: [value] for name, value in shard.items()})
         return
     connect()
+    share = process_share(config.cpus_per_worker, use_gpu=config.use_gpu)
+    settings = "workers, cpus_per_worker or use_gpu"
+    check_room("encoding", max(least, 1), share, settings=settings)
     workers = ActorPoolStrategy(min_size=max(least, 1), max_size=most)
     encoded = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         ShardEncoder,

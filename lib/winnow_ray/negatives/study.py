@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact import claimed, create_artifact, up_to_date
 from winnow.artifact.work_folder import WorkFolder
 from winnow.retrieval.encoder_training.experiment import EncoderConfig
 from winnow.retrieval.negatives.table import check_negatives
@@ -49,19 +49,20 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
     if found := up_to_date(config.output, "negatives_study", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(found.metrics)
-    work = WorkFolder.beside(config.output)
-    runs = finished_runs(config, work)
-    board = study(runs)
-    text = f"{markdown(board)}\n{reading(board)}\n"
-    with create_artifact(
-        config.output, "negatives_study", config=recorded, parents=parents
-    ) as draft:
-        content = {"rows": board, "reading": reading(board)}
-        (draft.path / "study.json").write_text(json.dumps(content, indent=1) + "\n")
-        (draft.path / "study.md").write_text(text)
-        pq.write_table(per_query(runs), draft.path / "per_query.parquet")
-        draft.metrics |= figures(board)
-    work.clear()
+    with claimed(config.output):
+        work = WorkFolder.beside(config.output)
+        runs = finished_runs(config, work)
+        board = study(runs)
+        text = f"{markdown(board)}\n{reading(board)}\n"
+        with create_artifact(
+            config.output, "negatives_study", config=recorded, parents=parents
+        ) as draft:
+            content = {"rows": board, "reading": reading(board)}
+            (draft.path / "study.json").write_text(json.dumps(content, indent=1) + "\n")
+            (draft.path / "study.md").write_text(text)
+            pq.write_table(per_query(runs), draft.path / "per_query.parquet")
+            draft.metrics |= figures(board)
+        work.clear()
     logger.info("wrote %s\n%s", config.output, text)
     return draft.metrics
 

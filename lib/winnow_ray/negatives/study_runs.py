@@ -15,6 +15,7 @@ from winnow.retrieval.negatives.mix import Mode
 from winnow.retrieval.negatives_study.table import Run
 from winnow.retrieval.toy import make_toy_search
 from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect
+from winnow_ray.cluster.room import check_room, process_share
 from winnow_ray.cluster.terminal import log_in_worker
 from winnow_ray.training.ray_train import check_workers
 
@@ -101,6 +102,8 @@ def made(
             yield key, on_threads(call, config.cpus_per_worker)
         return
     connect()
+    share = process_share(config.cpus_per_worker, use_gpu=config.use_gpu)
+    check_room("a run of the study", 1, share, settings="cpus_per_worker or use_gpu")
     remote = ray.remote(
         num_cpus=config.cpus_per_worker, num_gpus=int(config.use_gpu), max_retries=2
     )(on_threads).options(runtime_env={"env_vars": WORKER_ENVIRONMENT})

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import ray.train
 import torch
 
-from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact import claimed, create_artifact, up_to_date
 from winnow.errors import RegressionError
 from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
@@ -85,31 +85,32 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "encoder", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return judged(dict(made.metrics), config)
-    checkpoint = fit(
-        train_loop, {"config": config}, config, name=config.run_key(), use_gpu=config.use_gpu
-    ).checkpoint
-    experiment = EncoderExperiment(config)
-    with (
-        checkpoint.as_directory() as folder,
-        create_artifact(config.output, "encoder", config=recorded, parents=parents) as draft,
-    ):
-        trained = read_checkpoint(Path(folder))
-        # the untuned encoder reads texts as long as its own files say: a shorter limit, which suits
-        # training, must not be its handicap
-        before = experiment.measure(replace(config, max_tokens=0).untuned(), config.test)
-        encoder = experiment.trained(trained)
-        after = experiment.measure(encoder, config.test)
-        encoder.save(draft.path)
-        after.save(draft.path)
-        draft.metrics |= figures(before, after) | {
-            "valid": trained["best"],
-            "epochs": trained["epoch"],
-            "steps": len(trained["losses"]),
-            "audit": experiment.audit(trained["epoch"] + bool(trained["step"])),
-            "losses": trained["losses"][:: max(len(trained["losses"]) // LOSSES_KEPT, 1)],
-            "seconds": time.perf_counter() - started,
-        }
-    discard(config, checkpoint)
+    with claimed(config.output):
+        checkpoint = fit(
+            train_loop, {"config": config}, config, name=config.run_key(), use_gpu=config.use_gpu
+        ).checkpoint
+        experiment = EncoderExperiment(config)
+        with (
+            checkpoint.as_directory() as folder,
+            create_artifact(config.output, "encoder", config=recorded, parents=parents) as draft,
+        ):
+            trained = read_checkpoint(Path(folder))
+            # the untuned encoder reads texts as long as its own files say: a shorter limit, which
+            # suits training, must not be its handicap
+            before = experiment.measure(replace(config, max_tokens=0).untuned(), config.test)
+            encoder = experiment.trained(trained)
+            after = experiment.measure(encoder, config.test)
+            encoder.save(draft.path)
+            after.save(draft.path)
+            draft.metrics |= figures(before, after) | {
+                "valid": trained["best"],
+                "epochs": trained["epoch"],
+                "steps": len(trained["losses"]),
+                "audit": experiment.audit(trained["epoch"] + bool(trained["step"])),
+                "losses": trained["losses"][:: max(len(trained["losses"]) // LOSSES_KEPT, 1)],
+                "seconds": time.perf_counter() - started,
+            }
+        discard(config, checkpoint)
     logger.info("wrote %s %s=%.4f", config.output, MEASURE, draft.metrics[MEASURE])
     return judged(draft.metrics, config)
 

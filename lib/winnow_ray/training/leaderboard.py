@@ -9,7 +9,7 @@ from typing import Any
 import ray
 import torch
 
-from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact import claimed, create_artifact, up_to_date
 from winnow.artifact.work_folder import WorkFolder
 from winnow.config import with_overrides
 from winnow.data.dataset import Dataset
@@ -91,16 +91,19 @@ def train_leaderboard(config: LeaderboardConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "leaderboard", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    work = WorkFolder.beside(config.output)
-    runs = finished_runs(wanted, config, work, dataset.artifact.digest)
-    board = leaderboard(runs)
-    with create_artifact(config.output, "leaderboard", config=recorded, parents=parents) as draft:
-        (draft.path / "leaderboard.json").write_text(json.dumps(board, indent=1) + "\n")
-        (draft.path / "leaderboard.md").write_text(markdown(board))
-        (draft.path / "runs.json").write_text(json.dumps(runs, indent=1) + "\n")
-        plot_leaderboard(board, dataset.schema.name, draft.path / "leaderboard.png")
-        draft.metrics |= board
-    work.clear()
+    with claimed(config.output):
+        work = WorkFolder.beside(config.output)
+        runs = finished_runs(wanted, config, work, dataset.artifact.digest)
+        board = leaderboard(runs)
+        with create_artifact(
+            config.output, "leaderboard", config=recorded, parents=parents
+        ) as draft:
+            (draft.path / "leaderboard.json").write_text(json.dumps(board, indent=1) + "\n")
+            (draft.path / "leaderboard.md").write_text(markdown(board))
+            (draft.path / "runs.json").write_text(json.dumps(runs, indent=1) + "\n")
+            plot_leaderboard(board, dataset.schema.name, draft.path / "leaderboard.png")
+            draft.metrics |= board
+        work.clear()
     logger.info("wrote %s\n%s", config.output, markdown(board))
     return draft.metrics
 

@@ -2,6 +2,7 @@
 
 import logging
 import resource
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -12,13 +13,12 @@ import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
 
-from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact import Artifact, claimed, create_artifact, up_to_date
 from winnow.data.dataset import Dataset
-from winnow.errors import WinnowError
 from winnow.ranking.data import RankContext, streamed_splits
 from winnow.ranking.experiment import Experiment, RankerConfig, load_checkpoint
 from winnow.ranking.ranker import save_ranker
-from winnow_ray.cluster.connect import cluster_nodes, connect
+from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.cluster.terminal import log_in_worker
 from winnow_ray.training.ranker_stream import StreamedTrainRows, training_rows
@@ -107,14 +107,6 @@ def streams(dataset: Dataset, config: TrainRankerConfig) -> dict[str, ray.data.D
     if config.data == "memory":
         return {}
     connect()
-    assert isinstance(config.num_workers, int)
-    needed = config.num_workers * config.cpus_per_worker + 1
-    there = sum(node.get("CPU", 0) for node in cluster_nodes())
-    if there < needed:
-        raise WinnowError(
-            f"data=stream needs a CPU beside those of the workers, {needed} in all; this cluster "
-            f"has {there:.0f}. Use fewer workers or CPUs, or data=memory"
-        )
     return {"train": training_rows(dataset.artifact.path / "train", dataset.schema, config.seed)}
 
 
@@ -128,7 +120,7 @@ def train_ranker(config: TrainRankerConfig) -> dict[str, Any]:
 
     Raises:
         DataError: the dataset cannot be read.
-        WinnowError: the cluster has too few CPUs for the workers and Ray Data.
+        WinnowError: the cluster has no room for the workers, or for Ray Data beside them.
 
     Example:
         With the dataset of `jobs.prepare --config tiny`, in this process:
@@ -142,6 +134,17 @@ def train_ranker(config: TrainRankerConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "ranker", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
+    with claimed(config.output):
+        return _trained(config, dataset, recorded, parents)
+
+
+def _trained(
+    config: TrainRankerConfig,
+    dataset: Dataset,
+    recorded: Mapping[str, Any],
+    parents: Mapping[str, Artifact],
+) -> dict[str, Any]:
+    """Train and write the ranker."""
     done = fit(
         train_loop,
         {"config": config},

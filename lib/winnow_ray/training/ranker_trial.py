@@ -3,7 +3,7 @@
 The resources that a trial needs are also here, so that no more trials start than can end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,13 @@ from ray.tune.search.optuna import OptunaSearch
 
 from winnow.config import with_overrides
 from winnow.data.dataset import Dataset
-from winnow.errors import WinnowError
 from winnow.ranking.data import RankContext
 from winnow.ranking.experiment import Experiment, Save
 from winnow.ranking.search_space import Choice, search_space
 from winnow_ray.cluster.connect import remove
+from winnow_ray.cluster.room import process_share
 from winnow_ray.training.ranker import TrainRankerConfig, streams, train_loop
-from winnow_ray.training.ray_train import fit, work_folder
+from winnow_ray.training.ray_train import check_cluster, fit, work_folder
 
 WAITING: Mapping[str, float] = {"memory": 1}
 """Resources of a trial that waits for its workers: one byte, since Tune needs some. A fraction of a
@@ -60,19 +60,15 @@ def assignments(candidate: dict[str, Any]) -> list[str]:
     return [f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in candidate.items()]
 
 
-def process_share(config: TrainRankerConfig) -> dict[str, float]:
-    """Resources of one process that trains."""
-    share: dict[str, float] = {"CPU": config.cpus_per_worker}
-    return share | ({"GPU": 1} if config.use_gpu else {})
-
-
 def trial_share(config: TrainRankerConfig) -> dict[str, float]:
     """Resources that Tune holds for a trial."""
-    return dict(WAITING) if config.num_workers else process_share(config)
+    if config.num_workers:
+        return dict(WAITING)
+    return process_share(config.cpus_per_worker, use_gpu=config.use_gpu)
 
 
-def trials_at_once(config: TrainRankerConfig, nodes: Sequence[Mapping[str, float]]) -> int:
-    """Number of trials, workers included, that a cluster of these nodes has room for.
+def trials_at_once(config: TrainRankerConfig) -> int:
+    """Number of trials, workers included, that the cluster has room for.
 
     With more, some would hold CPUs while they wait for workers that the others keep from starting.
     A trial that streams rows leaves Ray Data a CPU beside its workers.
@@ -80,26 +76,8 @@ def trials_at_once(config: TrainRankerConfig, nodes: Sequence[Mapping[str, float
     Raises:
         WinnowError: the cluster has no room for one trial.
     """
-    streamed, share, workers = config.data == "stream", process_share(config), config.num_workers
-    processes = (workers[0] if isinstance(workers, tuple) else workers) or 1
-    fitting = sum(
-        min(int(node.get(kind, 0) // amount) for kind, amount in share.items()) for node in nodes
-    )
-    total = {kind: sum(node.get(kind, 0) for node in nodes) for kind in share}
-    room = fitting // processes
-    if streamed:
-        room = min(room, int(total["CPU"] // (processes * config.cpus_per_worker + 1)))
-    if not room:
-        each, has = (
-            " and ".join(f"{amount:g} {kind}" for kind, amount in some.items())
-            for some in (share, total)
-        )
-        data, memory = (", and 1 CPU for Ray Data", ", or data=memory") if streamed else ("", "")
-        raise WinnowError(
-            f"a trial needs {processes} x ({each}) with each on one node{data}; this cluster has "
-            f"{has}. Use another num_workers, cpus_per_worker or use_gpu{memory}"
-        )
-    return room
+    streamed = config.data == "stream"
+    return check_cluster(config, use_gpu=config.use_gpu, streamed=streamed, what="a trial")
 
 
 def trial(candidate: dict[str, Any], config: TrainRankerConfig) -> None:

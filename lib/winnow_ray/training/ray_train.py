@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ray.train
+import torch
 from ray.data import Dataset
 from ray.train import (
     Checkpoint,
@@ -20,7 +21,9 @@ from ray.train import (
 from ray.train.torch import TorchTrainer
 
 from winnow.artifact.work_folder import hidden_sibling
+from winnow.errors import WinnowError
 from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect, remove
+from winnow_ray.cluster.room import check_room, process_share
 from winnow_ray.cluster.terminal import divert
 
 MAX_FAILURES = 2
@@ -72,6 +75,25 @@ def check_workers(config: TrainingJob) -> None:
         raise ValueError(f"{name}.cpus_per_worker must be >= 1, got {config.cpus_per_worker}")
 
 
+def check_cluster(
+    config: TrainingJob, *, use_gpu: bool, streamed: bool = False, what: str = "training"
+) -> int:
+    """Number of runs of this config that the cluster has room for.
+
+    Raises:
+        WinnowError: not even one fits, with what the cluster has.
+    """
+    workers = config.num_workers
+    least = (workers[0] if isinstance(workers, tuple) else workers) or 1
+    return check_room(
+        what,
+        least,
+        process_share(config.cpus_per_worker, use_gpu=use_gpu),
+        spare_cpus=int(streamed),  # Ray Data reads rows on a CPU that no worker holds
+        settings="num_workers, cpus_per_worker or use_gpu" + streamed * ", or data=memory",
+    )
+
+
 def fit(
     train_loop: Callable[[dict[str, Any]], Any],
     loop_config: Mapping[str, Any],
@@ -88,10 +110,16 @@ def fit(
     for and restarts from its last epoch when nodes come or go.
     Epochs are kept in `work_folder(config.output)` under `name`, which must depend on everything
     that decides the result: a run of the same name continues from its last epoch.
+
+    Raises:
+        WinnowError: the cluster has no room for the workers, or this process has no GPU to use.
     """
     divert()
     if config.num_workers:
         connect()
+        check_cluster(config, use_gpu=use_gpu, streamed=bool(datasets))
+    elif use_gpu and not torch.cuda.is_available():
+        raise WinnowError("use_gpu=true needs a GPU, and torch finds none on this machine")
     elastic = isinstance(config.num_workers, tuple)
     if elastic:  # passed on to the process that starts the workers
         timeout = str(ELASTIC_START_TIMEOUT_S)

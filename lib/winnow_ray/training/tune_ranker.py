@@ -10,13 +10,13 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact import claimed, create_artifact, up_to_date
 from winnow.artifact.digests import run_key
 from winnow.config import differences, with_overrides
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
 from winnow.ranking.search_space import search_space
-from winnow_ray.cluster.connect import cluster_nodes, connect, remove
+from winnow_ray.cluster.connect import connect, remove
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.training.ranker import TrainRankerConfig
 from winnow_ray.training.ranker_trial import (
@@ -135,24 +135,27 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
     if made := up_to_date(config.output, "tuning", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    connect(log_to_driver=False)
-    room = trials_at_once(config, cluster_nodes())
-    # A restored search starts its trials at once, with the resources they had. On a smaller cluster
-    # streamed trials would leave Ray Data without a CPU, so there the search has another key.
-    resources = [trial_share(config), room if config.data == "stream" else None]
-    results = tuner(config, run_key(recorded, dataset.artifact.digest, resources), room).fit()
-    trials = finished(results)
-    if not trials:
-        reason = next(iter(results.errors), "no validation AUC, which needs rows of both labels")
-        raise WinnowError(f"all {len(results)} trials failed; the first: {reason}")
-    best = max(trials, key=lambda one: one[METRIC])
-    preset = {"config": config.preset, "set": overrides(config, base, best["set"])}
-    with create_artifact(config.output, "tuning", config=recorded, parents=parents) as draft:
-        (draft.path / "preset.json").write_text(json.dumps(preset, indent=1) + "\n")
-        (draft.path / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
-        draft.metrics |= {"model": config.model, "trials": len(trials)}
-        draft.metrics |= {"failed": results.num_errors, **best, "preset": preset}
-    remove(work_folder(config.output))
+    with claimed(config.output):
+        connect(log_to_driver=False)
+        room = trials_at_once(config)
+        # A restored search starts its trials at once, with the resources they had. On a smaller
+        # cluster streamed trials would leave Ray Data without a CPU: there it has another key.
+        resources = [trial_share(config), room if config.data == "stream" else None]
+        results = tuner(config, run_key(recorded, dataset.artifact.digest, resources), room).fit()
+        trials = finished(results)
+        if not trials:
+            reason = next(
+                iter(results.errors), "no validation AUC, which needs rows of both labels"
+            )
+            raise WinnowError(f"all {len(results)} trials failed; the first: {reason}")
+        best = max(trials, key=lambda one: one[METRIC])
+        preset = {"config": config.preset, "set": overrides(config, base, best["set"])}
+        with create_artifact(config.output, "tuning", config=recorded, parents=parents) as draft:
+            (draft.path / "preset.json").write_text(json.dumps(preset, indent=1) + "\n")
+            (draft.path / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
+            draft.metrics |= {"model": config.model, "trials": len(trials)}
+            draft.metrics |= {"failed": results.num_errors, **best, "preset": preset}
+        remove(work_folder(config.output))
     logger.info("wrote %s: %s", config.output, preset)
     return draft.metrics
 

@@ -10,7 +10,7 @@ from typing import Any
 import ray.train
 import torch
 
-from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact import claimed, create_artifact, up_to_date
 from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.two_tower.experiment import RetrieverConfig, TwoTowerExperiment
 from winnow_ray.cluster.paths import absolute
@@ -61,20 +61,21 @@ def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "retriever", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    experiment = TwoTowerExperiment.open(config)
-    loop_config = {"config": config, "tokenizer": experiment.tokenizer.to_str()}
-    checkpoint = fit(train_loop, loop_config, config, name=config.run_key()).checkpoint
-    with (
-        checkpoint.as_directory() as folder,
-        create_artifact(config.output, "retriever", config=recorded, parents=parents) as draft,
-    ):
-        trained = read_checkpoint(Path(folder))
-        retriever = experiment.trained(trained)
-        retriever.save(draft.path)
-        draft.metrics |= experiment.measure(retriever) | {
-            "epochs": trained["epoch"],
-            "seconds": time.perf_counter() - started,
-        }
-    discard(config, checkpoint)
+    with claimed(config.output):
+        experiment = TwoTowerExperiment.open(config)
+        loop_config = {"config": config, "tokenizer": experiment.tokenizer.to_str()}
+        checkpoint = fit(train_loop, loop_config, config, name=config.run_key()).checkpoint
+        with (
+            checkpoint.as_directory() as folder,
+            create_artifact(config.output, "retriever", config=recorded, parents=parents) as draft,
+        ):
+            trained = read_checkpoint(Path(folder))
+            retriever = experiment.trained(trained)
+            retriever.save(draft.path)
+            draft.metrics |= experiment.measure(retriever) | {
+                "epochs": trained["epoch"],
+                "seconds": time.perf_counter() - started,
+            }
+        discard(config, checkpoint)
     logger.info("wrote %s recall@100=%.4f", config.output, draft.metrics["recall_at_100"])
     return draft.metrics

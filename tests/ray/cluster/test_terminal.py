@@ -58,4 +58,6 @@ def test_a_fault_of_a_job_reaches_its_terminal(tmp_path):
         timeout=300,
     )
     assert done.returncode == 2
-    assert re.search(r"train_ranker(\.py)?: data=stream needs a CPU beside those", done.stderr)
+    assert re.search(
+        r"train_ranker(\.py)?: training needs 999 x .* and 1 CPU for Ray Data", done.stderr
+    )

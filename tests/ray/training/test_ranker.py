@@ -113,7 +113,7 @@ def test_rows_from_ray_data_train_as_well(tiny, tmp_path):
         held["curve"][0]["train_loss"], abs=0.05
     )
     assert result["best_auc"] == held["best_auc"]  # of all test rows: none was dropped
-    with pytest.raises(WinnowError, match="data=stream needs a CPU beside those of the worker"):
+    with pytest.raises(WinnowError, match="and 1 CPU for Ray Data; this cluster has"):
         train_ranker.run(replace(streamed, num_workers=3, seed=1))
 
 

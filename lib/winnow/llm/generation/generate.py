@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
-from winnow.artifact import Artifact, create_artifact, up_to_date
+from winnow.artifact import Artifact, claimed, create_artifact, up_to_date
 from winnow.errors import GenerationError
 from winnow.llm.generation.artifact import write_answers
 from winnow.llm.generation.config import GenerationConfig
@@ -62,16 +62,19 @@ def generate(
     if made and not (config.retry_quarantined and made.metrics["quarantined"]):
         logger.info("already there: %s", config.output)
         return _result(config, made.metrics, Counter())
-    requests = OpenRequests(config, source)
-    counts = _ask(config, requests, models, engine, rows_per_batch)
-    with create_artifact(config.output, "generation", config=recorded, parents=parents) as draft:
-        draft.metrics |= {"engine": engine_name, "model": ",".join(config.model)}
-        draft.metrics |= write_answers(
-            draft.path, requests.tables, requests.wanted, requests.shared
-        )
-        draft.metrics |= _report(counts, requests.earlier)
-        draft.metrics |= {"tiny_model": TINY in config.model}
-    requests.store.clear()
+    with claimed(config.output):
+        requests = OpenRequests(config, source)
+        counts = _ask(config, requests, models, engine, rows_per_batch)
+        with create_artifact(
+            config.output, "generation", config=recorded, parents=parents
+        ) as draft:
+            draft.metrics |= {"engine": engine_name, "model": ",".join(config.model)}
+            draft.metrics |= write_answers(
+                draft.path, requests.tables, requests.wanted, requests.shared
+            )
+            draft.metrics |= _report(counts, requests.earlier)
+            draft.metrics |= {"tiny_model": TINY in config.model}
+        requests.store.clear()
     logger.info("wrote %s", config.output)
     return _result(config, draft.metrics, counts)
 

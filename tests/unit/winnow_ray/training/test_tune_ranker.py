@@ -16,6 +16,14 @@ from winnow_ray.training.ray_train import work_folder
 TINY = tune_ranker.PRESETS["tiny"]()
 
 
+def cluster(monkeypatch, nodes, free=None):
+    """A cluster of these nodes, as Ray describes it; all of it is free unless `free` says less."""
+    total = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": one} for one in nodes])
+    monkeypatch.setattr(ray, "available_resources", lambda: total if free is None else free)
+    monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: None)
+
+
 @pytest.mark.parametrize(
     ("changes", "cpus", "expected"),
     [
@@ -31,19 +39,20 @@ TINY = tune_ranker.PRESETS["tiny"]()
         ({"num_workers": 1, "data": "stream"}, [4], 2),
     ],
 )
-def test_trials_leave_room_for_each_other(changes, cpus, expected):
-    nodes = [{"CPU": float(count)} for count in cpus]
-    assert ranker_trial.trials_at_once(replace(TINY, **changes), nodes) == expected
+def test_trials_leave_room_for_each_other(monkeypatch, changes, cpus, expected):
+    cluster(monkeypatch, [{"CPU": float(count)} for count in cpus])
+    assert ranker_trial.trials_at_once(replace(TINY, **changes)) == expected
 
 
-def test_trials_share_gpus():
+def test_trials_share_gpus(monkeypatch):
     config = replace(TINY, use_gpu=True)
     assert ranker_trial.trial_share(config) == {"CPU": 1, "GPU": 1}
-    assert ranker_trial.trials_at_once(config, [{"CPU": 16.0, "GPU": 2.0}]) == 2
+    cluster(monkeypatch, [{"CPU": 16.0, "GPU": 2.0}])
+    assert ranker_trial.trials_at_once(config) == 2
     workers = replace(config, num_workers=2)
     assert ranker_trial.trial_share(workers) == ranker_trial.WAITING
-    nodes = [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 3.0}]
-    assert ranker_trial.trials_at_once(workers, nodes) == 1
+    cluster(monkeypatch, [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 3.0}])
+    assert ranker_trial.trials_at_once(workers) == 1
 
 
 @pytest.mark.parametrize(
@@ -55,9 +64,10 @@ def test_trials_share_gpus():
         ({"use_gpu": True}, r"1 x \(1 CPU and 1 GPU\).*this cluster has 2 CPU and 0 GPU"),
     ],
 )
-def test_a_trial_too_large_for_the_cluster_is_refused(changes, message):
+def test_a_trial_too_large_for_the_cluster_is_refused(monkeypatch, changes, message):
+    cluster(monkeypatch, [{"CPU": 2.0}])
     with pytest.raises(WinnowError, match=message):
-        ranker_trial.trials_at_once(replace(TINY, **changes), [{"CPU": 2.0}])
+        ranker_trial.trials_at_once(replace(TINY, **changes))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +116,7 @@ def test_a_search_without_a_figure_names_the_first_error(monkeypatch, tmp_path):
     tuner = SimpleNamespace(fit=lambda: results)
     monkeypatch.setattr(search, "tuner", lambda config, name, room: tuner)
     monkeypatch.setattr(search, "connect", lambda **settings: None)
-    monkeypatch.setattr(search, "cluster_nodes", lambda: [{"CPU": 2.0}])
+    cluster(monkeypatch, [{"CPU": 2.0}])
     dataset = SimpleNamespace(artifact=SimpleNamespace(digest="0"))
     monkeypatch.setattr(search.Dataset, "open", lambda path: dataset)
     config = replace(TINY, output=str(tmp_path / "tuned"))
