@@ -9,9 +9,7 @@ Answers name options by number, because titles repeat and a model alters them. A
 of a number stands for the option that it fits, if exactly one does.
 """
 
-import difflib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 from winnow.data.likes import clip
 from winnow.llm.online.chat import chat_request, tokens_in
 from winnow.llm.prompting.json_schema import Schema, array, object_of, string
+from winnow.llm.prompting.match_name import NameMatcher, letters_of
 from winnow.llm.prompting.parse_answer import read_numbers, read_object
 from winnow.llm.prompting.request import Request
 from winnow.llm.prompting.template import Messages, fenced
@@ -31,8 +30,10 @@ MOST_INTERESTS = 8
 """Interests that are kept; the prompt asks for at most as many."""
 INTEREST_CHARACTERS = 40
 """Longest interest: a few words."""
-SIMILAR = 0.9
-"""Least similarity of an option and a title given for it, by `difflib`: a typo in ten letters."""
+MOST_ENTRIES = 2
+"""Entries of an answer that are read, per option asked for: room for repetitions and mistakes."""
+MOST_DIGITS = 9
+"""Digits of a number given as text; no list is longer."""
 MOST_MISSING = 0.3
 """Share of the options that an order of all options may leave out."""
 
@@ -103,8 +104,8 @@ def _opening(history: Sequence[str]) -> Messages:
 
 def read_interests(text: str) -> tuple[list[str] | None, str]:
     """The interests in an answer, or None and what is wrong with it."""
-    found = read_object(text).get("interests")
-    texts = found if isinstance(found, list) else []
+    found = read_object(text, lambda value: isinstance(value.get("interests"), list))
+    texts = found.value["interests"][: MOST_ENTRIES * MOST_INTERESTS] if found else []
     interests = [shown(t)[:INTEREST_CHARACTERS] for t in texts if isinstance(t, str) and t.strip()]
     if not interests:
         return None, '"interests" must hold one text or more'
@@ -115,9 +116,13 @@ def reader_of_picks(question: Question) -> Callable[[str], tuple[list[int] | Non
     """A reader of an answer's chosen options: distinct indices, at least one, at most `count`."""
 
     def read(text: str) -> tuple[list[int] | None, str]:
-        found = read_object(text).get("pick")
-        values = found if isinstance(found, list) else read_numbers(text)[0]
-        indices = (_index(value, question.options) for value in values)
+        found = read_object(text, lambda value: isinstance(value.get("pick"), list))
+        values = found.value["pick"] if found else read_numbers(text)[0]
+        titles = _Titles(question.options)
+        indices = (
+            _index(value, len(question.options), titles)
+            for value in values[: MOST_ENTRIES * question.count]
+        )
         chosen = list(dict.fromkeys(index for index in indices if index is not None))
         fewest = 1
         if question.count == len(question.options):
@@ -132,33 +137,36 @@ def reader_of_picks(question: Question) -> Callable[[str], tuple[list[int] | Non
     return read
 
 
-def _index(value: Any, options: Sequence[str]) -> int | None:
+def _index(value: Any, options: int, titles: "_Titles") -> int | None:
     """Index of the option that a number, a number as text, or a title stands for."""
     if isinstance(value, str):
-        if not re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
-            return _titled(value, options)
+        if not _is_number(value.strip()):
+            return titles.find(value)
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return value - 1 if 1 <= value <= len(options) else None
+    return value - 1 if 1 <= value <= options else None
 
 
-def _titled(title: str, options: Sequence[str]) -> int | None:
-    """Index of the only option that equals a title up to case and spaces, or else resembles it."""
-    wanted = _folded(title[: 2 * TITLE_CHARACTERS])
-    names = [_folded(shown(option)) for option in options]
-    same = [at for at, name in enumerate(names) if wanted in (name, f"{at + 1} {name}")]
-    if not same:
-        match = difflib.SequenceMatcher(b=wanted, autojunk=False)  # b is prepared once
-        for at, name in enumerate(names):
-            match.set_seq1(name)
-            if match.quick_ratio() >= SIMILAR and match.ratio() >= SIMILAR:
-                same.append(at)
-    return same[0] if len(same) == 1 else None
+class _Titles:
+    """Finds an option by its title, with or without its number; prepared at the first title."""
+
+    def __init__(self, options: Sequence[str]) -> None:
+        self._titles = [shown(option) for option in options]
+        self._matcher: NameMatcher | None = None
+
+    def find(self, title: str) -> int | None:
+        number, _, rest = title.strip().partition(" ")
+        at = int(number) - 1 if _is_number(number) else -1
+        if 0 <= at < len(self._titles) and letters_of(rest) == letters_of(self._titles[at]):
+            return at
+        if self._matcher is None:
+            self._matcher = NameMatcher(self._titles)
+        return self._matcher.find(title)
 
 
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS
 
 
 def shown(title: str) -> str:

@@ -1,6 +1,7 @@
 """The search of an item tree against a language model that plays a script behind a real server."""
 
 import asyncio
+import difflib
 import json
 import random
 import time
@@ -443,3 +444,24 @@ def test_bad_config_says_what_is_wrong(change, message):
 def test_titles_and_likes_are_of_the_same_items():
     with pytest.raises(ValueError, match="there are 2 titles and likes of 3 items"):
         TreeSearch(None, ["a", "b"], np.ones(3, int))
+
+
+def test_only_twice_as_many_entries_as_asked_for_are_read():
+    titles = json.dumps({"pick": ["no such title"] * 4 + [1]})
+    assert picks(titles) is None
+    assert picks(json.dumps({"pick": ["no such title"] * 3 + [1]})) == [0]
+
+
+def test_a_title_of_another_part_is_not_taken_for_a_typo():
+    assert picks('{"pick": ["Alien Part 2"]}', options=("Alien Part 3", "Dune")) is None
+
+
+def test_titles_given_for_numbers_are_compared_once_each(monkeypatch):
+    options = tuple(f"the long title of film {chr(97 + n)}{n} in the series" for n in range(80))
+    compared = []
+    ratio = difflib.SequenceMatcher.ratio
+    monkeypatch.setattr(
+        difflib.SequenceMatcher, "ratio", lambda self: compared.append(1) or ratio(self)
+    )
+    picks(json.dumps({"pick": [f"{title} x" for title in options] * 20}), options, len(options))
+    assert len(compared) <= 2 * len(options)

@@ -15,7 +15,7 @@ from winnow.llm.engines.base import Completion, Engine
 from winnow.llm.engines.retries import ANSWER_ATTEMPTS
 from winnow.llm.generation.rows import copied, storable, unusable_row
 from winnow.llm.prompting.correction import corrected
-from winnow.llm.prompting.parse_answer import Response
+from winnow.llm.prompting.parse_answer import Outcome, Response
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.registry import task_named
@@ -36,19 +36,21 @@ async def answer(request: Request, engine: Engine, counts: Counter[str]) -> dict
     """
     completion = await engine.complete(request)
     if completion.error:
-        _count(counts, completion, valid=False, repair="", refused=True)
+        _count(counts, completion, Outcome.FAILED, refused=True)
         return unusable_row(**copied(request), reason=completion.error)
     task = task_named(request.task)
     if not isinstance(task, TextTask):
-        _count(counts, completion, valid=True, repair="ok")
-        return _row(request, completion, Response({}, True, "ok"))
+        _count(counts, completion, Outcome.OK)
+        return _row(request, completion, Response({}, Outcome.OK))
     inputs = json.loads(request.inputs)
-    response = task.read(inputs, completion.text)
+    response = await _read(task, inputs, completion)
     for _ in range(1, ANSWER_ATTEMPTS):
         if not response.valid:
-            completion, response = await _asked_again(task, inputs, request, engine, completion)
+            completion, response = await _asked_again(
+                task, inputs, request, engine, (completion, response)
+            )
     refused = response.parsed is None and completion.finish_reason == "stop"
-    _count(counts, completion, response.valid, response.repair, refused=refused)
+    _count(counts, completion, response.outcome, refused=refused)
     return _row(request, completion, response)
 
 
@@ -68,15 +70,21 @@ def next_requests(rows: Sequence[Mapping[str, Any]], requests: Sequence[Request]
 
 
 async def _asked_again(
-    task: TextTask, inputs: Mapping[str, Any], request: Request, engine: Engine, first: Completion
+    task: TextTask,
+    inputs: Mapping[str, Any],
+    request: Request,
+    engine: Engine,
+    unusable: tuple[Completion, Response],
 ) -> tuple[Completion, Response]:
     """The completion and response of another attempt, or the first ones if it is no better."""
-    rejected = task.read(inputs, first.text)
-    problem = rejected.repair.removeprefix("failed: ")
-    second = await engine.complete(corrected(request, first.text, problem))
-    response = task.read(inputs, second.text)
+    first, rejected = unusable
+    second = await engine.complete(corrected(request, first.text, rejected.reason))
+    response = await _read(task, inputs, second)
     if response.valid:
-        kept, response = second, replace(response, repair=f"repaired: asked again, {problem}")
+        kept = second
+        response = replace(
+            response, outcome=Outcome.REPAIRED, reason=f"asked again, {rejected.reason}"
+        )
     else:
         kept, response = first, rejected
     both = replace(
@@ -90,13 +98,20 @@ async def _asked_again(
     return both, response
 
 
+async def _read(task: TextTask, inputs: Mapping[str, Any], completion: Completion) -> Response:
+    """The answer as the task reads it; in a thread, since the engine works on the event loop."""
+    return await asyncio.to_thread(task.read, inputs, completion.text)
+
+
 def _row(request: Request, completion: Completion, response: Response) -> dict[str, Any]:
+    parsed = response.parsed
     return {
         **copied(request),
         "text": storable(completion.text),
-        "parsed": None if response.parsed is None else json.dumps(response.parsed),
+        "parsed": None if parsed is None else json.dumps(parsed, allow_nan=False),
         "valid": response.valid,
-        "repair": storable(response.repair),
+        "outcome": response.outcome.value,
+        "reason": storable(response.reason),
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.prompt_tokens,
         "output_tokens": completion.output_tokens,
@@ -105,13 +120,13 @@ def _row(request: Request, completion: Completion, response: Response) -> dict[s
 
 
 def _count(
-    counts: Counter[str], completion: Completion, valid: bool, repair: str, refused: bool = False
+    counts: Counter[str], completion: Completion, outcome: Outcome, refused: bool = False
 ) -> None:
     counts.update(
         generated=1,
-        valid=valid,
-        repaired=repair.startswith("repaired"),
-        quarantined=not valid,
+        valid=outcome is not Outcome.FAILED,
+        repaired=outcome is Outcome.REPAIRED,
+        quarantined=outcome is Outcome.FAILED,
         truncated=completion.finish_reason == "length",
         refused=refused,
         trimmed=completion.trimmed,

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact
-from winnow.llm.generation.rows import ANSWER_SCHEMA
+from winnow.llm.generation.rows import ANSWER_SCHEMA, with_outcome
+from winnow.llm.prompting.parse_answer import Outcome
 
 ANSWERS_FILE = "answers.parquet"
 EARLIER_FILE = "earlier.parquet"
@@ -96,14 +97,15 @@ def write_answers(
     counts: Counter[tuple[str, str]] = Counter()
     begin = 0
     with _Files(folder) as files:
-        for table in tables():
+        for table in map(with_outcome, tables()):
             kept = table.filter(kept_N[begin : begin + len(table)])
             begin += len(table)
             asked = np.array([short_key(key) in wanted for key in kept["key"].to_pylist()], bool)
             files.write(EARLIER_FILE, kept.filter(~asked))
             kept = kept.filter(asked)
             files.write(ANSWERS_FILE, kept)
-            files.write(QUARANTINE_FILE, _quarantine(kept.filter(pc.invert(kept["valid"]))))
+            unusable = kept.filter(pc.invert(kept["valid"]))
+            files.write(QUARANTINE_FILE, unusable.select(QUARANTINE_SCHEMA.names))
             _count(counts, kept)
     return _summary(counts)
 
@@ -145,18 +147,12 @@ class _Files(ExitStack):
         return self._writers[name]
 
 
-def _quarantine(rows: pa.Table) -> pa.Table:
-    reasons = pc.replace_substring_regex(rows["repair"], "^failed: ", "")
-    columns = [*(rows[name] for name in QUARANTINE_SCHEMA.names[:-1]), reasons]
-    return pa.table(columns, schema=QUARANTINE_SCHEMA)
-
-
 def _count(counts: Counter[tuple[str, str]], rows: pa.Table) -> None:
     """Add the rows of a table to the counts of their tasks."""
     figures = {
         "rows": pa.repeat(1, len(rows)),
         "valid": rows["valid"],
-        "repaired": pc.starts_with(rows["repair"], "repaired"),
+        "repaired": pc.equal(rows["outcome"], Outcome.REPAIRED.value),
         "prompt_tokens": rows["prompt_tokens"],
         "output_tokens": rows["output_tokens"],
     }

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from winnow.config import canonical_json
+from winnow.llm.prompting.parse_answer import REASON_CHARACTERS, Outcome
 from winnow.llm.prompting.request import Request
 
 ANSWER_SCHEMA = pa.schema(
@@ -17,7 +19,8 @@ ANSWER_SCHEMA = pa.schema(
         ("text", pa.string()),
         ("parsed", pa.string()),
         ("valid", pa.bool_()),
-        ("repair", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
         ("finish_reason", pa.string()),
         ("prompt_tokens", pa.int32()),
         ("output_tokens", pa.int32()),
@@ -27,15 +30,28 @@ ANSWER_SCHEMA = pa.schema(
         ("vector", pa.list_(pa.float32())),
     ]
 )
-"""Columns of a row. `inputs`, `parsed` and `sampling` hold JSON. `repair` is `ok`, `repaired: <what
-was undone>` or `failed: <why>`. `finish_reason` is `stop`, `length` (cut off), `error` (the engine
-refused it) or `input` (no prompt could be made of it). `vector` is the hidden state of a vector
-task."""
+"""Columns of a row. `inputs`, `parsed` and `sampling` hold JSON. `outcome` is a value of
+`winnow.llm.prompting.parse_answer.Outcome`; `reason` says what was undone or why the answer cannot
+be used. `finish_reason` is `stop`, `length` (cut off), `error` (the engine refused it) or `input`
+(no prompt could be made of it). `vector` is the hidden state of a vector task."""
 
 
 def storable(text: str) -> str:
     """The text with its lone surrogates replaced, which Arrow does not take."""
     return text.encode(errors="replace").decode()
+
+
+def with_outcome(rows: pa.Table) -> pa.Table:
+    """Whole rows with the columns of today; earlier ones have outcome and reason in one text."""
+    if "repair" not in rows.schema.names:
+        return rows
+    text = rows["repair"]
+    repaired = pc.starts_with(text, "repaired")
+    usable = pc.if_else(repaired, Outcome.REPAIRED.value, Outcome.OK.value)
+    outcome = pc.if_else(rows["valid"], usable, Outcome.FAILED.value)
+    reason = pc.replace_substring_regex(text, "^(ok|repaired: |failed: )", "")
+    rows = rows.append_column("outcome", outcome).append_column("reason", reason)
+    return rows.select([name for name in ANSWER_SCHEMA.names if name in rows.schema.names])
 
 
 def copied(request: Request) -> dict[str, str]:
@@ -51,7 +67,8 @@ def unusable_row(*, reason: str, finish_reason: str = "error", **columns: str) -
         "text": "",
         "parsed": None,
         "valid": False,
-        "repair": storable(f"failed: {reason}"),
+        "outcome": Outcome.FAILED.value,
+        "reason": storable(reason[:REASON_CHARACTERS]),
         "finish_reason": finish_reason,
         "prompt_tokens": 0,
         "output_tokens": 0,

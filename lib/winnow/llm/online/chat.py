@@ -30,6 +30,7 @@ from winnow.llm.engines.retries import (
 from winnow.llm.online.budget import Call, ChatStopped, Ledger
 from winnow.llm.prompting.correction import corrected
 from winnow.llm.prompting.json_schema import Schema, longest_answer
+from winnow.llm.prompting.parse_answer import bounded_text
 from winnow.llm.prompting.request import Request
 from winnow.llm.prompting.template import Messages
 
@@ -102,29 +103,31 @@ class Chat:
             ledger: the ledger of the user's request; it gets an entry per call.
             step: the name of the call in the ledger.
             request: a request made by `chat_request`.
-            read: returns what the text says, or None and what is wrong with it. Must not raise.
+            read: returns what the text says, or None and what is wrong with it. It is called in a
+                thread, with texts of bounded length, and must not raise.
 
         Raises:
             ChatStopped: no usable answer; it names the reason.
         """
         remembered = self._remembered(request.key)
-        value, problem = (None, "") if remembered is None else read(remembered)
-        if value is not None:
-            ledger.entries.append(Call(step, "remembered"))
-            self.remembered += 1
-            return value
+        if remembered is not None:
+            value, problem = await _read_in_thread(ledger, request, read, remembered)
+            if value is not None:
+                ledger.entries.append(Call(step, "remembered"))
+                self.remembered += 1
+                return value
         completion = await self._complete(ledger, step, request)
-        value, problem = read(completion.text)
+        value, problem = await _read_in_thread(ledger, request, read, completion.text)
         if value is None and completion.finish_reason == "length":
             roomier = self._with_more_room(request)
             if roomier is not None:
                 completion = await self._complete(ledger, step, roomier)
-                value, problem = read(completion.text)
+                value, problem = await _read_in_thread(ledger, request, read, completion.text)
         for _ in range(1, ANSWER_ATTEMPTS):
             if value is None:
                 again = corrected(request, completion.text, problem)
                 completion = await self._complete(ledger, step, again)
-                value, problem = read(completion.text)
+                value, problem = await _read_in_thread(ledger, request, read, completion.text)
         if value is None:
             raise ChatStopped("unreadable", problem)
         self._remember(request.key, completion.text)
@@ -214,6 +217,24 @@ class Chat:
         self._answers[key] = text
         if len(self._answers) > REMEMBERED:
             self._answers.popitem(last=False)
+
+
+async def _read_in_thread(
+    ledger: Ledger, request: Request, read: Callable[[str], tuple[T | None, str]], text: str
+) -> tuple[T | None, str]:
+    """What the reader makes of a text, while the event loop serves others.
+
+    Raises:
+        ChatStopped: the deadline passed first.
+    """
+    text, problem = bounded_text(text, json.loads(request.schema))
+    if problem is not None:
+        return None, problem
+    try:
+        async with asyncio.timeout(ledger.left_s()):
+            return await asyncio.to_thread(read, text)
+    except TimeoutError:
+        raise ChatStopped("deadline", "the answer was not read in time") from None
 
 
 def milliseconds(since_s: float) -> float:

@@ -11,6 +11,9 @@ Schema = dict[str, Any]
 
 UTF8_BYTES = 4
 """Most bytes per character, and so most tokens per character of a byte-level vocabulary."""
+READ_TIMES, READ_BESIDE = 4, 8192
+"""Longest answers, and characters beside them, that are read: room for blanks, a repeated format,
+and thinking that stays in the text."""
 
 
 def string(shortest: int, longest: int) -> Schema:
@@ -67,6 +70,16 @@ def longest_answer(schema: Schema) -> int:
         for name, part in schema["properties"].items()
     ]
     return 2 + sum(parts) + 2 * (len(parts) - 1)
+
+
+def most_characters(schema: Schema) -> int:
+    """Characters of the longest text that is read as an answer: four longest answers and 8,192.
+
+    Example:
+        >>> most_characters(object_of(a=string(0, 3)))
+        8276
+    """
+    return READ_TIMES * longest_answer(schema) + READ_BESIDE
 
 
 def schema_problem(value: Any, schema: Schema, at: str = "answer") -> str | None:

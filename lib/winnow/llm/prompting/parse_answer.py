@@ -1,31 +1,42 @@
 """A model's text, read as a checked JSON object. Nothing here raises over what a model wrote.
 
-Models wrap JSON in code fences, think aloud before it, leave trailing commas or stop in the
-middle. Each of these is undone in turn, in time linear in the text. The repairs are recorded, so
-that a rise can be seen.
+Models wrap JSON in code fences, think aloud before it, repeat the format, leave trailing commas or
+stop in the middle. `winnow.llm.prompting.find_objects` finds all objects in one pass; the last
+whole one that fits is the answer. What was undone is recorded, so that a rise can be seen.
 """
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from winnow.llm.prompting.json_schema import Schema, schema_problem
+from winnow.llm.prompting.find_objects import (
+    END_THINK,
+    THINK,
+    THINKING_REMOVED,
+    FoundObject,
+    find_objects,
+)
+from winnow.llm.prompting.json_schema import Schema, most_characters, schema_problem
 
-THINKING = re.compile(r"^.*?</think>|<think>.*\Z", re.DOTALL)
-"""Everything up to the end of the thinking; thinking that never ends holds no answer."""
-FENCE = re.compile(r"```(?:json)?\s*(.*?)(?:```|\Z)", re.DOTALL)
-STRING_OR_TAIL = re.compile(r'("(?:\\.|[^"\\])*")|,(\s*[}\]])', re.DOTALL)
-SURROGATE = re.compile("[\ud800-\udfff]")
-STRAY = re.compile("\ufffd+")
-"""What decoders write for ill-formed bytes: one or several for the same character."""
-DANGLING = re.compile(r'(?:,|[{,]\s*"(?:\\.|[^"\\])*"\s*:?)\s*\Z', re.DOTALL)
+REASON_CHARACTERS = 300
+"""Most characters of a reason: it is stored with the answer and shown to the model."""
+NO_OBJECT = "no JSON object in the answer"
+SEPARATORS = " \t\r\n,;\"'"
+"""What stands between the numbers of a list, quoted or not."""
+DIGITS = "0123456789"
 
-NUMBERS = re.compile(r"\[([\s,;\"']*\d[\d\s,;\"']*)\]?")
-"""A list of whole numbers, quoted or not, whose end may be cut off."""
-DEEPEST = 32
-"""Levels of nesting that are read: more than any schema has, and no later step recurses too far."""
+
+class Outcome(StrEnum):
+    """How the reading of an answer ended."""
+
+    OK = "ok"
+    """It is used as it was written."""
+    REPAIRED = "repaired"
+    """It is used, and something was undone."""
+    FAILED = "failed"
+    """It cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,164 +45,133 @@ class Response:
 
     parsed: dict[str, Any] | None
     """The JSON object, even if it failed a check; None if the text holds none."""
-    valid: bool
-    """Whether it fits the schema and passed the task's own check."""
-    repair: str
-    """`ok`, `repaired: <what was undone>` or `failed: <why>`."""
+    outcome: Outcome
+    """How the reading ended."""
+    reason: str = ""
+    """What was undone, or why the answer cannot be used; empty if it is used as written."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether it fits the schema and passed the task's own check."""
+        return self.outcome is not Outcome.FAILED
 
 
 def read_response(
     text: str, schema: Schema, check: Callable[[dict[str, Any]], str | None]
 ) -> Response:
-    """Parse, repair and check one answer.
+    """Find and check one answer.
+
+    The last whole object that fits the schema is the answer, unless a later one with the same keys
+    does not fit. An object whose end is missing counts only where no whole one fits.
 
     Args:
         text: what the model wrote.
         schema: the schema that the object must fit.
         check: returns what is wrong with an object that fits the schema, or None.
     """
-    parsed, repairs = _parse(text)
-    if parsed is None:
-        return Response(None, False, "failed: no JSON object in the answer")
-    parsed, as_written = _without_surrogates(parsed), parsed
-    if parsed != as_written:
-        repairs.append("lone surrogates replaced")
-    problem = schema_problem(parsed, schema)
-    if problem is None:
-        problem = check(parsed)
+    bounded, problem = bounded_text(text, schema)
     if problem is not None:
-        return Response(parsed, False, f"failed: {problem}")
-    return Response(parsed, True, f"repaired: {', '.join(repairs)}" if repairs else "ok")
+        return _failed(problem)
+    found = _objects_in(bounded)
+    if not found:
+        return _failed(NO_OBJECT)
+    chosen, problem = _chosen(found, schema)
+    if problem is None:
+        problem = check(chosen.value)
+    if problem is not None:
+        return _failed(problem, None if chosen.flaw else chosen.value)
+    undone = [THINKING_REMOVED] * (bounded != text) + ["other objects left out"] * (len(found) > 1)
+    repairs = dict.fromkeys([*undone, *chosen.repairs])
+    outcome = Outcome.REPAIRED if repairs else Outcome.OK
+    return Response(chosen.value, outcome, ", ".join(repairs))
 
 
-def read_object(text: str) -> dict[str, Any]:
-    """The first JSON object in the text, however it is wrapped; empty if there is none."""
-    return read_response(text, {"type": "object", "properties": {}}, lambda _: None).parsed or {}
+def bounded_text(text: str, schema: Schema) -> tuple[str, str | None]:
+    """The text that is read as an answer of this schema, and why it is too long to be read, if so.
+
+    A text that is too long loses its thinking first. Shorter ones keep theirs: `find_objects` tells
+    a tag inside a string from one outside.
+    """
+    most = most_characters(schema)
+    if len(text) > most:
+        text = text.rpartition(END_THINK)[2]
+    if len(text) > most:
+        return "", f"the answer has {len(text)} characters, more than {most}"
+    return text, None
+
+
+def read_object(text: str, fits: Callable[[dict[str, Any]], bool]) -> FoundObject | None:
+    """The last whole object that fits, or else one that fits and is cut off; None without any."""
+    found = [one for one in _objects_in(text) if not one.flaw and fits(one.value)]
+    whole = [one for one in found if one.whole]
+    return next(reversed(whole or found), None)
 
 
 def read_numbers(text: str) -> tuple[list[str], str]:
-    """The numbers of the first bracketed list, for answers without an object; and what follows it.
+    """The numbers of the only bracketed list of numbers, and what follows it.
+
+    It serves answers without an object. None is read of several lists, since any may be meant.
 
     Example:
         >>> read_numbers("<think>[1]</think>I would say [3, 1]; stop")
         (['3', '1'], 'stop')
     """
-    text = THINKING.sub("", text, count=1)
-    found = NUMBERS.search(text)
-    if found is None:
+    text = text.rpartition(END_THINK)[2].partition(THINK)[0]
+    lists = []
+    at = text.find("[")
+    while at >= 0:
+        numbers, end = _numbers_at(text, at + 1)
+        if numbers:
+            lists.append((numbers, end))
+        at = text.find("[", end)
+    if len(lists) != 1:
         return [], ""
-    return re.findall(r"\d+", found.group(1)), text[found.end() :].strip(" ;\n")
+    numbers, end = lists[0]
+    return numbers, text[end:].strip(" ;\n")
 
 
-def _parse(text: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """The first object that can be read, and the repairs that were needed."""
-    # A grammar counts an ill-formed byte sequence as one character; decoding makes several of it.
-    candidate = STRAY.sub("\ufffd", text)
-    repairs = ["stray bytes merged"] if candidate != text else []
-    steps: list[tuple[str, Callable[[str], str]]] = [
-        ("thinking removed", lambda t: THINKING.sub("", t, count=1)),
-        ("code fence removed", _unfence),
-        ("text around the object removed", _object_in),
-        ("trailing comma removed", _without_trailing_commas),
-        ("open brackets closed", _closed),
-    ]
-    parsed = _load(candidate)
-    for name, step in steps:
-        if parsed is not None:
-            break
-        repaired = step(candidate)
-        if repaired != candidate:
-            repairs.append(name)
-            candidate = repaired
-            parsed = _load(candidate)
-    return parsed, repairs
+def _numbers_at(text: str, start: int) -> tuple[list[str], int]:
+    """Whole numbers up to the closing bracket, if nothing else is there; and where they end.
+
+    At the end of the text the bracket may be missing. The last number is then left out if it
+    touches the end, because 1 may be the beginning of 12.
+    """
+    end = start
+    while end < len(text) and text[end] in SEPARATORS + DIGITS:
+        end += 1
+    numbers = "".join(c if c in DIGITS else " " for c in text[start:end]).split()
+    if end < len(text):
+        return (numbers, end + 1) if text[end] == "]" else ([], end)
+    return (numbers[:-1] if text[-1] in DIGITS else numbers), end
 
 
-def _load(text: str) -> dict[str, Any] | None:
+def _objects_in(text: str) -> list[FoundObject]:
+    """All objects of a text, or of the text that a JSON string stands for."""
+    found = find_objects(text)
+    if found or text.lstrip()[:1] != '"':
+        return found
     try:
-        value = json.loads(text, strict=False)  # a bare tab in a string does no harm
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and _shallow(value, DEEPEST) else None
+        found = find_objects(json.loads(text, strict=False))
+    except ValueError:
+        return []
+    for one in found:
+        one.repairs = {"quotes around the object removed": None} | one.repairs
+    return found
 
 
-def _shallow(value: Any, levels: int) -> bool:
-    """Whether objects and lists are nested at most `levels` deep."""
-    if not isinstance(value, (dict, list)):
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return levels > 0 and all(_shallow(part, levels - 1) for part in inner)
+def _chosen(found: Sequence[FoundObject], schema: Schema) -> tuple[FoundObject, str | None]:
+    """The object to take for the answer, and what is wrong with it."""
+    judged = [(one, one.flaw or schema_problem(one.value, schema)) for one in found]
+    keys = set(schema["properties"])
+    meant = [
+        (one, problem)
+        for one, problem in judged
+        if one.whole and (problem is None or set(one.value) == keys)
+    ]
+    if any(problem is None for _, problem in meant) or (meant and found[-1].whole):
+        return meant[-1]
+    return judged[-1]
 
 
-def _without_surrogates(value: Any) -> Any:
-    """The value with its lone surrogates replaced.
-
-    JSON allows them, as in `"\\ud800"`, but neither files nor tokenizers take them.
-    """
-    if isinstance(value, str):
-        return SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(part) for part in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(k): _without_surrogates(part) for k, part in value.items()}
-    return value
-
-
-def _unfence(text: str) -> str:
-    found = FENCE.search(text)
-    return found.group(1) if found else text
-
-
-def _object_in(text: str) -> str:
-    """From the first brace to the one that closes it, or to the end."""
-    start = text.find("{")
-    if start < 0:
-        return text
-    end, _ = _scan(text[start:])
-    return text[start:][:end]
-
-
-def _without_trailing_commas(text: str) -> str:
-    return STRING_OR_TAIL.sub(lambda m: m.group(1) or m.group(2), text)
-
-
-def _closed(text: str) -> str:
-    """Close the string and the brackets that a cut-off answer left open."""
-    _, still_open = _scan(text)
-    if not still_open:
-        return text
-    if still_open[-1] == '"':
-        text = re.sub(r"\\(?:u[0-9a-fA-F]{0,3})?\Z", "", text) + '"'
-        still_open.pop()
-    closers = "".join(reversed(still_open))
-    for tail in (text, DANGLING.sub(lambda m: "{" if m.group()[0] == "{" else "", text)):
-        if _load(tail + closers) is not None:
-            return tail + closers
-    return text + closers
-
-
-def _scan(text: str) -> tuple[int, list[str]]:
-    """The end of the first object, and the closers that are missing there.
-
-    The last closer is `"` if the text ends inside a string.
-    """
-    closers: list[str] = []
-    in_string = escaped = False
-    for at, character in enumerate(text):
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "{[":
-            closers.append("}" if character == "{" else "]")
-        elif character in "}]":
-            if closers:
-                closers.pop()
-            if not closers:
-                return at + 1, []
-    return len(text), closers + (['"'] if in_string else [])
+def _failed(reason: str, parsed: dict[str, Any] | None = None) -> Response:
+    return Response(parsed, Outcome.FAILED, reason[:REASON_CHARACTERS])

@@ -31,7 +31,6 @@ Left out: descriptions of fields beyond their names, since datasets hold none (a
 that say nothing); a name taken from an answer that is not JSON; hashed example values.
 """
 
-import difflib
 import hashlib
 import logging
 import random
@@ -43,7 +42,8 @@ from typing import Any, ClassVar
 from winnow.config import canonical_json
 from winnow.data.dataset import Dataset
 from winnow.llm.prompting.json_schema import Schema, choice, object_of, schema_problem, string
-from winnow.llm.prompting.parse_answer import Response
+from winnow.llm.prompting.match_name import NameMatcher
+from winnow.llm.prompting.parse_answer import Outcome, Response
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 from winnow.llm.tasks.field_statistics import field_facts
@@ -54,10 +54,6 @@ MAX_CHAINS = 5
 """More orders by one model say little new; more models do."""
 REASON_CHARACTERS = 160
 """One short sentence."""
-SIMILAR = 0.9
-"""Smallest similarity of a near spelling: one wrong letter in ten."""
-LONGEST_NAME = 200
-"""Characters of a name worth comparing; the time for a similarity grows with their square."""
 FACTS = ("name", "role", "kind", "unique_values", "unknown_share", "example_values")
 ANONYMOUS = re.compile(
     r"(?:[a-z]{0,2}|attr|cat|col|column|feat|feature|field|num|var)[ _-]?\d+(?:[_-]\d+)*",
@@ -137,7 +133,7 @@ class FeatureVotes(TextTask):
         parsed = {**response.parsed, "feature": name}
         if schema_problem(parsed, self.schema(inputs)) is not None:
             return response
-        return Response(parsed, True, "repaired: name matched")
+        return Response(parsed, Outcome.REPAIRED, "name matched")
 
     def example(self, inputs: Inputs, texts: Sequence[str], draw: random.Random) -> dict[str, Any]:
         verb = draw.choice(("adds to", "completes", "does not repeat"))
@@ -178,27 +174,12 @@ def _shuffled(names: Sequence[str], drawn_for: Sequence[Any]) -> list[str]:
 
 def _near(answered: Any, names: Sequence[str]) -> str | None:
     """The name that the answer means, or None if that is not certain."""
-    if not isinstance(answered, str) or len(answered) > LONGEST_NAME:
+    if not isinstance(answered, str):
         return None
     if answered in names:
         return answered
-    meant = _folded(answered)
-    close = [name for name in names if _folded(name) == meant]
-    if not close:
-        digits = re.findall(r"\d+", meant)
-        close = [
-            name
-            for name in names
-            if difflib.SequenceMatcher(None, _folded(name), meant, autojunk=False).ratio()
-            >= SIMILAR
-            and re.findall(r"\d+", name) == digits
-        ]
-    return close[0] if len(close) == 1 else None
-
-
-def _folded(name: str) -> str:
-    """The name with case, quotes and the joints between words folded."""
-    return re.sub(r"[\s_-]+", "_", name.casefold().strip(" \t\r\n\"'`\u201c\u201d\u2018\u2019"))
+    at = NameMatcher(names).find(answered)
+    return None if at is None else names[at]
 
 
 @cache

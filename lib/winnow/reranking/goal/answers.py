@@ -3,17 +3,21 @@
 Routing accepts only the name of an allowed node. No other text of the model is looked up or run.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from winnow.llm.prompting.find_objects import FoundObject
 from winnow.llm.prompting.parse_answer import read_numbers, read_object
 from winnow.reranking.goal.prompts import STOP
 from winnow.reranking.permutation import as_permutation
 
 MOST_MISSING = 0.3
 """Share of the candidates that an answer may leave out; beyond it, too little is ordered to use."""
+MOST_ENTRIES = 2
+"""Entries of an order that are read, per candidate shown: room for repetitions and mistakes."""
+LONGEST_NAME = 200
+"""Characters of a text that may name a node; their names are a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,9 @@ def read_ranking(
         shown: number of candidates that the prompt listed.
         allowed: names of the nodes that may follow.
     """
-    answer = read_object(text)
-    found, named = answer.get("ranking"), answer.get("next")
-    if isinstance(found, list):
-        numbers = [_number(value) for value in found]
-    else:
-        listing, behind = read_numbers(text)
-        numbers = [_number(value) for value in listing]
-        if named is None and listing:
-            named = behind
+    found = read_object(text, lambda value: isinstance(value.get("ranking"), list))
+    values, named = _proposal(text, found)
+    numbers = [_number(value) for value in values[: MOST_ENTRIES * shown]]
     listed = [number for number in latest if number <= shown]
     permutation = as_permutation(numbers, listed)
     if permutation.missing > MOST_MISSING * shown:
@@ -58,7 +56,7 @@ def read_ranking(
         )
     node, exact = read_node(named, allowed)
     wrong = {
-        "form": not isinstance(found, list) or not _plain(text),
+        "form": found is None or bool(found.repairs),
         "missing": permutation.missing,
         "duplicates": permutation.duplicates,
         "unknown": permutation.unknown,
@@ -69,9 +67,20 @@ def read_ranking(
     return ProposedOrder([*permutation.order, *unlisted], node, repairs), ""
 
 
+def _proposal(text: str, found: FoundObject | None) -> tuple[Sequence[Any], Any]:
+    """The entries of the proposed order, and what is named as the next node."""
+    if found:
+        return found.value["ranking"], found.value.get("next")
+    listing, behind = read_numbers(text)
+    following = read_object(text, lambda value: "next" in value)
+    return listing, following.value["next"] if following else behind
+
+
 def read_next(text: str, allowed: Sequence[str]) -> tuple[tuple[str, bool] | None, str]:
     """The node in an answer and whether it is named exactly, or None and what is wrong."""
-    named = read_object(text).get("next", text if len(text.split()) == 1 else None)
+    found = read_object(text, lambda value: "next" in value)
+    one_word = text if len(text) <= LONGEST_NAME and len(text.split()) == 1 else None
+    named = found.value["next"] if found else one_word
     if named is None:
         return None, f'"next" must be one of {", ".join(allowed)}'
     return read_node(named, allowed), ""
@@ -79,7 +88,7 @@ def read_next(text: str, allowed: Sequence[str]) -> tuple[tuple[str, bool] | Non
 
 def read_node(named: Any, allowed: Sequence[str]) -> tuple[str, bool]:
     """The allowed node with this name, or the only one that begins with it, or else Stop."""
-    if not isinstance(named, str):
+    if not isinstance(named, str) or len(named) > LONGEST_NAME:
         return STOP, False
     name = named.strip(" \t\r\n.\"'`").lower()
     if name in allowed:
@@ -97,11 +106,3 @@ def _number(value: Any) -> int | None:
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
         return int(value.strip()[:9])
     return None
-
-
-def _plain(text: str) -> bool:
-    """Whether the text is a JSON object and nothing else."""
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False

@@ -53,7 +53,7 @@ def answered(*completions, request=None):
     row = asyncio.run(answer(request or summary_request(), engine, counts))
     assert counts["generated"] == counts["valid"] + counts["quarantined"] == 1
     assert counts["valid"] == row["valid"]
-    assert counts["repaired"] == row["repair"].startswith("repaired")
+    assert counts["repaired"] == (row["outcome"] == "repaired")
     assert pa.Table.from_pylist([row], ANSWER_SCHEMA).num_rows == 1
     return row, counts, engine
 
@@ -64,7 +64,7 @@ def test_a_good_answer_is_asked_for_once():
     assert engine.asked == [request]
     assert set(row) == set(ANSWER_SCHEMA.names)
     assert (row["key"], row["inputs"], row["text"]) == (request.key, request.inputs, GOOD)
-    assert (row["parsed"], row["repair"], row["finish_reason"]) == (GOOD, "ok", "stop")
+    assert (row["parsed"], row["outcome"], row["finish_reason"]) == (GOOD, "ok", "stop")
     assert (row["prompt_tokens"], row["output_tokens"], counts["cached_tokens"]) == (100, 10, 60)
 
 
@@ -88,7 +88,7 @@ def test_an_unusable_answer_is_shown_to_the_model_once(text, problem):
         request.sampling,
     )
     assert (row["text"], row["valid"]) == (GOOD, True)
-    assert row["repair"] == f"repaired: asked again, {problem}"
+    assert (row["outcome"], row["reason"]) == ("repaired", f"asked again, {problem}")
     assert (row["prompt_tokens"], row["output_tokens"], counts["cached_tokens"]) == (200, 20, 120)
 
 
@@ -103,49 +103,49 @@ def test_a_long_unusable_answer_is_shown_in_part():
 def test_a_second_unusable_answer_leaves_the_first_and_its_problem(second):
     row, counts, engine = answered(said(SHORT), second)
     assert len(engine.asked) == 2
-    assert (row["text"], row["valid"], row["repair"]) == (SHORT, False, f"failed: {SHORTNESS}")
+    assert (row["text"], row["valid"], row["reason"]) == (SHORT, False, SHORTNESS)
     assert json.loads(row["parsed"])["summary"] == "s"
     assert row["output_tokens"] == counts["output_tokens"] == 10 + second.output_tokens
     assert (row["prompt_tokens"], counts["refused"]) == (200, 0)
 
 
 @pytest.mark.parametrize(
-    ("completions", "figures", "finish_reason", "repair"),
+    ("completions", "figures", "finish_reason", "told"),
     [
-        ([said("I can't."), said("No.")], {"refused": 1}, "stop", f"failed: {NO_OBJECT}"),
+        ([said("I can't."), said("No.")], {"refused": 1}, "stop", ("failed", NO_OBJECT)),
         (
             [said(GOOD[:-2], finish_reason="length")],
             {"truncated": 1},
             "length",
-            "repaired: open brackets closed",
+            ("repaired", "open brackets closed"),
         ),
         (
             [said("{", finish_reason="length"), said("{", finish_reason="length")],
             {"truncated": 1},
             "length",
-            "failed: answer lacks 'summary'",
+            ("failed", NO_OBJECT),
         ),
         (
             [said("Hm", finish_reason="length"), said(GOOD)],
             {},
             "stop",
-            f"repaired: asked again, {NO_OBJECT}",
+            ("repaired", f"asked again, {NO_OBJECT}"),
         ),
         (
             [said(finish_reason="error", error="no such grammar \ud800", output_tokens=0)],
             {"refused": 1},
             "error",
-            "failed: no such grammar ?",
+            ("failed", "no such grammar ?"),
         ),
-        ([said(GOOD, trimmed=True)], {"trimmed": 1}, "stop", "ok"),
+        ([said(GOOD, trimmed=True)], {"trimmed": 1}, "stop", ("ok", "")),
     ],
     ids=["refused", "closed", "truncated", "second is whole", "error", "trimmed"],
 )
-def test_the_outcome_of_an_answer_is_counted(completions, figures, finish_reason, repair):
+def test_the_outcome_of_an_answer_is_counted(completions, figures, finish_reason, told):
     row, counts, _ = answered(*completions)
     counted = {name: counts[name] for name in ("refused", "truncated", "trimmed") if counts[name]}
     assert counted == figures
-    assert (row["finish_reason"], row["repair"]) == (finish_reason, repair)
+    assert (row["finish_reason"], row["outcome"], row["reason"]) == (finish_reason, *told)
 
 
 @pytest.mark.parametrize("text", ["half \ud800", '{"\\udfff": "\\ud800"}', '{"\ud800": "\udfff"}'])

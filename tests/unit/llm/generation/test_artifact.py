@@ -15,7 +15,7 @@ from winnow.llm.generation.artifact import (
     short_key as short,
     write_answers,
 )
-from winnow.llm.generation.rows import ANSWER_SCHEMA, misfit_row
+from winnow.llm.generation.rows import ANSWER_SCHEMA, misfit_row, with_outcome
 
 NUMBERS = range(6)
 KEYS = [f"{number:016x}{other:016x}" * 2 for number in (0, 1, 2**64 - 1) for other in (0, 5)]
@@ -29,7 +29,8 @@ def row(key, **values):
         "text": "",
         "parsed": "{}",
         "valid": True,
-        "repair": "ok",
+        "outcome": "ok",
+        "reason": "",
         "finish_reason": "stop",
         "prompt_tokens": 10,
         "output_tokens": 2,
@@ -90,9 +91,9 @@ def test_rows_the_config_does_not_ask_for_are_kept_as_earlier(tmp_path):
 def test_unusable_answers_are_quarantined_with_the_reason(tmp_path):
     rows = [
         row(0),
-        row(1, valid=False, text="failed: x", repair="failed: failed: summary is blank"),
+        row(1, valid=False, text="x", outcome="failed", reason="summary is blank"),
         misfit_row("t", "t/1", {"id": 7}, "column 'query' must hold str, got None"),
-        row(3, valid=False, repair="failed: not asked for any more"),
+        row(3, valid=False, outcome="failed", reason="not asked for any more"),
     ]
     wanted = {short(KEYS[0]), short(KEYS[1]), short(rows[2]["key"])}
     write_answers(tmp_path, pieces(rows), wanted)
@@ -102,8 +103,8 @@ def test_unusable_answers_are_quarantined_with_the_reason(tmp_path):
             "key": KEYS[1],
             "task": "t",
             "inputs": '{"user_row": 1}',
-            "text": "failed: x",
-            "reason": "failed: summary is blank",
+            "text": "x",
+            "reason": "summary is blank",
         },
         {
             "key": rows[2]["key"],
@@ -117,11 +118,11 @@ def test_unusable_answers_are_quarantined_with_the_reason(tmp_path):
 
 def test_counts_are_over_what_is_asked_for(tmp_path):
     rows = [
-        row(0, repair="repaired: asked again, no"),
-        row(1, valid=False, repair="failed: no"),
+        row(0, outcome="repaired", reason="asked again, no"),
+        row(1, valid=False, outcome="failed", reason="no"),
         row(2, task="u"),
         row(3, task="u"),
-        row(0, valid=False, repair="failed: late"),
+        row(0, valid=False, outcome="failed", reason="late"),
     ]
     assert write(tmp_path, rows, wanted=range(3)) == {
         "rows": 3,
@@ -174,4 +175,18 @@ def test_every_input_of_a_shared_prompt_is_read(tmp_path):
         (2, 2, [1.0]),
         (4, 4, None),
         (4, 6, None),
+    ]
+
+
+def test_rows_of_an_earlier_version_get_their_outcome():
+    kept = [name for name in ANSWER_SCHEMA.names if name not in ("outcome", "reason")]
+    schema = pa.schema([*(ANSWER_SCHEMA.field(name) for name in kept), ("repair", pa.string())])
+    texts = ["ok", "repaired: asked again, no", "failed: failed: no"]
+    rows = [{**row(0, valid=text[0] != "f"), "repair": text} for text in texts]
+    found = with_outcome(pa.Table.from_pylist(rows, schema))
+    assert found.schema == ANSWER_SCHEMA
+    assert list(zip(*found.select(["outcome", "reason"]).to_pydict().values(), strict=True)) == [
+        ("ok", ""),
+        ("repaired", "asked again, no"),
+        ("failed", "failed: no"),
     ]

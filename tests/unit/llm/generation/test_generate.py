@@ -132,8 +132,8 @@ def test_artifact_has_the_columns_and_figures(config):
     }
     rows = read(config)
     assert " ".join(rows[0]) == (
-        "key task inputs text parsed valid repair finish_reason prompt_tokens output_tokens "
-        "model template sampling vector"
+        "key task inputs text parsed valid outcome reason finish_reason prompt_tokens "
+        "output_tokens model template sampling vector"
     )
     assert len(rows) == len({row["key"] for row in rows}) == 10
     assert json.loads(rows[0]["parsed"])["interests"] == ["bread", "stars"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 
 from winnow.llm.online.budget import Call, ChatStopped, Ledger
 from winnow.llm.online.chat import Chat, chat_request, online, tokens_in
-from winnow.llm.prompting.json_schema import choice, object_of
+from winnow.llm.prompting.json_schema import choice, most_characters, object_of
 
 SCHEMA = object_of(answer=choice(["yes", "no"]))
 
@@ -158,3 +159,58 @@ def test_the_ledger_counts_calls_under_way():
 def test_tokens_are_counted_rather_too_high():
     messages = json.loads(question("word " * 300).messages)
     assert tokens_in(messages) >= 300
+
+
+def test_an_answer_is_read_in_a_thread_and_the_loop_serves_others(scripted_llm):
+    llm, served = scripted_llm("yes"), threading.Event()
+
+    def waits_for_the_loop(text):
+        return ("yes", "") if served.wait(20) else (None, "the loop stood still")
+
+    async def use(chat):
+        asking = asyncio.create_task(chat.ask(ledger(), "s", question(), waits_for_the_loop))
+        while not llm.bodies:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        served.set()
+        return await asking
+
+    assert with_chat(llm, use) == "yes"
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_the_deadline_holds_while_an_answer_is_read(scripted_llm, remembered):
+    release = threading.Event()
+
+    def slow(text):
+        release.wait(20)
+        return "yes", ""
+
+    async def use(chat):
+        if remembered:
+            await chat.ask(ledger(), "s", question(), read)
+        try:
+            with pytest.raises(ChatStopped) as stopped:
+                await chat.ask(ledger(0.3), "s", question(), slow)
+        finally:
+            release.set()
+        return stopped.value.reason
+
+    assert with_chat(scripted_llm("yes"), use) == "deadline"
+
+
+def test_a_text_of_many_times_the_longest_answer_is_not_given_to_the_reader(scripted_llm):
+    most, given = most_characters(SCHEMA), []
+
+    def reader(text):
+        given.append(text)
+        return read(text)
+
+    async def use(chat):
+        return await chat.ask(ledger(), "s", question(), reader)
+
+    llm = scripted_llm("x" * (most + 1), "thinking " * most + "</think>yes")
+    assert with_chat(llm, use) == "yes"
+    assert given == ["yes"]
+    told = llm.bodies[1]["messages"][-1]["content"]
+    assert f"the answer has {most + 1} characters, more than {most}" in told

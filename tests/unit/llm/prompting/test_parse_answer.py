@@ -1,6 +1,7 @@
 """Answers as models really write them: fenced, thought aloud, cut off, with stray commas."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given, strategies as st
@@ -23,30 +24,30 @@ def accept(answer):
 
 
 @pytest.mark.parametrize(
-    ("text", "repair"),
+    ("text", "told"),
     [
-        (json.dumps(GOOD), "ok"),
-        ('{"summary": "likes, [braces}",\n "interests": ["a", "b"]}\n', "ok"),
-        (f"<think>{{so}}</think>{json.dumps(GOOD)}", "repaired: thinking removed"),
-        (f"```json\n{json.dumps(GOOD)}\n```", "repaired: code fence removed"),
-        (f"Here: {json.dumps(GOOD)} Done.", "repaired: text around the object removed"),
+        (json.dumps(GOOD), ("ok", "")),
+        ('{"summary": "likes, [braces}",\n "interests": ["a", "b"]}\n', ("ok", "")),
+        (f"<think>{{so}}</think>{json.dumps(GOOD)}", ("repaired", "thinking removed")),
+        (f"```json\n{json.dumps(GOOD)}\n```", ("repaired", "code fence removed")),
+        (f"Here: {json.dumps(GOOD)} Done.", ("repaired", "text around the object removed")),
         (
             '{"summary": "likes, [braces}", "interests": ["a", "b",],}',
-            "repaired: trailing comma removed",
+            ("repaired", "trailing comma removed"),
         ),
         (
             '{"summary": "likes, [braces}", "interests": ["a", "b"',
-            "repaired: open brackets closed",
+            ("repaired", "open brackets closed"),
         ),
         (
             '```json\n{"summary": "likes, [braces}", "interests": ["a", "b',
-            "repaired: code fence removed, open brackets closed",
+            ("repaired", "code fence removed, open brackets closed"),
         ),
     ],
 )
-def test_a_repair_is_recorded(text, repair):
+def test_a_repair_is_recorded(text, told):
     response = read_response(text, SCHEMA, accept)
-    assert (response.parsed, response.valid, response.repair) == (GOOD, True, repair)
+    assert (response.parsed, response.outcome, response.reason) == (GOOD, *told)
 
 
 @pytest.mark.parametrize(
@@ -67,21 +68,20 @@ def test_a_repair_is_recorded(text, repair):
 def test_failures_say_why(text, reason):
     response = read_response(text, SCHEMA, accept)
     assert not response.valid
-    with pytest.raises(AssertionError, match=f"failed: .*{reason}"):
-        raise AssertionError(response.repair)
+    assert re.search(reason, response.reason)
 
 
 def test_stray_bytes_count_once():
     text = json.dumps({**GOOD, "summary": "x" * 19 + "\ufffd" * 3}, ensure_ascii=False)
     response = read_response(text, SCHEMA, accept)
     assert response.parsed["summary"] == "x" * 19 + "\ufffd"
-    assert (response.valid, response.repair) == (True, "repaired: stray bytes merged")
+    assert (response.outcome, response.reason) == ("repaired", "stray bytes merged")
 
 
 def test_the_task_has_the_last_word():
     response = read_response(json.dumps(GOOD), SCHEMA, lambda answer: "copies the query")
     assert (response.parsed, response.valid) == (GOOD, False)
-    assert response.repair == "failed: copies the query"
+    assert (response.outcome, response.reason) == ("failed", "copies the query")
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,19 @@ def test_the_task_has_the_last_word():
     [
         ("[4, 3; 2]; stop", ["4", "3", "2"], "stop"),
         ("""Mine: ["4", '3'] and so on""", ["4", "3"], "and so on"),
-        ("[4, 3, 2", ["4", "3", "2"], ""),
+        ("[4, 3, 2", ["4", "3"], ""),
+        ("[4, 3, 2 ", ["4", "3", "2"], ""),
+        ("[1]; I mean [2]", [], ""),
         ("<think>[9]</think>[1]", ["1"], ""),
-        ("[see below] [' '] [2] [3]", ["2"], "[3]"),
-        ("[4, three]", ["4"], "three]"),
+        ("[see below] [' '] [2] [x]", ["2"], "[x]"),
+        ("[4, three]", [], ""),
         ("4, 3, 2", [], ""),
         ("[" * 50_000, [], ""),
         ("[" + "," * 50_000, [], ""),
     ],
-    ids=range(9),
+    ids=range(11),
 )
-def test_numbers_of_the_first_bracketed_list(text, numbers, behind):
+def test_numbers_of_the_only_bracketed_list(text, numbers, behind):
     assert read_numbers(text) == (numbers, behind)
 
 
@@ -108,12 +110,15 @@ def test_numbers_of_the_first_bracketed_list(text, numbers, behind):
     [
         (f"```json\n{json.dumps(GOOD)}", GOOD),
         ('{"a": {"b": [1.5, null]}, "c"', {"a": {"b": [1.5, None]}}),
-        ("[1, 2]", {}),
-        ("no", {}),
+        ('{"a": 1} {"b": 2}', {"b": 2}),
+        ('{"a": 1} {"b": 2', {"a": 1}),
+        ("[1, 2]", None),
+        ("no", None),
     ],
 )
-def test_an_object_is_read_whatever_it_holds(text, found):
-    assert read_object(text) == found
+def test_the_last_whole_object_is_read_whatever_it_holds(text, found):
+    one = read_object(text, lambda value: True)
+    assert (one and one.value) == found
 
 
 @given(st.text(alphabet='{}[]",:\\ \nab<think>/`u0', max_size=60))

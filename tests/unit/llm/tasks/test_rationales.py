@@ -106,33 +106,37 @@ def test_a_row_without_question_or_answer_is_refused(change, column):
 
 
 @pytest.mark.parametrize(
-    ("given", "repair"),
+    ("given", "told"),
     [
-        (answer(), "ok"),
-        (answer(answerable=False), "ok"),
-        (answer(" " * 40, answerable=False), "ok"),
-        (answer(facts=["one", "two", "three", "four", "five"]), "ok"),
-        (answer(facts=["f"] * 6), "failed: answer.key_facts has 6 entries"),
-        (answer(facts=[]), "failed: answer.key_facts has 0 entries"),
-        (answer(facts=["one", "   "]), "failed: key_facts[1] is blank"),
-        (answer(" ." * 20), "failed: rationale is blank"),
-        (answer("Short."), "failed: answer.rationale is shorter than 40 characters"),
-        (answer("ab " * 151), "failed: rationale has 151 words, more than 150"),
+        (answer(), ("ok", "")),
+        (answer(answerable=False), ("ok", "")),
+        (answer(" " * 40, answerable=False), ("ok", "")),
+        (answer(facts=["one", "two", "three", "four", "five"]), ("ok", "")),
+        (answer(facts=["f"] * 6), ("failed", "answer.key_facts has 6 entries")),
+        (answer(facts=[]), ("failed", "answer.key_facts has 0 entries")),
+        (answer(facts=["one", "   "]), ("failed", "key_facts[1] is blank")),
+        (answer(" ." * 20), ("failed", "rationale is blank")),
+        (answer("Short."), ("failed", "answer.rationale is shorter than 40 characters")),
+        (answer("ab " * 151), ("failed", "rationale has 151 words, more than 150")),
         (
             answer("Jane Austen wrote the novel, Jane Austen WROTE Emma."),
-            "failed: rationale only restates question and answer",
+            ("failed", "rationale only restates question and answer"),
         ),
         # 5 of 6 words are known, then 4 of 5
         (
             answer("wrote the novel Emma Austen once " * 2),
-            "failed: rationale only restates question and answer",
+            ("failed", "rationale only restates question and answer"),
         ),
-        (answer("wrote the novel Emma once. " * 2), "ok"),
-        ({**answer(), "answerable": "yes"}, "failed: answer.answerable is neither true nor false"),
+        (answer("wrote the novel Emma once. " * 2), ("ok", "")),
+        (
+            {**answer(), "answerable": "yes"},
+            ("failed", "answer.answerable is neither true nor false"),
+        ),
     ],
 )
-def test_rationales_that_are_accepted_and_refused(given, repair):
-    assert TASK.read(INPUTS, json.dumps(given)).repair == repair
+def test_rationales_that_are_accepted_and_refused(given, told):
+    response = TASK.read(INPUTS, json.dumps(given))
+    assert (response.outcome, response.reason) == told
 
 
 def test_words_of_scripts_without_spaces():
@@ -149,7 +153,7 @@ def test_examples_are_valid_however_few_words_there_are(words, texts):
     for seed in range(40):
         example = TASK.example({"question": words, "answer": words}, texts, random.Random(seed))
         seen.add(example["answerable"])
-        assert TASK.read({"question": words, "answer": words}, json.dumps(example)).repair == "ok"
+        assert TASK.read({"question": words, "answer": words}, json.dumps(example)).outcome == "ok"
     assert seen == {True, False}
 
 

@@ -91,13 +91,13 @@ def test_a_larger_limit_keeps_the_earlier_requests(dataset, name):
 def test_examples_are_valid_answers(dataset, name):
     task, texts = TASKS[name], dataset.items["text"].to_pylist()
     draw = random.Random(0)
-    repairs = [
-        task.read(inputs, json.dumps(task.example(inputs, texts, draw))).repair
+    outcomes = [
+        task.read(inputs, json.dumps(task.example(inputs, texts, draw))).outcome
         for inputs in task.requests(dataset, 40, 0)
     ]
-    assert repairs
+    assert outcomes
     # a drawn item can be a near-copy of the positive
-    assert repairs.count("ok") >= 0.95 * len(repairs)
+    assert outcomes.count("ok") >= 0.95 * len(outcomes)
 
 
 @pytest.mark.parametrize("length", [1, 10, 24, 33, 60, 100, 227, 320])
@@ -125,38 +125,49 @@ TWO = "A Warm Oven. A repair book for the careful: mend doors, hinges and lamps.
 
 
 @pytest.mark.parametrize(
-    ("texts", "repair"),
+    ("texts", "told"),
     [
-        ((ONE, TWO), "ok"),
-        ((ONE, POSITIVE), "failed: hard_negatives[1].text copies the positive document"),
-        ((ONE, POSITIVE.upper()), "failed: hard_negatives[1].text copies the positive document"),
-        ((ONE, ONE + "!"), "failed: hard_negatives[1].text copies hard_negatives[0].text"),
-        ((" " * 70, TWO), "failed: hard_negatives[0].text is blank"),
+        ((ONE, TWO), ("ok", "")),
+        ((ONE, POSITIVE), ("failed", "hard_negatives[1].text copies the positive document")),
+        (
+            (ONE, POSITIVE.upper()),
+            ("failed", "hard_negatives[1].text copies the positive document"),
+        ),
+        ((ONE, ONE + "!"), ("failed", "hard_negatives[1].text copies hard_negatives[0].text")),
+        ((" " * 70, TWO), ("failed", "hard_negatives[0].text is blank")),
         (
             ("short" + " " * 60, TWO),
-            "failed: hard_negatives[0].text is not half to twice as long as the positive document",
+            (
+                "failed",
+                "hard_negatives[0].text is not half to twice as long as the positive document",
+            ),
         ),
-        ((ONE,), "failed: answer.hard_negatives has 1 entries"),
+        ((ONE,), ("failed", "answer.hard_negatives has 1 entries")),
     ],
 )
-def test_negatives_that_are_refused(texts, repair):
+def test_negatives_that_are_refused(texts, told):
     inputs = {"positive": POSITIVE, "query": "Something for a person who liked A Bread Diary"}
     task = TASKS["hard_negatives"]
-    assert task.read(inputs, json.dumps(hard_negatives(*texts))).repair == repair
+    response = task.read(inputs, json.dumps(hard_negatives(*texts)))
+    assert (response.outcome, response.reason) == told
 
 
 @pytest.mark.parametrize(
-    ("answer", "repair"),
+    ("answer", "told"),
     [
-        ({"summary": "s" * 40, "interests": ["bread", "music"]}, "ok"),
-        ({"summary": " " * 50, "interests": ["bread", "music"]}, "failed: summary is blank"),
-        ({"summary": "i" * 45, "interests": ["bread", "music"]}, "failed: summary copies an item"),
-        ({"summary": "s" * 40, "interests": ["bread", "   "]}, "failed: an interest is blank"),
+        ({"summary": "s" * 40, "interests": ["bread", "music"]}, ("ok", "")),
+        ({"summary": " " * 50, "interests": ["bread", "music"]}, ("failed", "summary is blank")),
+        (
+            {"summary": "i" * 45, "interests": ["bread", "music"]},
+            ("failed", "summary copies an item"),
+        ),
+        ({"summary": "s" * 40, "interests": ["bread", "   "]}, ("failed", "an interest is blank")),
     ],
 )
-def test_summaries_that_are_refused(answer, repair):
+def test_summaries_that_are_refused(answer, told):
     inputs = {"liked": ["i" * 45]}
-    assert TASKS["user_summary"].read(inputs, json.dumps(answer)).repair == repair
+    response = TASKS["user_summary"].read(inputs, json.dumps(answer))
+    assert (response.outcome, response.reason) == told
 
 
 def test_a_rule_of_relevance_is_shown_where_a_table_has_one():

@@ -129,28 +129,29 @@ def test_the_commonest_of_many_categories_are_offered(tmp_path):
 def test_without_categories_the_prompt_names_none():
     inputs = {**INPUTS, "categories": []}
     assert TASK.data(inputs) == {"title": INPUTS["title"], "text": INPUTS["text"]}
-    assert TASK.read(inputs, '{"path": ["Outdoors", "Deserts"]}').repair == "ok"
+    assert TASK.read(inputs, '{"path": ["Outdoors", "Deserts"]}').outcome == "ok"
 
 
 @pytest.mark.parametrize(
-    ("path", "repair"),
+    ("path", "told"),
     [
-        (["travel", "Deserts"], "ok"),
-        (["TRAVEL ", "by rail", "deserts", "roads"], "ok"),
-        (["travel"], "failed: answer.path has 1 entries"),
-        (["travel", "a1", "b2", "c3", "d4"], "failed: answer.path has 5 entries"),
-        (["travel", "x"], "failed: answer.path[1] is shorter than 2 characters"),
-        (["travel", "x" * 41], "failed: answer.path[1] is longer than 40 characters"),
-        (["travel", "   "], "failed: path[1] is blank"),
-        (["travel", " Travel"], "failed: path[1] repeats a level"),
-        (["travel", "rail", "RAIL"], "failed: path[2] repeats a level"),
-        (["travel", "road / rail"], "failed: path[1] holds a slash"),
-        (["travel", "my  desert road"], "failed: path[1] is the title"),
-        (["Deserts", "travel"], "failed: path[0] is none of the offered categories"),
+        (["travel", "Deserts"], ("ok", "")),
+        (["TRAVEL ", "by rail", "deserts", "roads"], ("ok", "")),
+        (["travel"], ("failed", "answer.path has 1 entries")),
+        (["travel", "a1", "b2", "c3", "d4"], ("failed", "answer.path has 5 entries")),
+        (["travel", "x"], ("failed", "answer.path[1] is shorter than 2 characters")),
+        (["travel", "x" * 41], ("failed", "answer.path[1] is longer than 40 characters")),
+        (["travel", "   "], ("failed", "path[1] is blank")),
+        (["travel", " Travel"], ("failed", "path[1] repeats a level")),
+        (["travel", "rail", "RAIL"], ("failed", "path[2] repeats a level")),
+        (["travel", "road / rail"], ("failed", "path[1] holds a slash")),
+        (["travel", "my  desert road"], ("failed", "path[1] is the title")),
+        (["Deserts", "travel"], ("failed", "path[0] is none of the offered categories")),
     ],
 )
-def test_paths_that_are_accepted_and_refused(path, repair):
-    assert TASK.read(INPUTS, json.dumps({"path": path})).repair == repair
+def test_paths_that_are_accepted_and_refused(path, told):
+    response = TASK.read(INPUTS, json.dumps({"path": path}))
+    assert (response.outcome, response.reason) == told
 
 
 def test_the_title_may_be_an_offered_category():
@@ -166,7 +167,7 @@ def test_examples_are_valid_however_few_words_there_are(text, categories):
     inputs = {**INPUTS, "text": text, "categories": categories}
     for seed in range(20):
         answer = TASK.example(inputs, [], random.Random(seed))
-        assert TASK.read(inputs, json.dumps(answer)).repair == "ok"
+        assert TASK.read(inputs, json.dumps(answer)).outcome == "ok"
 
 
 def test_examples_choose_the_category_that_the_text_names(dataset):
