@@ -22,6 +22,7 @@ from typing import Any
 
 from jobs._command import job_command
 from jobs._demo.report import ARTIFACTS, print_report, report_of
+from winnow.config import json_text
 from winnow.errors import WinnowError
 from winnow_ray.cluster.ports import free_port, is_free
 from winnow_ray.cluster.terminal import terminal
@@ -84,7 +85,7 @@ def run(config: DemoConfig) -> dict[str, Any]:
             seconds[name] = round(time.perf_counter() - began, 1)
         minutes = (time.perf_counter() - start) / 60
         report = report_of(results, seconds, minutes, folder)
-        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        (folder / "report.json").write_text(json_text(report, indent=1) + "\n")
         print_report(report, folder)
         if config.keep:
             _keep_serving(results["load_test"]["example"]["request"], port)

@@ -13,6 +13,7 @@ preset it starts from, and `set`, a list of overrides.
 import argparse
 import json
 import logging
+import math
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,39 @@ C = TypeVar("C")
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces, so that equal values give equal text to hash."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Valid JSON, for results and files: a float that is not finite becomes null.
+
+    Python's own "NaN" and "Infinity" are no JSON; other readers refuse a file that has one.
+
+    Example:
+        >>> json_text({"auc": math.nan, "loss": (0.5, math.inf)})
+        '{"auc": null, "loss": [0.5, null]}'
+    """
+    return json.dumps(_finite_or_null(value), indent=indent, allow_nan=False)
+
+
+def _finite_or_null(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite_or_null(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite_or_null(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_finite(config: Any) -> None:
+    """Raise ValueError if a number of a dataclass is not finite, with the name of its field.
+
+    Comparisons such as `lr <= 0` let NaN pass.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(one, float) and not math.isfinite(one) for one in numbers):
+            name = f"{type(config).__name__}.{field.name}"
+            raise ValueError(f"{name} must be a finite number, got {value}")
 
 
 def with_overrides(config: C, assignments: Sequence[str]) -> C:
@@ -156,9 +190,12 @@ def _parse(text: str, wanted: Any, path: str) -> Any:
         return lowered == "true"
     if wanted in (int, float):
         try:
-            return wanted(text)
+            number = wanted(text)
         except ValueError:
             raise ValueError(f"{path} must be {wanted.__name__}, got {text!r}") from None
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ValueError(f"{path} must be a finite number, got {text!r}")
+        return number
     if origin is tuple:
         return _parse_tuple(text, get_args(wanted), path)
     raise ValueError(f"{path} cannot be set from the command line; set its own fields instead")
@@ -257,10 +294,10 @@ def job_main(
         config = with_overrides(preset_of(args.config, presets), args.set)
     except ValueError as error:
         parser.error(str(error))
-    print(json.dumps(asdict(config)), flush=True)  # type: ignore[call-overload]
+    print(json_text(asdict(config)), flush=True)  # type: ignore[call-overload]
     try:
         result = run(config)
     except WinnowError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-    print(json.dumps(result), flush=True)
+    print(json_text(result), flush=True)

@@ -3,6 +3,7 @@
 WinnowError
 ├── ArtifactError    an artifact is missing, has another kind, or does not match its manifest
 ├── DataError        raw data cannot be read, or too much of it is bad
+├── DivergenceError  training left the finite numbers
 ├── EncoderError     a text encoder is missing or cannot be used
 ├── GenerationError  the LLM engine did not produce what the job needs
 ├── RegressionError  a trained model is worse than the one that it started from
@@ -26,6 +27,10 @@ class ArtifactError(WinnowError):
 
 class DataError(WinnowError):
     """Raw data cannot be read, or more of it is bad than allowed."""
+
+
+class DivergenceError(WinnowError):
+    """Training left the finite numbers; repeating it would only do so again."""
 
 
 class EncoderError(WinnowError):

@@ -12,6 +12,7 @@ from winnow.data.batches import Batches, HistorySource
 from winnow.data.dataset import Interactions
 from winnow.data.history import Histories
 from winnow.data.schema import DatasetSchema, Field
+from winnow.metrics.clicks import probability_of
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.experiment import RankerConfig
 from winnow.ranking.registry import MODELS, model_type
@@ -70,7 +71,7 @@ def trained(config, device, *, histories=None, resume_after=0):
         run = start()
         run.load_state_dict(states[resume_after - 1])
         run.fit(train, valid, lambda report: None)
-    return run, predict(run.model, valid)
+    return run, probability_of(predict(run.model, valid))
 
 
 def losses(run):

@@ -6,7 +6,14 @@ from typing import Literal
 import pytest
 from hypothesis import given, strategies as st
 
-from winnow.config import canonical_json, differences, job_main, with_overrides
+from winnow.config import (
+    canonical_json,
+    check_finite,
+    differences,
+    job_main,
+    json_text,
+    with_overrides,
+)
 from winnow.errors import DataError
 
 
@@ -223,3 +230,26 @@ def test_fields_that_limit_each_other_can_be_set_in_any_order():
 def test_a_field_is_not_set_as_a_whole_and_in_part():
     with pytest.raises(ValueError, match=r"--set optimizer.lr: optimizer is set as a whole too"):
         with_overrides(Train(), ["optimizer=x", "optimizer.lr=1"])
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "NaN"])
+@pytest.mark.parametrize("field", ["optimizer.lr", "rates"])
+def test_a_number_that_is_not_finite_is_refused_once_for_all_fields(field, text):
+    value = f"0.5,{text}" if field == "rates" else text
+    with pytest.raises(ValueError, match=f"{field} must be a finite number, got '{text}'"):
+        with_overrides(Train(), [f"{field}={value}"])
+
+
+def test_a_config_made_in_python_is_checked_too():
+    with pytest.raises(ValueError, match=r"Train.rates must be a finite number, got \(0.5, inf\)"):
+        check_finite(Train(rates=(0.5, float("inf"))))
+    check_finite(Train())
+
+
+def test_results_are_json_whatever_their_numbers(capsys):
+    figures = {"auc": float("nan"), "curve": [{"loss": float("inf")}, (1.5, None)], "text": "NaN"}
+    job_main(lambda config: figures, {"tiny": Train}, None, ["--config", "tiny"])
+    line = capsys.readouterr().out.splitlines()[-1]
+    expected = {"auc": None, "curve": [{"loss": None}, [1.5, None]], "text": "NaN"}
+    assert json.loads(line, parse_constant=pytest.fail) == expected
+    assert json_text(figures, indent=1).count("\n") > 3

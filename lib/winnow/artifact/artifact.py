@@ -33,7 +33,7 @@ from winnow.artifact.claim import (
     local_path,
 )
 from winnow.artifact.digests import file_digest, json_digest
-from winnow.config import canonical_json
+from winnow.config import canonical_json, json_text
 from winnow.errors import ArtifactError
 
 FORMAT = 1
@@ -129,7 +129,7 @@ def _created(
                 if p.is_file()
             },
         }
-        (tmp / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (tmp / MANIFEST).write_text(json_text(manifest, indent=1) + "\n")
         if local:
             check_replaceable(local)
             put_in_place(tmp, local)

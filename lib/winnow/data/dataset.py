@@ -87,6 +87,13 @@ class Dataset:
             ),
         )
 
+    def labels(self, name: str) -> Floats:
+        """Labels of a split, without its other columns."""
+        labels: Floats = pq.read_table(self.artifact.path / name, columns=["label"])[
+            "label"
+        ].to_numpy()
+        return labels
+
     @cached_property
     def items(self) -> pa.Table:
         """The item table: raw_id, title, text, and the encoded item fields."""

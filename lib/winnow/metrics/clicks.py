@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 CLIP = 1e-7
@@ -22,7 +23,8 @@ Array = NDArray[np.floating[Any]]
 def auc(label_N: Array, score_N: Array) -> float:
     """Chance that a random positive scores above a random negative; a tie counts half.
 
-    NaN unless both classes occur.
+    NaN unless both classes occur. Pass logits rather than probabilities: float32 probabilities of
+    logits above 17 are all 1, and tie.
 
     Example:
         >>> auc(np.array([1.0, 0.0, 1.0]), np.array([0.9, 0.5, 0.4]))
@@ -40,6 +42,11 @@ def logloss(label_N: Array, probability_N: Array) -> float:
         return math.nan
     p_N = np.clip(probability_N.astype(np.float64), CLIP, 1 - CLIP)
     return float(-np.mean(np.where(label_N > 0, np.log(p_N), np.log1p(-p_N))))
+
+
+def probability_of(logit_N: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sigmoid in double precision, where only logits above 36 become 1."""
+    return expit(logit_N.astype(np.float64))  # type: ignore[no-any-return]
 
 
 def by_scenario(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from winnow.config import check_finite
 from winnow.data.schema import DatasetSchema
 
 
@@ -37,6 +38,7 @@ class InputConfig:
     published figures come from dense Adam and differ."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if self.dim < 1:
             raise ValueError(f"InputConfig.dim must be at least 1, got {self.dim}")
         if self.std < 0:
@@ -59,7 +61,8 @@ class Inputs(nn.Module):
         starts = [0, *accumulate(sizes)]
         self.table = nn.Embedding(starts[-1], config.dim, sparse=config.sparse)
         nn.init.normal_(self.table.weight, std=config.std)
-        offset_F = torch.tensor(starts[:-1], dtype=torch.int32)
+        ids = torch.int32 if starts[-1] <= torch.iinfo(torch.int32).max else torch.int64
+        offset_F = torch.tensor(starts[:-1], dtype=ids)
         self.register_buffer("offset_F", offset_F, persistent=False)  # follows from the schema
         self.use_dense = use_dense
         self.width = len(sizes) * config.dim + use_dense * len(schema.select("dense"))

@@ -7,18 +7,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from winnow.artifact.digests import run_key
 from winnow.data.dataset import Dataset
 from winnow.data.schema import DatasetSchema
-from winnow.metrics.clicks import auc, by_scenario
+from winnow.errors import DivergenceError
+from winnow.metrics.clicks import auc, by_scenario, probability_of
 from winnow.ranking.data import EvaluationRows, RankContext, Splits, splits_in_memory
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig
 from winnow.ranking.registry import ModelSpec, model_type
-from winnow.ranking.train import EpochReport, Trainer, TrainerConfig, bare_model, predict
+from winnow.ranking.train import (
+    EpochReport,
+    Trainer,
+    TrainerConfig,
+    bare_model,
+    choice_note,
+    predict,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +53,8 @@ class RankerConfig(TrainerConfig):
 
     def __post_init__(self) -> None:
         TrainerConfig.__post_init__(self)
+        if self.optimizer.clip and self.inputs.sparse:
+            raise ValueError("RankerConfig.optimizer.clip needs inputs.sparse=false, got true")
         wanted = model_type(self.model).Config
         given = self.architecture
         if type(given) is wanted:
@@ -132,11 +143,19 @@ class Experiment:
         trainer.restore_best()
         model = bare_model(trainer.model)
         chosen = model.settle(lambda: auc(valid.label_N, predict(model, valid)))
-        score_N = probability_N = predict(model, test)
+        score_N = logit_N = predict(model, test)
         if not model.ranks_by_probability:
-            probability_N = predict(model, test, probability=True)
+            logit_N = predict(model, test, probability=True)
+        if not np.isfinite([score_N, logit_N]).all():
+            raise DivergenceError(
+                "scores of test rows are not finite; use a smaller optimizer.lr "
+                f"(now {self.config.optimizer.lr:g})"
+            )
         names = self.schema.scenarios
+        probability_N = probability_of(logit_N)
         measures = by_scenario(test.label_N, probability_N, test.scenario_N, names, score_N)
+        if note := choice_note(valid.label_N):
+            measures["notes"].append(note)
         return measures | {
             "model": self.config.model,
             "chosen": chosen,
@@ -144,8 +163,8 @@ class Experiment:
             "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
             "epochs": trainer.epoch,
             "best_epoch": trainer.best_epoch,
-            "valid_auc": trainer.best_auc,
-            "curve": trainer.curve,
+            "valid_auc": _or_none(trainer.best_auc),
+            "curve": [{k: _or_none(v) for k, v in epoch.items()} for epoch in trainer.curve],
             "rows_per_s": round(trainer.epoch * self.splits.train.num_rows / trainer.train_seconds),
             "seconds": round(trainer.seconds, 2),
         }
@@ -164,5 +183,8 @@ def _best_auc(rows: EvaluationRows) -> float | None:
     """AUC of the true probabilities of the rows, None if they are not known."""
     if rows.probability_N is None:
         return None
-    reachable = auc(rows.label_N, rows.probability_N)
-    return None if math.isnan(reachable) else reachable
+    return _or_none(auc(rows.label_N, rows.probability_N))
+
+
+def _or_none(figure: float) -> float | None:
+    return None if math.isnan(figure) else figure

@@ -20,7 +20,8 @@ def leaderboard(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     `auc_spread` and `logloss_spread` are standard deviations over seeds, None for one seed.
     `p_value` is that of a paired t-test of the AUCs against `REFERENCE` on the seeds that both
     have: the chance of a difference this large if none existed. It is None for fewer than two such
-    seeds and for the reference itself.
+    seeds and for the reference itself. A figure that no run has, such as the AUC of test rows of
+    one class, is None.
     """
     by_model: dict[str, list[Run]] = {}
     for run in runs:
@@ -29,16 +30,21 @@ def leaderboard(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
         model: _row(mine, by_model.get(REFERENCE, []) if model != REFERENCE else [])
         for model, mine in by_model.items()
     }
-    return dict(sorted(rows.items(), key=lambda entry: -entry[1]["auc"]))
+    return dict(sorted(rows.items(), key=lambda entry: _descending(entry[1]["auc"])))
+
+
+def _descending(auc: float | None) -> tuple[bool, float]:
+    """Sort key: a model without an AUC comes last."""
+    return auc is None, -(auc or 0.0)
 
 
 def _row(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, Any]:
     runs = sorted(runs, key=lambda run: run["seed"])
     aucs, losses = ([run[measure] for run in runs] for measure in ("auc", "logloss"))
     return {
-        "auc": fmean(aucs),
+        "auc": _mean(aucs),
         "auc_spread": _spread(aucs),
-        "logloss": fmean(losses),
+        "logloss": _mean(losses),
         "logloss_spread": _spread(losses),
         "auc_by_scenario": _by_scenario(runs, "auc_by_scenario"),
         "logloss_by_scenario": _by_scenario(runs, "logloss_by_scenario"),
@@ -51,22 +57,25 @@ def _row(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _spread(values: Sequence[float]) -> float | None:
-    return stdev(values) if len(values) > 1 else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _spread(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return stdev(known) if len(known) > 1 else None
 
 
 def _by_scenario(runs: Sequence[Run], measure: str) -> dict[str, float | None]:
     """Mean over the runs that have a figure, by scenario; None if no run has one."""
-    means = {}
-    for name in runs[0][measure]:
-        known = [run[measure][name] for run in runs if run[measure][name] is not None]
-        means[name] = fmean(known) if known else None
-    return means
+    return {name: _mean([run[measure][name] for run in runs]) for name in runs[0][measure]}
 
 
 def _p_value(runs: Sequence[Run], reference: Sequence[Run]) -> float | None:
     theirs = {run["seed"]: run["auc"] for run in reference}
     pairs = [(run["auc"], theirs[run["seed"]]) for run in runs if run["seed"] in theirs]
+    pairs = [pair for pair in pairs if None not in pair]
     if len(pairs) < 2:
         return None
     ours, others = zip(*pairs, strict=True)
@@ -96,7 +105,7 @@ def markdown(board: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _with_spread(row: Mapping[str, Any], measure: str) -> str:
     spread = row[f"{measure}_spread"]
-    return f"{row[measure]:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+    return _shown(row[measure], ".4f") + ("" if spread is None else f" ± {spread:.4f}")
 
 
 def _of_scenario(row: Mapping[str, Any], name: str) -> str:

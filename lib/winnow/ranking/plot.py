@@ -1,5 +1,6 @@
 """The leaderboard as a picture."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ def plot_leaderboard(board: Mapping[str, Mapping[str, Any]], title: str, path: P
     figure = Figure(figsize=(8, 1.5 + 0.35 * len(models)), layout="constrained")
     axes = figure.subplots()
     for scenario in next(iter(board.values()))["auc_by_scenario"]:
-        known = [board[model]["auc_by_scenario"][scenario] for model in models]
+        known = [_or_nan(board[model]["auc_by_scenario"][scenario]) for model in models]
         axes.scatter(known, positions, s=18, alpha=0.6, label=scenario)
     axes.errorbar(
-        [board[model]["auc"] for model in models],
+        [_or_nan(board[model]["auc"]) for model in models],
         positions,
         xerr=[board[model]["auc_spread"] or 0.0 for model in models],
         fmt="k|",
@@ -31,3 +32,8 @@ def plot_leaderboard(board: Mapping[str, Mapping[str, Any]], title: str, path: P
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def _or_nan(figure: float | None) -> float:
+    """Matplotlib leaves NaN out."""
+    return math.nan if figure is None else figure

@@ -1,5 +1,8 @@
 """Train a ranking model: a plain loop over batches that can stop and continue at any epoch.
 
+Training that leaves the finite numbers ends with `DivergenceError`; the state after the last whole
+epoch is finite.
+
 The loop runs in one process as it is. Under `torch.distributed`, with the model wrapped in DDP and
 batches made for each rank, it computes the gradient of the whole global batch. Every rank sees the
 predictions of all rows, so all ranks stop at the same epoch.
@@ -8,6 +11,7 @@ Suffixes: B rows of a batch on this rank, N rows of a split over all ranks.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,13 +25,23 @@ from torch import Tensor, distributed, nn
 from torch.compiler import set_stance
 from torch.nn import functional
 
+from winnow.config import check_finite
 from winnow.data.batches import Batch
 from winnow.data.progress import Progress
-from winnow.metrics.clicks import auc
+from winnow.errors import DivergenceError
+from winnow.metrics.clicks import auc, logloss, probability_of
 from winnow.ranking.data import EvaluationRows, TrainRows
 from winnow.ranking.models.base import RankingModel, check_sizes
 
 logger = logging.getLogger(__name__)
+
+CHECK_STEPS = 100
+"""Steps between two looks at whether the losses are finite. Each look waits for the GPU and, with
+several workers, for all of them."""
+EXPLODED = 2 * math.log(2)
+"""Mean loss in nats from which training has exploded: twice that of always guessing one half."""
+NEVER = torch.iinfo(torch.int64).max
+"""Number of the first step that is not finite while there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,14 +52,20 @@ class OptimizerConfig:
     """Learning rate of the first step; it falls linearly to 0 over all epochs."""
     weight_decay: float = 1e-5
     """L2 coefficient."""
+    clip: float | None = None
+    """Largest norm of a step's whole gradient, which is shortened to it; None leaves it as it is.
+    Adam is indifferent to the scale of gradients, but not to one step that is far off."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if self.lr <= 0:
             raise ValueError(f"OptimizerConfig.lr must be positive, got {self.lr}")
         if self.weight_decay < 0:
             raise ValueError(
                 f"OptimizerConfig.weight_decay must not be negative, got {self.weight_decay}"
             )
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"OptimizerConfig.clip must be positive or None, got {self.clip}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +73,12 @@ class TrainerConfig:
     """How a ranking model is trained, whatever its architecture."""
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """Learning rate and weight decay."""
+    """Learning rate, weight decay and the longest gradient."""
     epochs: int = 10
     """Most passes over the training rows."""
     patience: int = 2
-    """Epochs without a better validation AUC after which training stops."""
+    """Epochs without a better validation AUC after which training stops. Where the validation rows
+    have one class only, log loss takes the place of AUC; where there are none, all epochs run."""
     batch_size: int = 4096
     """Rows of an optimizer step over all ranks, whatever their number."""
     seed: int = 0
@@ -81,16 +102,19 @@ class EpochReport:
     """Mean over the rows of the epoch, in nats, while the weights were moving."""
     valid_auc: float
     """AUC over all validation rows; NaN if they have one class."""
+    valid_logloss: float
+    """Log loss over all validation rows, in nats; NaN if there are none."""
     best: bool
     """Whether no earlier epoch was better."""
     best_auc: float
-    """Best `valid_auc` so far."""
+    """`valid_auc` of the best epoch so far."""
     rows_per_s: float
     """Training rows of all ranks per second."""
 
     def __str__(self) -> str:
         return (
             f"epoch={self.epoch} train_loss={self.train_loss:.4f} valid_auc={self.valid_auc:.4f} "
+            f"valid_logloss={self.valid_logloss:.4f} "
             f"best={self.best} rows_per_s={self.rows_per_s:.0f}"
         )
 
@@ -106,6 +130,7 @@ class Trainer:
     _progress = (
         "epoch",
         "best_auc",
+        "best_quality",
         "best_epoch",
         "best_weights",
         "curve",
@@ -121,7 +146,8 @@ class Trainer:
             bare_model(model).compile(dynamic=True)
         self.optimizers = _optimizers(model, config.optimizer)
         self.epoch = 0
-        self.best_auc = float("-inf")
+        self.best_auc = math.nan
+        self.best_quality = -math.inf
         self.best_epoch = 0
         self.best_weights = self._weights()
         self.curve: list[dict[str, float]] = []
@@ -139,30 +165,72 @@ class Trainer:
         """Train until the last epoch or until validation stops improving.
 
         `on_epoch` is called after every epoch, on every rank.
+
+        Raises:
+            DivergenceError: a loss, a weight or a validation score is not finite; on every rank.
         """
+        first = train.rank == 0
+        if first and not self.finished and (note := choice_note(valid.label_N)):
+            logger.warning("%s", note)
         while not self.finished:
             start = time.perf_counter()
             loss = self.train_epoch(train)
             seconds = time.perf_counter() - start
-            self.train_seconds += seconds
             _share_buffers(self.model, train.world_size)
-            valid_auc = auc(valid.label_N, predict(self.model, valid))
+            score_N = self._finite_scores(valid, len(train))
+            valid_auc = auc(valid.label_N, score_N)
+            valid_logloss = logloss(valid.label_N, probability_of(score_N))
             self.epoch += 1
+            self.train_seconds += seconds
             self.seconds += time.perf_counter() - start
-            best = self.best_epoch == 0 or valid_auc > self.best_auc
+            quality = self._quality(valid_auc, valid_logloss)
+            best = quality > self.best_quality
             if best:
-                self.best_auc, self.best_epoch = valid_auc, self.epoch
+                self.best_auc, self.best_quality, self.best_epoch = valid_auc, quality, self.epoch
                 self.best_weights = self._weights()
-            self.curve.append({"train_loss": loss, "valid_auc": valid_auc})
+            figures = {"train_loss": loss, "valid_auc": valid_auc, "valid_logloss": valid_logloss}
+            self.curve.append(figures)
+            if first and loss > EXPLODED:
+                logger.warning(
+                    "epoch %d has a loss of %.3g nats, more than twice that of guessing: "
+                    "use a smaller optimizer.lr (now %g)",
+                    self.epoch,
+                    loss,
+                    self.config.optimizer.lr,
+                )
             report = EpochReport(
                 epoch=self.epoch,
-                train_loss=loss,
-                valid_auc=valid_auc,
+                **figures,
                 best=best,
                 best_auc=self.best_auc,
                 rows_per_s=train.num_rows / seconds,
             )
             on_epoch(report)
+
+    def _quality(self, valid_auc: float, valid_logloss: float) -> float:
+        """What epochs are compared by; more is better."""
+        if not math.isnan(valid_auc):
+            return valid_auc
+        return float(self.epoch) if math.isnan(valid_logloss) else -valid_logloss
+
+    def _finite_scores(self, valid: EvaluationRows, steps: int) -> NDArray[np.float32]:
+        """Logits of the validation rows after an epoch of so many steps."""
+        state = bare_model(self.model).state_dict().values()
+        if not all(torch.isfinite(tensor).all() for tensor in state):
+            raise self._divergence(steps, steps, "a weight is not finite")
+        score_N = predict(self.model, valid)
+        if not np.isfinite(score_N).all():
+            raise self._divergence(steps, steps, "scores of validation rows are not finite")
+        return score_N
+
+    def _divergence(self, step: int, steps: int, what: str) -> DivergenceError:
+        optimizer = self.config.optimizer
+        clip = "" if optimizer.clip else " or set optimizer.clip=1"
+        best = f"; epoch {self.best_epoch} was the best before it" if self.best_epoch else ""
+        return DivergenceError(
+            f"training diverged in epoch {self.epoch + 1}, step {step} of {steps}: {what}{best}. "
+            f"Use a smaller optimizer.lr (now {optimizer.lr:g}){clip}"
+        )
 
     def train_epoch(self, train: TrainRows) -> float:
         """Train one pass; returns the mean loss over the rows of all ranks."""
@@ -170,6 +238,7 @@ class Trainer:
         self.model.train()
         total_steps = self.config.epochs * len(train)
         sums = torch.zeros(2, dtype=torch.float64)  # loss and rows
+        first_bad = torch.tensor(NEVER)
         progress = Progress(f"epoch {self.epoch + 1}", train.num_rows)
         for number, batch in enumerate(train.shuffled(self.epoch)):
             step = self.epoch * len(train) + number
@@ -177,14 +246,26 @@ class Trainer:
                 for group in optimizer.param_groups:
                     group["lr"] = self.config.optimizer.lr * (1 - step / total_steps)
             loss = self._step(batch, train.world_size)
-            sums = sums.to(loss.device)  # read once an epoch, so that no step waits for the GPU
+            # on the device and read seldom, so that no step waits for the GPU
+            sums, first_bad = sums.to(loss.device), first_bad.to(loss.device)
             sums += torch.stack([loss, loss.new_tensor(len(batch.label_B))])
+            first_bad = torch.where(loss.isfinite(), first_bad, first_bad.clamp(max=number))
+            if (number + 1) % CHECK_STEPS == 0:
+                self._check_losses(first_bad, train)
             if train.rank == 0:
                 progress.add(batch.global_rows)
+        self._check_losses(first_bad, train)
         if train.world_size > 1:
             distributed.all_reduce(sums)
         loss_sum, rows = sums.tolist()
         return float(loss_sum / max(rows, 1.0))
+
+    def _check_losses(self, first_bad: Tensor, train: TrainRows) -> None:
+        """Raise DivergenceError, on all ranks, if any rank had a loss that is not finite."""
+        if train.world_size > 1:
+            distributed.all_reduce(first_bad, op=distributed.ReduceOp.MIN)
+        if (number := int(first_bad)) < NEVER:
+            raise self._divergence(number + 1, len(train), "the loss is not finite")
 
     def restore_best(self) -> None:
         """Put the weights of the best epoch into the model."""
@@ -220,6 +301,8 @@ class Trainer:
         # DDP averages over ranks, whose shares may differ by a row. Scaled by world size / rows,
         # that average of sums is exactly the mean gradient of the global batch.
         torch.autograd.backward(total * (world_size / batch.global_rows))
+        if self.config.optimizer.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         for optimizer in self.optimizers:
             optimizer.step()
         return loss.detach().double()
@@ -251,20 +334,33 @@ def _optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.O
     return [adam, torch.optim.SparseAdam(tables, lr=config.lr)] if tables else [adam]
 
 
+def choice_note(label_N: NDArray[np.float32]) -> str:
+    """How epochs are compared if AUC cannot do it; empty if it can."""
+    if not len(label_N):
+        return "there are no validation rows: all epochs are trained and the last one is kept"
+    if label_N.min() < label_N.max():
+        return ""
+    return (
+        f"all {len(label_N)} validation rows have the label {label_N[0]:g}, so they have no AUC: "
+        "the epoch of the least log loss is kept"
+    )
+
+
 @torch.inference_mode()
 def predict(
     model: nn.Module, batches: EvaluationRows, *, probability: bool = False
 ) -> NDArray[np.float32]:
-    """Scores [N] of all rows in order, on every rank; leaves the model in eval mode.
+    """Logits [N] of all rows in order, on every rank; leaves the model in eval mode.
 
-    A score is what the model ranks by. For most models it is the click probability; where it is
-    not, `probability=True` returns the probabilities instead.
+    They are logits of the score by which the model ranks. For most models that is the click
+    probability; where it is not, `probability=True` returns logits of the probabilities instead.
+    A float32 probability would be 1 for all logits above 17, and rows that differ would tie.
     """
     bare = bare_model(model).eval()
     # never compiled: evaluation would need a compilation of its own and gain little
     output = bare.forward if probability else bare.score
     parts = [output(*_inputs(batch)) for batch in batches.in_order()]
-    local_B = torch.cat(parts).sigmoid() if parts else torch.empty(0)
+    local_B = torch.cat(parts) if parts else torch.empty(0)
     return _gather(local_B, len(batches.label_N), batches.world_size).cpu().numpy()
 
 

@@ -1,12 +1,12 @@
 """Ways to order a ranker's lists, and searches of an item tree, measured on held-out likes."""
 
-import json
 import logging
 from dataclasses import asdict
 from typing import Any
 
 from winnow.artifact import create_artifact, open_artifact
 from winnow.bundle import check_parts
+from winnow.config import json_text
 from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
 from winnow.ranking.ranker import Ranker
@@ -52,7 +52,7 @@ def evaluate_reranker(config: EvaluateRerankerConfig) -> dict[str, Any]:
         else:
             rows, traces = tree_rows(config, data, users, parents.get("generation"))
         result = {"mode": config.mode, "users": len(users), "rows": rows}
-        (draft.path / "traces.jsonl").write_text("".join(json.dumps(t) + "\n" for t in traces))
+        (draft.path / "traces.jsonl").write_text("".join(json_text(t) + "\n" for t in traces))
         draft.metrics |= result
     logger.info("wrote %s\n%s", config.output, table(rows))
     return result

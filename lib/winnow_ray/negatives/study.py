@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from winnow.artifact import claimed, create_artifact, up_to_date
 from winnow.artifact.work_folder import WorkFolder
+from winnow.config import json_text
 from winnow.retrieval.encoder_training.experiment import EncoderConfig
 from winnow.retrieval.negatives.table import check_negatives
 from winnow.retrieval.negatives_study.runs import baseline_runs, trained_run
@@ -58,7 +59,7 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
             config.output, "negatives_study", config=recorded, parents=parents
         ) as draft:
             content = {"rows": board, "reading": reading(board)}
-            (draft.path / "study.json").write_text(json.dumps(content, indent=1) + "\n")
+            (draft.path / "study.json").write_text(json_text(content, indent=1) + "\n")
             (draft.path / "study.md").write_text(text)
             pq.write_table(per_query(runs), draft.path / "per_query.parquet")
             draft.metrics |= figures(board)
@@ -75,7 +76,7 @@ def finished_runs(config: StudyNegativesConfig, work: WorkFolder) -> list[Run]:
     todo = {key: call for key, call in calls.items() if key not in done}
     for key, found in made(todo, config):
         done[key] = found
-        work.write(key, json.dumps(found))
+        work.write(key, json_text(found))
         for one in found:
             logger.info("task %d/%d %s", len(done), len(calls), described(one))
     return [one for key in calls for one in done[key]]

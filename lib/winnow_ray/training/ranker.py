@@ -121,6 +121,8 @@ def train_ranker(config: TrainRankerConfig) -> dict[str, Any]:
     Raises:
         DataError: the dataset cannot be read.
         WinnowError: the cluster has no room for the workers, or for Ray Data beside them.
+        DivergenceError: training left the finite numbers. Nothing is written. With workers, the
+            weights of the best epoch before that stay in the work folder, as the message says.
 
     Example:
         With the dataset of `jobs.prepare --config tiny`, in this process:

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from ray.train import (
 from ray.train.torch import TorchTrainer
 
 from winnow.artifact.work_folder import hidden_sibling
-from winnow.errors import WinnowError
+from winnow.errors import DivergenceError, WinnowError
 from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect, remove
 from winnow_ray.cluster.room import check_room, process_share
 from winnow_ray.cluster.terminal import divert
@@ -113,6 +114,8 @@ def fit(
 
     Raises:
         WinnowError: the cluster has no room for the workers, or this process has no GPU to use.
+        DivergenceError: training left the finite numbers. It is not tried again; the epochs before
+            are kept.
     """
     divert()
     if config.num_workers:
@@ -140,7 +143,7 @@ def fit(
         "callbacks": list(callbacks),
     }
     trainer = TorchTrainer(
-        train_loop,
+        partial(_ended, train_loop),
         train_loop_config=dict(loop_config),
         datasets=dict(datasets or {}),
         # keywords as a dict: the stubs of Ray Train are those of its first version
@@ -148,8 +151,28 @@ def fit(
         run_config=RunConfig(**run),
     )
     result: Any = trainer.fit()
+    if isinstance(result.return_value, Diverged):
+        kept = result.checkpoint if config.num_workers else None
+        where = f"; the last whole epoch is kept in {kept.path}" if kept else ""
+        raise DivergenceError(result.return_value.message + where)
     assert result.checkpoint is not None  # every train loop reports at least one
     return Training(result.checkpoint, result.return_value)
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """Return value of a train loop that ended with `DivergenceError`."""
+
+    message: str
+
+
+def _ended(train_loop: Callable[[dict[str, Any]], Any], loop: dict[str, Any]) -> Any:
+    """Run the loop; a divergence, which all ranks see at once, is returned. Ray Train would answer
+    an exception with restarts, which diverge again."""
+    try:
+        return train_loop(loop)
+    except DivergenceError as error:
+        return Diverged(str(error))
 
 
 class Reporter:

@@ -1,6 +1,5 @@
 """A search for hyperparameters of one ranking model: Optuna proposes, ASHA stops early."""
 
-import json
 import logging
 import math
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ from ray.tune.schedulers import ASHAScheduler
 
 from winnow.artifact import claimed, create_artifact, up_to_date
 from winnow.artifact.digests import run_key
-from winnow.config import differences, with_overrides
+from winnow.config import differences, json_text, with_overrides
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
 from winnow.ranking.search_space import search_space
+from winnow.ranking.train import choice_note
 from winnow_ray.cluster.connect import connect, remove
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.training.ranker import TrainRankerConfig
@@ -135,6 +135,8 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
     if made := up_to_date(config.output, "tuning", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
+    if note := choice_note(dataset.labels("valid")):
+        raise WinnowError(f"{config.dataset}: {note}; a search compares trials by validation AUC")
     with claimed(config.output):
         connect(log_to_driver=False)
         room = trials_at_once(config)
@@ -151,8 +153,8 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
         best = max(trials, key=lambda one: one[METRIC])
         preset = {"config": config.preset, "set": overrides(config, base, best["set"])}
         with create_artifact(config.output, "tuning", config=recorded, parents=parents) as draft:
-            (draft.path / "preset.json").write_text(json.dumps(preset, indent=1) + "\n")
-            (draft.path / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")
+            (draft.path / "preset.json").write_text(json_text(preset, indent=1) + "\n")
+            (draft.path / "trials.json").write_text(json_text(trials, indent=1) + "\n")
             draft.metrics |= {"model": config.model, "trials": len(trials)}
             draft.metrics |= {"failed": results.num_errors, **best, "preset": preset}
         remove(work_folder(config.output))
@@ -168,11 +170,15 @@ def overrides(config: TuneRankerConfig, base: TrainRankerConfig, winner: list[st
 
 
 def finished(results: tune.ResultGrid) -> list[dict[str, Any]]:
-    """Summaries of the trials that have a figure; Tune gives some metrics to failed trials too."""
+    """Summaries of the trials that ended well with a figure.
+
+    Tune gives metrics to failed trials too. A trial that diverged after a good epoch must not win:
+    its settings would diverge again.
+    """
     trials = []
     for number in range(len(results)):
         metrics, config = results[number].metrics or {}, results[number].config or {}
-        if math.isfinite(metrics.get(METRIC, math.nan)):
+        if not results[number].error and math.isfinite(metrics.get(METRIC, math.nan)):
             figures = {name: metrics.get(name) for name in (METRIC, "epoch", "rows_per_s")}
             trials.append({"set": assignments(config), **figures})
     return trials

@@ -52,6 +52,14 @@ def test_what_was_written_is_read(tmp_path):
     assert artifact.path.stat().st_mode & 0o777 == 0o755
 
 
+def test_a_figure_that_is_not_finite_is_null_in_the_manifest(tmp_path):
+    with create_artifact(tmp_path / "ranker", "ranker", config={}) as draft:
+        draft.metrics |= {"auc": float("nan"), "curve": [float("inf")]}
+    text = (tmp_path / "ranker" / "manifest.json").read_text()
+    manifest = json.loads(text, parse_constant=pytest.fail)
+    assert manifest["metrics"] == {"auc": None, "curve": [None]}
+
+
 def test_digest_names_content_config_and_parents_only(tmp_path):
     first = write(tmp_path / "a")
     assert write(tmp_path / "b").digest == first.digest

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from winnow.metrics.clicks import auc, by_scenario, logloss
+from winnow.metrics.clicks import auc, by_scenario, logloss, probability_of
 
 
 def test_auc_counts_ordered_pairs_and_half_the_ties():
@@ -66,3 +66,11 @@ def test_what_does_not_exist_is_null_with_a_note():
         "scenario 'search' has no rows, so it has no AUC",
     ]
     json.dumps(report, allow_nan=False)
+
+
+def test_probabilities_of_large_logits_differ():
+    logit = np.array([20, 25, -800, 0], np.float32)
+    probability = probability_of(logit)
+    assert 1 > probability[1] > probability[0] > 0.999
+    assert probability[2] == 0
+    assert probability[3] == 0.5

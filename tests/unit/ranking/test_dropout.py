@@ -18,6 +18,13 @@ def test_values_are_dropped_at_random_and_the_mean_is_kept(share):
     assert (Dropout(share)(torch.ones(100, 1001)) != out).any()
 
 
+@pytest.mark.parametrize("share", [1e-4, 0.0015, 0.999, 0.9999])
+def test_shares_near_none_and_all_drop_what_they_say(share):
+    torch.manual_seed(0)
+    dropped = (Dropout(share)(torch.ones(1000, 1000)) == 0).float().mean().item()
+    assert dropped == pytest.approx(share, abs=2e-4)
+
+
 def test_the_seed_decides_what_is_dropped():
     outs = []
     for _ in range(2):

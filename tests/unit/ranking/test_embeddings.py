@@ -84,3 +84,17 @@ def test_the_table_learns_as_an_embedding_does():
     (inputs.table(sparse_BF + inputs.offset_F) * weight_BFK).sum().backward()
     torch.testing.assert_close(ours_VK, inputs.table.weight.grad)
     assert (ours_VK != 0).any(dim=1).sum() == 4  # two ids of each field, repeated
+
+
+def test_rows_of_a_table_beyond_two_to_the_31_do_not_wrap():
+    """Nothing is stored: the table is that of the meta device."""
+    sizes = (2**31 - 10, 100, 7)
+    fields = tuple(
+        Field(name=f"f{at}", role="user", kind="sparse", size=size) for at, size in enumerate(sizes)
+    )
+    with torch.device("meta"):
+        inputs = Inputs(DatasetSchema(name="wide", fields=fields, scenarios=("a",)), InputConfig())
+    assert inputs.offset_F.dtype == torch.int64
+    assert (
+        torch.zeros(1, 3, dtype=torch.int32, device="meta") + inputs.offset_F
+    ).dtype == torch.int64

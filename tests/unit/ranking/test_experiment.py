@@ -1,10 +1,14 @@
 """An experiment that stops and continues from a checkpoint, and the name of its run."""
 
 import hashlib
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
 
 from tests.unit.ranking.test_train import CONFIG, SCHEMA, log
-from winnow.config import canonical_json
+from winnow.config import canonical_json, json_text
 from winnow.data.batches import Batches
 from winnow.ranking.data import Splits
 from winnow.ranking.experiment import Experiment
@@ -35,6 +39,18 @@ def test_a_resumed_experiment_measures_what_an_uninterrupted_one_does(tmp_path):
     rest.train(resume=tmp_path)
     assert [metrics["epoch"] for metrics in reports] == [1, 2, 3, 4]
     assert figures(rest) == figures(whole)
+
+
+def test_validation_rows_of_one_class_leave_valid_json_and_a_note():
+    one = experiment()
+    alike = replace(one.splits.valid.rows, label_N=np.ones(300, np.float32))
+    one.splits = replace(one.splits, valid=Batches(alike, batch_size=512))
+    one.train()
+    result = json.loads(json_text(one.measure()), parse_constant=pytest.fail)
+    assert result["valid_auc"] is None
+    assert result["curve"][0]["valid_auc"] is None
+    assert result["curve"][0]["valid_logloss"] > 0
+    assert any("the epoch of the least log loss is kept" in note for note in result["notes"])
 
 
 def test_the_run_key_is_a_digest_of_the_config_and_the_dataset():

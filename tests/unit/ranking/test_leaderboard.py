@@ -74,6 +74,21 @@ def test_the_table_shows_spreads_and_hyphens_for_missing_figures():
     )
 
 
+def test_test_rows_of_one_class_leave_a_hyphen_at_the_end_of_the_table(tmp_path):
+    lost = [
+        run("mmoe", seed, None) | {"auc_by_scenario": {"home": None, "cart": None}}
+        for seed in (0, 1)
+    ]
+    board = leaderboard([*lost, *RUNS])
+    assert list(board)[-1] == "mmoe"
+    assert board["mmoe"]["auc"] is board["mmoe"]["auc_spread"] is board["mmoe"]["p_value"] is None
+    assert (
+        markdown(board).splitlines()[-1].startswith("| mmoe | - | 0.5000 ± 0.0000 | - / 0.4000 |")
+    )
+    plot_leaderboard(board, "one class", tmp_path / "board.png")
+    assert leaderboard(lost)["mmoe"]["auc"] is None
+
+
 def test_the_plot_is_a_png(tmp_path):
     plot_leaderboard(leaderboard(RUNS), "by hand", tmp_path / "board.png")
     assert (tmp_path / "board.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,7 @@
 """The training loop on a log whose true probabilities are known."""
 
 import dataclasses
+import math
 from copy import deepcopy
 
 import numpy as np
@@ -11,13 +12,20 @@ from torch import nn
 from winnow.data.batches import Batches
 from winnow.data.dataset import Interactions
 from winnow.data.schema import DatasetSchema, Field
+from winnow.errors import DivergenceError
 from winnow.metrics.clicks import auc
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.experiment import RankerConfig
-from winnow.ranking.models.base import RankingModel
+from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import StarConfig
 from winnow.ranking.registry import model_type
-from winnow.ranking.train import OptimizerConfig, Trainer, TrainerConfig, predict
+from winnow.ranking.train import (
+    CHECK_STEPS,
+    OptimizerConfig,
+    Trainer,
+    TrainerConfig,
+    predict,
+)
 
 SCHEMA = DatasetSchema(
     name="log",
@@ -181,6 +189,106 @@ def test_a_compiled_model_trains_the_same():
     assert runs[1].best_weights.keys() == runs[0].best_weights.keys()
 
 
+class BreaksAt(RankingModel):
+    """A logit per item whose loss is NaN in the numbered training step, counted from 1."""
+
+    def __init__(self, step):
+        nn.Module.__init__(self)
+        self.logit = nn.Parameter(torch.zeros(10))
+        self.steps, self._bad = 0, step
+
+    def forward(self, sparse, dense, scenario):
+        self.steps += self.training
+        logit = self.logit[sparse[:, 1].long()]
+        return logit * torch.nan if self.training and self.steps == self._bad else logit
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_epoch_step_and_what_to_change():
+    run, reports = Trainer(BreaksAt(45), CONFIG), []
+    message = (
+        r"diverged in epoch 2, step 15 of 30: the loss is not finite; epoch 1 was the best .*"
+        r"smaller optimizer.lr \(now 0.01\) or set optimizer.clip=1"
+    )
+    with pytest.raises(DivergenceError, match=message):
+        run.fit(*splits(), reports.append)
+    assert [report.epoch for report in reports] == [1]  # the checkpoint is that of a whole epoch
+    assert all(torch.isfinite(weight).all() for weight in run.best_weights.values())
+
+
+def test_a_long_epoch_is_not_trained_to_its_end_once_it_diverged():
+    run = Trainer(BreaksAt(30), dataclasses.replace(CONFIG, batch_size=10))
+    with pytest.raises(DivergenceError, match="epoch 1, step 30 of 300"):
+        run.train_epoch(Batches(log(3000, 0), batch_size=10))
+    assert run.model.steps == CHECK_STEPS
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(torch.inf, "a weight is not finite"), (3e38, "scores of validation rows are not finite")],
+)
+def test_weights_and_scores_that_are_not_finite_end_training(monkeypatch, value, message):
+    run = trainer(dataclasses.replace(CONFIG, model="shared_bottom", architecture=ModelConfig()))
+
+    def train_epoch(train):
+        with torch.no_grad():
+            for weight in run.model.parameters():
+                weight.fill_(value)
+        return 0.5
+
+    monkeypatch.setattr(run, "train_epoch", train_epoch)
+    with pytest.raises(DivergenceError, match=f"epoch 1, step 30 of 30: {message}"):
+        run.fit(*splits(), lambda report: None)
+
+
+def test_a_loss_that_explodes_but_is_finite_is_warned_of(monkeypatch, caplog):
+    run = trainer(dataclasses.replace(CONFIG, epochs=1))
+    monkeypatch.setattr(run, "train_epoch", lambda train: 3.6e10)
+    run.fit(*splits(), lambda report: None)
+    assert "epoch 1 has a loss of 3.6e+10 nats" in caplog.text
+    assert "use a smaller optimizer.lr (now 0.01)" in caplog.text
+
+
+def test_without_two_classes_the_epoch_of_the_least_log_loss_is_kept(caplog):
+    run = trainer(dataclasses.replace(CONFIG, epochs=9, patience=2))
+    train, valid = splits()
+    alike = dataclasses.replace(valid.rows, label_N=np.ones_like(valid.rows.label_N))
+    run.fit(train, Batches(alike, batch_size=512), lambda report: None)
+    losses = [epoch["valid_logloss"] for epoch in run.curve]
+    assert run.best_epoch == 1 + losses.index(min(losses))
+    assert math.isnan(run.best_auc)
+    assert "all 1000 validation rows have the label 1" in caplog.text
+    assert "least log loss is kept" in caplog.text
+
+
+def test_without_validation_rows_the_last_epoch_is_kept(caplog):
+    run = trainer(dataclasses.replace(CONFIG, epochs=4, patience=1))
+    run.fit(splits()[0], Batches(log(0, 1), batch_size=512), lambda report: None)
+    assert run.best_epoch == run.epoch == 4
+    assert "no validation rows: all epochs are trained and the last one is kept" in caplog.text
+
+
+def test_a_clipped_gradient_is_as_long_as_it_may_be():
+    def gradient(clip):
+        run = trainer(dataclasses.replace(CONFIG, optimizer=OptimizerConfig(clip=clip)))
+        run.train_epoch(Batches(log(100, 0), batch_size=100))
+        return torch.cat([parameter.grad.flatten() for parameter in run.model.parameters()])
+
+    whole, clipped = gradient(None), gradient(0.01)
+    assert whole.norm() > 0.02
+    assert clipped.norm().item() == pytest.approx(0.01, rel=1e-3)
+    torch.testing.assert_close(clipped / clipped.norm(), whole / whole.norm())
+
+
+def test_rows_of_large_logits_do_not_tie():
+    """As float32 probabilities, all logits above 17 are 1."""
+    model = BreaksAt(0)
+    with torch.no_grad():
+        model.logit.copy_(torch.arange(20.0, 30.0))
+    rows = log(500, 1)
+    rows = dataclasses.replace(rows, label_N=(rows.sparse_NF[:, 1] > 4).astype(np.float32))
+    assert auc(rows.label_N, predict(model, Batches(rows, batch_size=512))) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -193,6 +301,16 @@ def test_a_compiled_model_trains_the_same():
         ),
         (lambda: RankerConfig(model="stra"), "did you mean 'star'"),
         (lambda: OptimizerConfig(lr=0), "lr must be positive, got 0"),
+        (lambda: OptimizerConfig(lr=math.nan), "OptimizerConfig.lr must be a finite number"),
+        (lambda: OptimizerConfig(clip=0.0), "clip must be positive or None, got 0"),
+        (lambda: InputConfig(std=math.inf), "InputConfig.std must be a finite number, got inf"),
+        (lambda: StarConfig(dropout=math.nan), "StarConfig.dropout must be a finite number"),
+        (
+            lambda: RankerConfig(
+                optimizer=OptimizerConfig(clip=1.0), inputs=InputConfig(sparse=True)
+            ),
+            "optimizer.clip needs inputs.sparse=false",
+        ),
         (lambda: OptimizerConfig(weight_decay=-1), "weight_decay must not be negative, got -1"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from winnow.config import check_finite
 from winnow.data.schema import DatasetSchema
 from winnow.ranking.blocks import MLP
 from winnow.ranking.embeddings import InputConfig, Inputs
@@ -35,6 +36,7 @@ class ModelConfig:
         return 0
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"{type(self).__name__}.dropout must be in [0, 1), got {self.dropout}")
 

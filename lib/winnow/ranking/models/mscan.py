@@ -130,8 +130,7 @@ class MScan(RankingModel):
         if self._config.elimination == "additive":
             return matched_B + pull_B
         self._pull_B = pull_B if self.training else None
-        log_p_B = functional.logsigmoid(matched_B) + functional.logsigmoid(pull_B)
-        return log_p_B - torch.log(-torch.expm1(log_p_B))
+        return _logit_of_product(matched_B, pull_B, 0.0)
 
     @property
     def ranks_by_probability(self) -> bool:
@@ -146,9 +145,7 @@ class MScan(RankingModel):
         assert pull_B is not None
         if self._config.elimination == "additive":
             return matched_B + self._mean_pull()
-        # score + c = p + c (1 - sigmoid(S)) is between 0 and 1 and ranks as the score does
-        p_B = torch.sigmoid(matched_B) * torch.sigmoid(pull_B)
-        return torch.logit(p_B + self._reference * torch.sigmoid(-pull_B))
+        return _logit_of_product(matched_B, pull_B, self._reference)
 
     def settle(self, auc_of_valid: Callable[[], float]) -> dict[str, float]:
         """Choose c; the smallest of equally good values."""
@@ -209,6 +206,19 @@ class MScan(RankingModel):
             return None
         loss = functional.binary_cross_entropy_with_logits(self._pull_B, label_B, reduction="sum")
         return self._config.alpha * loss
+
+
+def _logit_of_product(matched_B: Tensor, pull_B: Tensor, c: float) -> Tensor:
+    """Logits of sigmoid(M) sigmoid(S) + c (1 - sigmoid(S)), which is between 0 and 1 and ranks as
+    the score does; of p if c is 0.
+
+    Times (1 + e^-M) (1 + e^-S), the odds are (1 + c a) : (e^-M + (1 - c) a) with
+    a = e^-S + e^-(M + S). As sums of logarithms they are finite, as are their gradients, wherever
+    M and S are.
+    """
+    a_B = torch.logaddexp(-pull_B, -(matched_B + pull_B))
+    unlikely_B = torch.logaddexp(-matched_B, a_B + math.log1p(-c))
+    return functional.softplus(a_B + math.log(c)) - unlikely_B if c else -unlikely_B
 
 
 @dataclass(frozen=True, slots=True)

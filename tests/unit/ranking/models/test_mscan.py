@@ -7,7 +7,7 @@ import torch
 from winnow.data.batches import Batches, HistoryBatch
 from winnow.data.dataset import Interactions
 from winnow.data.schema import DatasetSchema, Field
-from winnow.metrics.clicks import auc, logloss
+from winnow.metrics.clicks import auc, logloss, probability_of
 from winnow.ranking.data import Splits
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.experiment import Experiment, RankerConfig
@@ -16,6 +16,7 @@ from winnow.ranking.models.mscan import (
     CurrentSteps,
     MScan,
     MScanConfig,
+    _logit_of_product,
     masked_softmax,
 )
 from winnow.ranking.registry import ModelSpec
@@ -166,6 +167,22 @@ def test_the_score_is_the_effect_of_matching():
         torch.testing.assert_close(model(*batch).sigmoid(), p)  # not what is left of it
 
 
+@pytest.mark.parametrize("c", [0.0, 0.3])
+def test_logits_and_gradients_are_finite_however_sure_the_model_is(c):
+    sure = torch.tensor([-1e4, -110.0, -1.0, 0.0, 2.0, 90.0, 110.0, 1e4])
+    matched, pull = (
+        both.flatten().requires_grad_() for both in torch.meshgrid(sure, sure, indexing="ij")
+    )
+    logit = _logit_of_product(matched, pull, c)
+    logit.sum().backward()
+    for tensor in (logit, matched.grad, pull.grad):
+        assert torch.isfinite(tensor).all()
+    exact = matched.double().sigmoid() * pull.double().sigmoid() + c * (-pull.double()).sigmoid()
+    near = (matched.abs() < 1e3) & (pull.abs() < 1e3)
+    close = {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(logit.double().sigmoid()[near], exact[near], **close)
+
+
 def test_c_is_the_smallest_of_the_best_on_validation_rows():
     model, batch = build().eval(), rows(50)
     reached = {0.0: 0.70, 0.1: 0.72, 0.2: 0.75, 0.3: 0.75}
@@ -202,7 +219,7 @@ def test_a_run_ranks_by_the_score_and_has_the_log_loss_of_the_probability(elimin
     model, test = experiment.trainer.model, splits.test
     score, p = predict(model, test), predict(model, test, probability=True)
     assert result["auc"] == auc(test.label_N, score)
-    assert result["logloss"] == logloss(test.label_N, p)
+    assert result["logloss"] == logloss(test.label_N, probability_of(p))
     if elimination == "product":
         at = {}
         for reference in REFERENCES:

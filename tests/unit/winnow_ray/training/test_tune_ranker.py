@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import ray
 from ray._private.state import state
@@ -102,7 +103,9 @@ def test_a_trial_without_a_figure_has_failed():
         None,
     ]
     config = {"optimizer.lr": 0.001}
-    results = [SimpleNamespace(metrics=one, config=config) for one in metrics]
+    results = [SimpleNamespace(metrics=one, config=config, error=None) for one in metrics]
+    diverged = {"best_auc": 0.9, "epoch": 1}  # its settings would diverge again
+    results.append(SimpleNamespace(metrics=diverged, config=config, error=RuntimeError()))
     assert search.finished(results) == [
         {"set": ["optimizer.lr=0.001"], "best_auc": 0.7, "epoch": 2, "rows_per_s": 9.0}
     ]
@@ -112,18 +115,25 @@ def test_a_search_without_a_figure_names_the_first_error(monkeypatch, tmp_path):
     class Failed(list):
         errors = (RuntimeError("no space left"),)
 
-    results = Failed([SimpleNamespace(metrics={"trial_id": "a"}, config={})])
+    results = Failed([SimpleNamespace(metrics={"trial_id": "a"}, config={}, error=None)])
     tuner = SimpleNamespace(fit=lambda: results)
     monkeypatch.setattr(search, "tuner", lambda config, name, room: tuner)
     monkeypatch.setattr(search, "connect", lambda **settings: None)
     cluster(monkeypatch, [{"CPU": 2.0}])
-    dataset = SimpleNamespace(artifact=SimpleNamespace(digest="0"))
+    labels = [0.0, 1.0]
+    dataset = SimpleNamespace(
+        artifact=SimpleNamespace(digest="0"), labels=lambda split: np.array(labels)
+    )
     monkeypatch.setattr(search.Dataset, "open", lambda path: dataset)
     config = replace(TINY, output=str(tmp_path / "tuned"))
     with pytest.raises(WinnowError, match="all 1 trials failed; the first: no space left"):
         tune_ranker.run(config)
     Failed.errors = ()
     with pytest.raises(WinnowError, match="the first: no validation AUC, which needs rows of both"):
+        tune_ranker.run(config)
+    labels[0] = 1.0
+    monkeypatch.setattr(search, "tuner", None)
+    with pytest.raises(WinnowError, match="all 2 validation rows have the label 1"):
         tune_ranker.run(config)
 
 
