@@ -34,6 +34,7 @@ LAYERS = {
     ),
     "winnow.data": (
         {"schema", "history", "text", "progress", "raw"},
+        {"join"},
         {"dataset", "collection"},
         {"batches", "item_words", "likes"},
         {"streamed", "prepare", "readers"},

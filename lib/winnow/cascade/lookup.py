@@ -16,11 +16,10 @@ from winnow.bundle import Bundle
 from winnow.cascade.answer import Catalogue, Item, Liked, Proposed, Scenario, UserAnswer
 from winnow.cascade.query import CHANNELS, Candidates, Outcome, Query
 from winnow.cascade.request import RecommendRequest, RequestError
-from winnow.data.dataset import stack_columns
+from winnow.data.join import Features
 from winnow.events import EventStore
 
 Ints = NDArray[np.int32]
-Floats = NDArray[np.float32]
 
 NOTHING: Ints = np.empty(0, np.int32)
 NUM_PROPOSED = 20
@@ -43,11 +42,9 @@ class Lookup:
         self._titles = bundle.items["title"].to_pylist()
         self._item_row = {item_id: row for row, item_id in enumerate(self._item_ids)}
         self._user_row = {u: row for row, u in enumerate(bundle.users["raw_id"].to_pylist())}
-        sparse, dense = (self._schema.select(kind, ["user"]) for kind in ("sparse", "dense"))
-        self._user_sparse = stack_columns(bundle.users, sparse, np.int32)
-        self._user_dense = stack_columns(bundle.users, dense, np.float32)
-        self._unknown_sparse = np.zeros(len(sparse), np.int32)
-        self._unknown_dense = np.zeros(len(dense), np.float32)
+        self._users = Features.of(bundle.users, bundle.users.num_rows, bundle.schema, ["user"])
+        self._unknown_user = Features.unknown(bundle.schema, "user")
+        self._unknown_context = Features.unknown(bundle.schema, "context")
         self._histories = bundle.histories
 
     def resolve(self, request: RecommendRequest) -> Query:
@@ -58,7 +55,7 @@ class Lookup:
         """
         self._check(request)
         scenario = self._scenario(request.scenario)
-        sparse_U, dense_E, liked, liked_on, seen = self._stored(request.user_id)
+        user, liked, liked_on, seen = self._stored(request.user_id)
         if request.user_id is not None:
             live = self._events.recent(request.user_id)
             if live:
@@ -72,8 +69,8 @@ class Lookup:
         if missing:
             liked_on = np.concatenate([liked_on, np.full(missing, scenario, np.int32)])
         return Query(
-            user_sparse_U=sparse_U,
-            user_dense_E=dense_E,
+            user=user,
+            context=self._unknown_context,
             scenario=scenario,
             history=liked,
             history_scenario=liked_on,
@@ -136,7 +133,7 @@ class Lookup:
 
     def user(self, user_id: str) -> UserAnswer:
         """What is known of a user, live events included."""
-        _, _, liked, liked_on, seen = self._stored(user_id)
+        _, liked, liked_on, seen = self._stored(user_id)
         live = self._events.recent(user_id)
         likes = self._rows([e.item_id for e in live if e.kind == "like"]).tolist()
         names = self._schema.scenarios
@@ -170,19 +167,13 @@ class Lookup:
         if request.mode != "goal" and request.goal is not None:
             raise RequestError("goal", f"is for mode goal, not {request.mode}")
 
-    def _stored(self, user_id: str | None) -> tuple[Ints, Floats, Ints, Ints, Ints]:
-        """The bundle's sparse fields, dense fields, likes, their scenarios and seen items."""
+    def _stored(self, user_id: str | None) -> tuple[Features, Ints, Ints, Ints]:
+        """The user's fields, likes, their scenarios and seen items in the bundle."""
         row = None if user_id is None else self._user_row.get(user_id)
         if row is None:
-            return self._unknown_sparse, self._unknown_dense, NOTHING, NOTHING, NOTHING
-        past = self._histories
-        return (
-            self._user_sparse[row],
-            self._user_dense[row],
-            past.liked[row],
-            past.liked_on[row],
-            past.seen[row],
-        )
+            return self._unknown_user, NOTHING, NOTHING, NOTHING
+        user, past = self._users.take(slice(row, row + 1)), self._histories
+        return user, past.liked[row], past.liked_on[row], past.seen[row]
 
     def _rows(self, item_ids: Sequence[str]) -> Ints:
         rows = [self._item_row[i] for i in item_ids if i in self._item_row]

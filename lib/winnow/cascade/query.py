@@ -1,6 +1,6 @@
 """What passes between the stages: a resolved request, its candidates, and the outcome so far.
 
-Suffixes: C candidates of one query, U user fields, E dense user fields.
+Suffix: C candidates of one query.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from winnow.cascade.answer import Degraded, Reason
 from winnow.cascade.request import Mode
+from winnow.data.join import Features
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -26,8 +27,10 @@ the index of their channel."""
 class Query:
     """A request resolved against the tables: all that the stages need to know."""
 
-    user_sparse_U: Ints
-    user_dense_E: Floats
+    user: Features
+    """One row of the user fields."""
+    context: Features
+    """One row of the context fields."""
     scenario: int
     history: Ints
     """Liked item rows, oldest first."""

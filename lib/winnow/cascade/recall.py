@@ -25,6 +25,7 @@ from winnow.bundle import Bundle
 from winnow.cascade.nearest import Nearest
 from winnow.cascade.popular import Popular
 from winnow.cascade.query import RECALL_CHANNELS, Candidates, Query, check_bundle
+from winnow.data.join import Features, FieldPick
 from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.two_tower.numpy_user_tower import UserVectors
 from winnow.retrieval.two_tower.retriever import Retriever
@@ -53,6 +54,7 @@ class Recall:
         if bundle.is_trained:
             retriever = Retriever.load(bundle.part("retriever"))
             self._vectors_of = UserVectors(retriever.model.user, retriever.history_ID)
+            self._user_fields = FieldPick(retriever.schema, bundle.schema, "user")
             self._index = Nearest(ItemIndex.load(bundle.part("index")))
             self._fills[-1] = OWNERS[0]
         self._text = Nearest(ItemIndex.load(bundle.part("text"))) if bundle.has_text else None
@@ -86,8 +88,7 @@ class Recall:
     def _user_vectors(self, vectors_of: UserVectors, queries: Sequence[Query]) -> Floats:
         return vectors_of(
             [query.history for query in queries],
-            np.stack([query.user_sparse_U for query in queries]),
-            np.stack([query.user_dense_E for query in queries]),
+            *self._user_fields(Features.concatenate([query.user for query in queries])),
             np.array([query.scenario for query in queries]),
         )
 

@@ -16,7 +16,7 @@ The tables also hold users and items that training never saw; their encoded id i
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact, open_artifact
-from winnow.data.schema import DatasetSchema, Role
+from winnow.data.join import Features
+from winnow.data.schema import DatasetSchema
 
-T = TypeVar("T", bound=np.generic)
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
@@ -72,11 +72,10 @@ class Dataset:
         if not folder.is_dir():
             raise ValueError(f"no split {name!r}; there are train, valid, test and holdout")
         table = pq.read_table(folder)
-        sparse = self.schema.select("sparse")
-        dense = self.schema.select("dense")
+        features = Features.of(table, table.num_rows, self.schema)
         return Interactions(
-            sparse_NF=stack_columns(table, sparse, np.int32),
-            dense_NE=stack_columns(table, dense, np.float32),
+            sparse_NF=features.sparse,
+            dense_NE=features.dense,
             label_N=table["label"].to_numpy(),
             scenario_N=table["scenario"].to_numpy(),
             user_N=table["user_row"].to_numpy(),
@@ -104,18 +103,7 @@ class Dataset:
         """The user table: raw_id, text, and the encoded user fields."""
         return pq.read_table(self.artifact.path / "users.parquet")
 
-    def table_features(self, role: Role) -> tuple[Ints, Floats]:
-        """Encoded sparse (int32) and dense (float32) fields of every user or item, [row, field]."""
+    def table_features(self, role: Literal["user", "item"]) -> Features:
+        """Encoded fields of every user or item; row = row of the table."""
         table = {"item": self.items, "user": self.users}[role]
-        return (
-            stack_columns(table, self.schema.select("sparse", [role]), np.int32),
-            stack_columns(table, self.schema.select("dense", [role]), np.float32),
-        )
-
-
-def stack_columns(table: pa.Table, names: list[str], dtype: type[T]) -> NDArray[T]:
-    """Columns as one C-contiguous [row, column] array, so that gathering a row is one read."""
-    out: NDArray[T] = np.empty((table.num_rows, len(names)), dtype=dtype)
-    for i, name in enumerate(names):
-        out[:, i] = table[name].to_numpy()
-    return out
+        return Features.of(table, table.num_rows, self.schema, [role])

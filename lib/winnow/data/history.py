@@ -3,6 +3,7 @@
 Suffixes: N interactions of a log, Q queries (user, time), H history length.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,3 +103,22 @@ class Histories:
             np.where(known_QH, self.item_N[at_QH], -1).astype(np.int32),
             np.where(known_QH, self.scenario_N[at_QH], -1).astype(np.int32),
         )
+
+
+def latest_steps(
+    items: Sequence[Ints], scenarios: Sequence[Ints], *, length: int
+) -> tuple[Ints, Ints]:
+    """The last `length` steps of each history, as `Histories.steps_before` returns them.
+
+    Args:
+        items: item rows of each history, oldest first.
+        scenarios: scenario of each of these steps.
+        length: steps that are kept of a history.
+    """
+    item_QH = np.full((len(items), length), -1, np.int32)
+    scenario_QH = item_QH.copy()
+    for row, (item_H, on_H) in enumerate(zip(items, scenarios, strict=True)):
+        start = max(0, length - len(item_H))
+        item_QH[row, start:] = item_H[-length:]
+        scenario_QH[row, start:] = on_H[-length:]
+    return item_QH, scenario_QH

@@ -8,6 +8,8 @@ from typing import Literal
 
 Role = Literal["user", "item", "context"]
 Kind = Literal["sparse", "dense"]
+ROLES: tuple[Role, ...] = ("user", "item", "context")
+KINDS: tuple[Kind, ...] = ("sparse", "dense")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +41,7 @@ class DatasetSchema:
     scenarios: tuple[str, ...]
     """Names of scenarios 0, 1, ...; a scenario is the surface that an interaction was logged on."""
 
-    def select(self, kind: Kind, roles: Iterable[Role] = ("user", "item", "context")) -> list[str]:
+    def select(self, kind: Kind, roles: Iterable[Role] = ROLES) -> list[str]:
         """Names of the fields of one kind, in schema order."""
         wanted = set(roles)
         return [f.name for f in self.fields if f.kind == kind and f.role in wanted]
@@ -48,6 +50,19 @@ class DatasetSchema:
         """Vocabulary rows of the named fields."""
         by_name = {f.name: f.size for f in self.fields}
         return [by_name[name] for name in names]
+
+    def lack_of(self, reads: "DatasetSchema") -> str:
+        """What a model of the schema `reads` cannot get from data of this one; empty if nothing."""
+        mine = {field.name: field for field in self.fields}
+        for field in reads.fields:
+            found = mine.get(field.name)
+            if found is None:
+                return f"{field.name!r} is none of its fields ({', '.join(mine)})"
+            if found != field:
+                return f"its {field.name!r} is {_described(found)}, not {_described(field)}"
+        if reads.scenarios != self.scenarios:
+            return f"its scenarios are not {', '.join(reads.scenarios)}"
+        return ""
 
     def id_fields(self) -> list[str]:
         """Names of the first sparse user field and the first sparse item field.
@@ -64,3 +79,8 @@ class DatasetSchema:
         raw = json.loads(path.read_text())
         fields = tuple(Field(**field) for field in raw["fields"])
         return cls(name=raw["name"], fields=fields, scenarios=tuple(raw["scenarios"]))
+
+
+def _described(field: Field) -> str:
+    size = f" with {field.size} ids" if field.size else ""
+    return f"a {field.kind} {field.role} field{size}"

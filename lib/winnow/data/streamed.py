@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyarrow import dataset as parquet
 
 from winnow.data.batches import Batch
-from winnow.data.dataset import stack_columns
+from winnow.data.join import Features
 from winnow.data.schema import DatasetSchema
 
 
@@ -28,16 +28,16 @@ class RowReader:
 
     def __init__(self, schema: DatasetSchema, device: str | torch.device = "cpu") -> None:
         self.columns = [*schema.select("sparse"), *schema.select("dense"), "label", "scenario"]
-        self._sparse = schema.select("sparse")
-        self._dense = schema.select("dense")
+        self._schema = schema
         self._device = torch.device(device)
 
     def read(self, table: pa.Table) -> Batch:
         """All rows of the table, which has at least `columns`, as one batch."""
         scenario_N = table["scenario"].to_numpy().astype(np.int64)
+        features = Features.of(table, table.num_rows, self._schema)
         return Batch(
-            sparse_BF=self._tensor(stack_columns(table, self._sparse, np.int32)),
-            dense_BE=self._tensor(stack_columns(table, self._dense, np.float32)),
+            sparse_BF=self._tensor(features.sparse),
+            dense_BE=self._tensor(features.dense),
             scenario_B=self._tensor(scenario_N),
             label_B=self._tensor(table["label"].to_numpy()),
             global_rows=table.num_rows,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from scipy.special import expit
 from torch import Tensor
 
 from winnow.data.batches import HistoryBatch
@@ -27,7 +28,7 @@ from winnow.ranking.registry import ModelSpec
 class Ranker:
     """A trained model that scores candidates, from any number of threads.
 
-    `score` does not check ids: pass only what `check_features` accepts.
+    Scoring does not check ids: pass only what `check_features` accepts.
     """
 
     def __init__(self, model: RankingModel, schema: DatasetSchema) -> None:
@@ -56,7 +57,6 @@ class Ranker:
             ) from error
         return cls(model, schema)
 
-    @torch.inference_mode()
     def score(
         self,
         sparse_NF: NDArray[np.integer],
@@ -64,11 +64,24 @@ class Ranker:
         scenario_N: NDArray[np.integer],
         history: HistoryBatch | None = None,
     ) -> NDArray[np.float32]:
-        """Score rows: float32 [N], from 0 to 1, each independent of the other rows.
+        """Score rows: float32 [N], from 0 to 1; takes the arguments of `logits`.
 
         Scores are click probabilities, except for models such as M-scan that remove a scenario's
-        effect from them; those scores only rank. `history` is required if `self.history` is
-        positive and must not be given otherwise.
+        effect from them. Order rows by `logits`, since all scores of logits above 17 are 1.
+        """
+        return as_scores(self.logits(sparse_NF, dense_NE, scenario_N, history))
+
+    @torch.inference_mode()
+    def logits(
+        self,
+        sparse_NF: NDArray[np.integer],
+        dense_NE: NDArray[np.floating],
+        scenario_N: NDArray[np.integer],
+        history: HistoryBatch | None = None,
+    ) -> NDArray[np.float32]:
+        """Logits of the rows' scores, float32 [N]; each is independent of the other rows.
+
+        `history` is required if `self.history` is positive and must not be given otherwise.
         """
         if (history is not None) != (self.history > 0):
             raise ValueError(f"this ranker reads {self.history} history steps of each row")
@@ -78,8 +91,14 @@ class Ranker:
             torch.from_numpy(np.require(scenario_N, np.int64, "W")),
             *([] if history is None else [history]),
         )
-        probability_N: NDArray[np.float32] = logit_N.sigmoid().numpy()
-        return probability_N
+        values_N: NDArray[np.float32] = logit_N.numpy()
+        return values_N
+
+
+def as_scores(logit_N: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scores from 0 to 1 that belong to logits."""
+    score_N: NDArray[np.float32] = expit(logit_N)
+    return score_N
 
 
 def save_ranker(

@@ -16,11 +16,11 @@ from winnow.bundle.lsa import lsa_vectors
 from winnow.data.batches import HistorySource
 from winnow.data.dataset import Dataset
 from winnow.data.item_words import ItemWords
+from winnow.data.join import Features, RowJoin
 from winnow.data.likes import Likes
 from winnow.data.prepare.split import SPLITS
-from winnow.data.schema import Kind, Role
 from winnow.errors import DataError
-from winnow.ranking.ranker import Ranker
+from winnow.ranking.ranker import Ranker, as_scores
 from winnow.reranking.evaluate import EvaluationList
 from winnow.reranking.goal.base import CandidateList, GroupSplit
 
@@ -38,6 +38,8 @@ class HeldOut:
     item_row: int
     time: int
     scenario: int
+    context: Features
+    """Context of the held-out like, one row, in which all candidates are scored."""
     history: list[int]
     """Item rows that the user liked in training before `time`, oldest first."""
     known: NDArray[np.int64]
@@ -85,15 +87,18 @@ class EvaluationData:
         order_U = np.random.default_rng(seed).permutation(usable_U)
         pair_N = np.unique(np.concatenate(pairs))
         found: list[HeldOut] = []
-        columns = (holdout.user_N, holdout.item_N, holdout.time_N)
+        columns = (holdout.user_N, holdout.item_N, holdout.time_N, holdout.scenario_N)
+        rows = Features(holdout.sparse_NF, holdout.dense_NE)
+        context_U = rows.of_role(self.dataset.schema, "context")
         for at in order_U:
-            user, item, time = (int(column[at]) for column in columns)
+            user, item, time, scenario = (int(column[at]) for column in columns)
             past = self.likes.before(user, time, length=HISTORY)
             if past and len(found) < num_users:
                 start, end = np.searchsorted(pair_N, [user * items, (user + 1) * items])
                 known = pair_N[start:end] - user * items
-                scenario = int(holdout.scenario_N[at])
-                found.append(HeldOut(user, item, time, scenario, past, known[known != item]))
+                context = context_U.take(slice(at, at + 1))
+                others = known[known != item]
+                found.append(HeldOut(user, item, time, scenario, context, past, others))
         if not found:
             raise DataError(
                 f"{self.dataset.artifact.uri} has no user with a like that the ranker has not seen "
@@ -111,10 +116,10 @@ class EvaluationData:
         """
         draw = np.random.default_rng(seed)
         rows = [self._pool(user, pool, draw) for user in users]
-        scores = Scorer(self.dataset, ranker, self.likes)(users, rows)
+        logits = Scorer(self.dataset, ranker, self.likes)(users, rows)
         return [
-            self._list(user, row_C, score_C, length)
-            for user, row_C, score_C in zip(users, rows, scores, strict=True)
+            self._list(user, row_C, logit_C, length)
+            for user, row_C, logit_C in zip(users, rows, logits, strict=True)
         ]
 
     def _pool(self, user: HeldOut, pool: int, draw: np.random.Generator) -> NDArray[np.int64]:
@@ -126,9 +131,9 @@ class EvaluationData:
         return np.sort(np.append(row_C, user.item_row))
 
     def _list(
-        self, user: HeldOut, row_N: NDArray[np.int64], score_N: NDArray[np.float32], length: int
+        self, user: HeldOut, row_N: NDArray[np.int64], logit_N: NDArray[np.float32], length: int
     ) -> EvaluationList:
-        best = np.argsort(-score_N, kind="stable")[:length]
+        best = np.argsort(-logit_N, kind="stable")[:length]
         row_C = row_N[best]
         vectors = None if self.vectors_ID is None else self.vectors_ID[row_C]
         rows = row_C.tolist()
@@ -136,7 +141,7 @@ class EvaluationData:
         return EvaluationList(
             user=self.user_texts[user.user_row] or "unknown",
             history=self.titles(user.history),
-            candidates=CandidateList(rows, shown, score_N[best], vectors),
+            candidates=CandidateList(rows, shown, as_scores(logit_N[best]), vectors),
             rows=rows,
             positive=rows.index(user.item_row) if user.item_row in rows else -1,
         )
@@ -150,33 +155,24 @@ class Scorer:
     """A ranker applied to any pair of user and item of a dataset."""
 
     def __init__(self, dataset: Dataset, ranker: Ranker, likes: Likes) -> None:
-        self._ranker, self._schema = ranker, dataset.schema
-        self._user, self._item = dataset.table_features("user"), dataset.table_features("item")
-        item_sparse, _ = self._item
-        self._past = HistorySource(likes.histories, item_sparse, ranker.history)
+        self._ranker = ranker
+        self._join = RowJoin(ranker.schema, dataset.schema)
+        self._users, self._items = dataset.table_features("user"), dataset.table_features("item")
+        items = dataset.items
+        liked_IF = Features.of(items, items.num_rows, ranker.schema, ["item"]).sparse
+        self._past = HistorySource(likes.histories, liked_IF, ranker.history)
 
     def __call__(
         self, users: Sequence[HeldOut], rows: Sequence[NDArray[np.int64]]
     ) -> list[NDArray[np.float32]]:
-        """Scores of each user's items, in the scenario and at the time of the held-out like."""
-        return [self._scored(user, row_C) for user, row_C in zip(users, rows, strict=True)]
+        """Logits of each user's items, in the scenario, at the time and in the context of the
+        held-out like."""
+        return [self._logits(user, row_C) for user, row_C in zip(users, rows, strict=True)]
 
-    def _scored(self, user: HeldOut, row_C: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _logits(self, user: HeldOut, row_C: NDArray[np.int64]) -> NDArray[np.float32]:
         user_C = np.full(len(row_C), user.user_row)
-        sparse = self._joined("sparse", self._user[0][user_C], self._item[0][row_C])
-        dense = self._joined("dense", self._user[1][user_C], self._item[1][row_C])
-        scenario_C = np.full(len(row_C), user.scenario)
+        joined = self._join(self._users.take(user_C), self._items.take(row_C), user.context)
         history = None
         if self._ranker.history:
             history = self._past.before(user_C, np.full(len(row_C), user.time))
-        return self._ranker.score(sparse, dense, scenario_C, history)
-
-    def _joined(self, kind: Kind, user: NDArray[Any], item: NDArray[Any]) -> NDArray[Any]:
-        """The fields of one kind of users and items side by side, in the schema's order."""
-        order = self._schema.select(kind)
-        joined = np.zeros((len(user), len(order)), user.dtype)
-        columns: tuple[tuple[Role, NDArray[Any]], ...] = (("user", user), ("item", item))
-        for role, values in columns:
-            names = self._schema.select(kind, [role])
-            joined[:, [order.index(name) for name in names]] = values
-        return joined
+        return self._ranker.logits(*joined, np.full(len(row_C), user.scenario), history)

@@ -80,13 +80,13 @@ def test_live_events_join_the_history_once_each_kind(bundle, lookup, events):
 def test_a_given_history_replaces_the_known_one(lookup):
     assert ask(lookup, history=("i4", "i2", "unknown")).history.tolist() == [4, 2]
     anonymous = ask(lookup, user_id=None, history=("i4",))
-    assert anonymous.user_sparse_U.tolist() == [0, 0, 0]
+    assert anonymous.user.sparse.tolist() == [[0, 0, 0]]
     assert anonymous.seen.tolist() == [4]
 
 
 def test_a_new_user_has_unknown_fields(lookup):
     query = ask(lookup, user_id="nobody knows")
-    assert not query.user_sparse_U.any()
+    assert not query.user.sparse.any()
     assert len(query.history) == len(query.seen) == 0
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from winnow.data.join import Features, RowJoin
 from winnow.data.prepare.fit_encoders import FittedFields, fit_fields
 from winnow.data.prepare.part_files import PartWriter
 from winnow.data.prepare.split import (
@@ -74,7 +75,12 @@ def _write(stream: RawStream, config: SplitConfig, folder: Path, scratch: Path) 
     schema = DatasetSchema(name=stream.name, fields=fitted.fields, scenarios=stream.scenarios)
     schema.save(folder / "schema.json")
     _write_tables(users, items, fitted, folder)
-    _write_rows(spool, fitted, split_N, tally.last.rows(), folder)
+    rows_of = _Rows(
+        schema,
+        Features.of(fitted.users, len(users.raw_id), schema, ["user"]),
+        Features.of(fitted.items, len(items.raw_id), schema, ["item"]),
+    )
+    _write_rows(spool, fitted, rows_of, split_N, tally.last.rows(), folder)
     _write_rejected(stream.rejected.lines, folder / "rejected.jsonl")
     return {
         "rows": tally.rows,
@@ -161,6 +167,7 @@ def _write_tables(users: RawTable, items: RawTable, fitted: FittedFields, folder
 def _write_rows(
     spool: Spool,
     fitted: FittedFields,
+    rows_of: "_Rows",
     split_N: NDArray[np.int8],
     holdout_U: NDArray[np.int64],
     folder: Path,
@@ -172,12 +179,12 @@ def _write_rows(
     row_U = holdout_U[order_U]
     progress = Progress("writing", len(split_N))
     for rows, chunk in spool.chunks():
-        context = fitted.context(chunk)
+        context = rows_of.context(fitted.context(chunk), len(chunk))
         for index, writer in enumerate(writers):
             row_N = np.flatnonzero(split_N[rows] == index)
-            writer.add(_joined(chunk, context, fitted, row_N))
+            writer.add(rows_of(chunk, context, row_N))
         first, end = np.searchsorted(row_U, [rows.start, rows.stop])
-        holdout.append(_joined(chunk, context, fitted, row_U[first:end] - rows.start))
+        holdout.append(rows_of(chunk, context, row_U[first:end] - rows.start))
         progress.add(len(chunk))
     writers.append(PartWriter(folder / "holdout"))
     writers[-1].add(pa.concat_tables(holdout).take(np.argsort(order_U)))
@@ -185,27 +192,34 @@ def _write_rows(
         writer.close()
 
 
-def _joined(
-    chunk: SpooledChunk,
-    context: Mapping[str, NDArray[Any]],
-    fitted: FittedFields,
-    row_N: NDArray[np.integer],
-) -> pa.Table:
-    """The interactions `row_N` of the chunk, with the fields of their users and items."""
-    user_N, item_N = chunk.numbers("user")[row_N], chunk.numbers("item")[row_N]
-    columns = {name: values_U[user_N] for name, values_U in fitted.users.items()}
-    columns |= {name: values_I[item_N] for name, values_I in fitted.items.items()}
-    columns |= {name: values_N[row_N] for name, values_N in context.items()}
-    columns |= {
-        "user_row": user_N,
-        "item_row": item_N,
-        "label": chunk.numbers("label")[row_N],
-        "scenario": chunk.numbers("scenario")[row_N],
-        "timestamp": chunk.numbers("time")[row_N],
-    }
-    if "probability" in chunk:
-        columns["probability"] = chunk.numbers("probability")[row_N]
-    return pa.table(columns)
+class _Rows:
+    """Makes the rows of the splits: interactions with the fields of their users and items."""
+
+    def __init__(self, schema: DatasetSchema, users: Features, items: Features) -> None:
+        self._schema, self._users, self._items = schema, users, items
+        self._join = RowJoin(schema, schema)
+
+    def context(self, columns: Mapping[str, NDArray[Any]], rows: int) -> Features:
+        """The encoded context fields of a chunk."""
+        return Features.of(columns, rows, self._schema, ["context"])
+
+    def __call__(
+        self, chunk: SpooledChunk, context: Features, row_N: NDArray[np.integer]
+    ) -> pa.Table:
+        """The interactions `row_N` of the chunk."""
+        user_N, item_N = chunk.numbers("user")[row_N], chunk.numbers("item")[row_N]
+        joined = self._join(self._users.take(user_N), self._items.take(item_N), context.take(row_N))
+        columns = joined.columns(self._schema)
+        columns |= {
+            "user_row": user_N,
+            "item_row": item_N,
+            "label": chunk.numbers("label")[row_N],
+            "scenario": chunk.numbers("scenario")[row_N],
+            "timestamp": chunk.numbers("time")[row_N],
+        }
+        if "probability" in chunk:
+            columns["probability"] = chunk.numbers("probability")[row_N]
+        return pa.table(columns)
 
 
 def _write_rejected(lines: Iterable[Rejected], path: Path) -> None:
