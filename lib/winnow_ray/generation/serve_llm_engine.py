@@ -1,10 +1,12 @@
 """A Ray Serve LLM deployment that generation shares with online traffic, as an `Engine`."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from winnow.errors import GenerationError
 from winnow.llm.engines.base import Completion, EngineUnavailable
+from winnow.llm.engines.dialect import Dialect, Spelling
 from winnow.llm.engines.openai_json import (
     ERROR_CHARACTERS,
     fitting,
@@ -12,8 +14,10 @@ from winnow.llm.engines.openai_json import (
     payload,
     read_completion,
 )
+from winnow.llm.engines.refusals import REFUSALS, Refusals
 from winnow.llm.engines.vllm_config import ServeLlmConfig
 from winnow.llm.prompting.request import Request
+from winnow_ray.generation.causes import cause_of
 
 SERVER = "LLMServer"
 """Beginning of Ray's names for deployments that hold an engine; the model's id follows."""
@@ -36,26 +40,40 @@ class ServeLlmEngine:
         self._handle: Any = serve.get_deployment_handle(servers[0], config.app).options(stream=True)
         self._served_model = config.served_model or source
         self._max_tokens = config.max_tokens
+        self._spelling = Spelling()
+        self._refusals = Refusals(REFUSALS)
 
     async def complete(self, request: Request) -> Completion:
         """Answer a request, with its prompt cut until it fits the model's context."""
-        for version in fitting(request, self._max_tokens):
-            body, error = await self._call(version)
-            if body is not None:
-                completion = read_completion(body)
-                return replace(completion, trimmed=version.messages != request.messages)
-            if not is_over_context(error):
-                break
+        self._refusals.check()
+        with self._refusals.undecided():
+            completion, error = await self._fitted(request)
+        if completion is not None:
+            self._refusals.answered()
+            return completion
+        if not is_over_context(error):
+            await self._refusals.refused(error)
         return Completion(finish_reason="error", error=error[:ERROR_CHARACTERS])
 
-    async def _call(self, request: Request) -> tuple[dict[str, Any] | None, str]:
-        """The response's JSON, or None and what the deployment says is wrong with the request."""
+    async def _fitted(self, request: Request) -> tuple[Completion | None, str]:
+        """The completion of the largest version that fits; or None, and the words against it."""
+        error = ""
+        for version in fitting(request, self._max_tokens):
+            completion, error = await self._spelling.send(partial(self._call, version), _refusal)
+            if completion is not None:
+                return replace(completion, trimmed=version.messages != request.messages), ""
+            if not is_over_context(error):
+                break
+        return None, error
+
+    async def _call(self, request: Request, dialect: Dialect) -> tuple[Completion | None, str]:
+        """The completion, or None and what the deployment says is wrong with the request."""
         import ray.exceptions
         from pydantic import TypeAdapter
         from ray.serve.exceptions import RayServeException
         from ray.serve.llm.openai_api_models import ChatCompletionRequest, EmbeddingRequest
 
-        body = payload(request, self._served_model)
+        body = payload(request, self._served_model, dialect)
         try:
             if request.schema:
                 stream = self._handle.chat.remote(ChatCompletionRequest(**body))
@@ -63,13 +81,17 @@ class ServeLlmEngine:
                 vector_request = TypeAdapter(EmbeddingRequest).validate_python(body)
                 stream = self._handle.embeddings.remote(vector_request)
             async for response in stream:
-                found = response.model_dump()
-                if found.get("error"):
-                    return None, str(found["error"]["message"])
-                return found, ""
+                made = read_completion(response.model_dump())
+                return (None, made.error) if made.error else (made, "")
         except (ray.exceptions.RayError, RayServeException) as error:
-            raise EngineUnavailable(f"the LLM deployment failed: {error}") from error
+            raise EngineUnavailable(f"the LLM deployment failed: {cause_of(error)}") from error
         return None, "the deployment gave no response"
 
     async def close(self) -> None:
         """Do nothing: the engine belongs to the application."""
+
+
+def _refusal(called: tuple[Completion | None, str]) -> str:
+    """What a call says against the way in which it was spelled."""
+    completion, error = called
+    return "" if completion is not None or is_over_context(error) else error

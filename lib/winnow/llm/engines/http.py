@@ -5,25 +5,31 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from winnow.circuit_breaker import CircuitBreaker
 from winnow.llm.engines.base import Completion, EngineUnavailable
+from winnow.llm.engines.dialect import Dialect, Spelling
 from winnow.llm.engines.openai_json import (
     ERROR_CHARACTERS,
     fitting,
     is_over_context,
+    message_of,
+    one_line,
+    passing_code,
     payload,
     read_completion,
 )
+from winnow.llm.engines.refusals import REFUSALS, Refusals
 from winnow.llm.engines.retries import ENDPOINT_ATTEMPTS, is_final, pause_s
 from winnow.llm.prompting.request import Request
 
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
 """Bounds of one sleep before an open breaker: no busy loop, and the news of a probe is heard."""
-MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
-"""What reading a body raises that is not the documented JSON."""
+MOST_BYTES = 4 << 20
+"""Most bytes of a body that are read: 20 times the longest answer or vector, and quick to parse."""
 REDIRECTS = range(300, 400)
 WRONG_SETTINGS = {
     **dict.fromkeys(REDIRECTS, "check http.url: it leads elsewhere, and prompts do not follow"),
@@ -59,10 +65,12 @@ class HttpConfig:
     """Failures in a row after which nothing is sent but one probe every `breaker_pause_s`."""
     breaker_pause_s: float = 30.0
     """Time between two probes; the longest until a server that is back gets requests again."""
+    refusals: int = REFUSALS
+    """Equal refusals in a row, with no answer between them, after which the run stops."""
 
     def __post_init__(self) -> None:
         positive = ("max_in_flight", "max_tokens", "timeout_s", "tries", "breaker_failures")
-        for name in (*positive, "breaker_pause_s"):
+        for name in (*positive, "breaker_pause_s", "refusals"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"HttpConfig.{name} must be positive, got {getattr(self, name)}")
         if self.requests_per_s < 0:
@@ -109,6 +117,22 @@ async def wait_for_turn(breaker: CircuitBreaker, most_probes: int) -> None:
         await asyncio.sleep(min(max(breaker.wait_s, SHORTEST_WAIT_S), LONGEST_WAIT_S))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What one attempt brought."""
+
+    status: int = 0
+    """The HTTP status; 0 without an answer that is JSON. A code inside the body takes its place."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The headers of the response."""
+    completion: Completion | None = None
+    """The answer, without an error; None if there is none."""
+    reason: str = ""
+    """What went wrong, in the server's words."""
+    arrived: bool = False
+    """Whether the status was 200 all the same, so that this request is at fault at the last."""
+
+
 class HttpEngine:
     """An `Engine` behind an endpoint; use it from one event loop."""
 
@@ -118,6 +142,11 @@ class HttpEngine:
         self._model = config.served_model or source
         self._key = os.environ.get(config.api_key_env, "")
         self._session: Any = None
+        self._spelling = Spelling()
+        self._room = config.max_tokens
+        """Most tokens per answer that the server had room for at the last request."""
+        self._answered = 0
+        self._refusals = Refusals(config.refusals)
         self.slots = asyncio.Semaphore(config.max_in_flight)
         self.rate = CallRate(config.requests_per_s)
         self.breaker = CircuitBreaker(
@@ -128,75 +157,132 @@ class HttpEngine:
 
     async def complete(self, request: Request) -> Completion:
         async with self.slots:
-            error = ""
-            for version in fitting(request, self._config.max_tokens):
-                completion, error = await self._post(version)
-                if completion is not None:
-                    return replace(completion, trimmed=version.messages != request.messages)
-                if not is_over_context(error):
-                    break
+            self._refusals.check()
+            with self._refusals.undecided():
+                completion, error = await self._fitted(request)
+            if completion is not None:
+                self._refusals.answered()
+                return completion
+            if not is_over_context(error):  # that is about this prompt, whatever the words
+                await self._refusals.refused(error)
             return Completion(finish_reason="error", error=error[:ERROR_CHARACTERS])
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
+    async def _fitted(self, request: Request) -> tuple[Completion | None, str]:
+        """The completion of the largest version that fits; or None, and the server's words.
+
+        It begins with the room that the last request found, and only an answer that this cuts off
+        is asked for again with all the room there may be.
+        """
+        begin = self._room
+        completion, error = await self._largest(request, begin)
+        if completion and completion.finish_reason == "length" and begin < self._most(request):
+            completion, error = await self._largest(request, self._config.max_tokens)
+        return completion, error
+
+    def _most(self, request: Request) -> int:
+        """Most tokens that the answer could be given if the server had the room."""
+        asked: int = json.loads(request.sampling).get("max_tokens", 0)
+        return min(asked, self._config.max_tokens)
+
+    async def _largest(self, request: Request, room: int) -> tuple[Completion | None, str]:
+        error = ""
+        for version in fitting(request, room):
+            completion, error = await self._post(version)
+            if completion is not None:
+                if version.schema and self._most(version) < min(room, self._most(request)):
+                    self._room = self._most(version)
+                return replace(completion, trimmed=version.messages != request.messages), ""
+            if not is_over_context(error):
+                break
+        return None, error
+
     async def _post(self, request: Request) -> tuple[Completion | None, str]:
         """The completion; or None, and what the server finds wrong with the request."""
-        reason = ""
+        reply, answered = Reply(), self._answered
         for attempt in range(self._config.tries):
             await wait_for_turn(self.breaker, self._config.tries)
             await self.rate.wait()
-            status, headers, body, reason = await self.attempt(request)
-            if status == 200:
-                self.breaker.succeeded()
-                return body, ""
-            if status in WRONG_SETTINGS:
-                advice = WRONG_SETTINGS[status].format(config=self._config)
-                raise EngineUnavailable(
-                    f"{self._config.url} answered {status} ({reason}); {advice}"
-                )
-            if is_final(status):
-                self.breaker.succeeded()  # it works, and says what is wrong with the request
-                return None, reason
-            self.breaker.failed(reason)
+            reply = await self.attempt(request)
+            if reply.completion is not None or is_final(reply.status):
+                return self._decided(reply)
+            self.breaker.failed(reply.reason)
             if attempt + 1 < self._config.tries:
-                await asyncio.sleep(pause_s(attempt, headers))
+                await asyncio.sleep(pause_s(attempt, reply.headers))
+        others_work = reply.status == 500 and self._answered > answered
+        if reply.arrived or others_work:  # the request is at fault, not the server
+            return None, reply.reason
         raise EngineUnavailable(
-            f"{self._config.url} failed {self._config.tries} times, at last with: {reason}; "
+            f"{self._config.url} failed {self._config.tries} times, at last with: {reply.reason}; "
             "run the job again when it works, answered rows are kept"
         )
 
-    async def attempt(
-        self, request: Request
-    ) -> tuple[int, Mapping[str, str], Completion | None, str]:
+    def _decided(self, reply: Reply) -> tuple[Completion | None, str]:
+        """The completion or refusal in a reply that no retry would change."""
+        if reply.status in WRONG_SETTINGS:
+            advice = WRONG_SETTINGS[reply.status].format(config=self._config)
+            raise EngineUnavailable(
+                f"{self._config.url} answered {reply.status} ({reply.reason}); {advice}"
+            )
+        self.breaker.succeeded()  # it works, even if it says what is wrong with the request
+        self._answered += reply.completion is not None
+        return reply.completion, reply.reason
+
+    async def attempt(self, request: Request) -> Reply:
         """Send the request once; callers must heed `slots`, `rate` and `breaker` themselves.
 
-        Returns:
-            status (0 without a proper answer), headers, completion or None, what went wrong.
+        A refusal of the way in which the request is spelled is followed by other spellings.
         """
+        return await self._spelling.send(partial(self._send, request), _refusal)
+
+    async def _send(self, request: Request, dialect: Dialect) -> Reply:
         import aiohttp
 
         if self._session is None:
             self._session = self._new_session()
         path = "chat/completions" if request.schema else "embeddings"
         url = f"{self._config.url.rstrip('/')}/{path}"
+        body = payload(request, self._model, dialect)
         try:
-            body = payload(request, self._model)
             async with self._session.post(url, json=body, allow_redirects=False) as response:
-                text = await response.text()
-                if response.status != 200:
-                    reason = _message(text)
-                    if self._key:  # some servers repeat it
-                        reason = reason.replace(self._key, "***")
-                    return response.status, response.headers, None, reason
-                return 200, response.headers, read_completion(json.loads(text)), ""
-        except MALFORMED as error:
-            return 0, {}, None, f"not an OpenAI-compatible answer ({error!r})"
+                data = await _bounded(response.content)
+                return self._read(response.status, response.headers, data)
         except TimeoutError:
-            return 0, {}, None, f"no answer within {self._config.timeout_s:g} s"
+            return Reply(reason=f"no answer within {self._config.timeout_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
-            return 0, {}, None, str(error) or type(error).__name__
+            return Reply(reason=one_line(str(error) or type(error).__name__))
+
+    def _read(self, status: int, headers: Mapping[str, str], data: bytes | None) -> Reply:
+        """The reply in a body; None stands for one of more than `MOST_BYTES`."""
+        if data is None:
+            reason = f"an answer of more than {MOST_BYTES} bytes, which is not read"
+            return Reply(status=status, headers=headers, reason=reason, arrived=status == 200)
+        text = data.decode(errors="replace")
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError):
+            reason = f"no JSON but: {one_line(text)}" if status == 200 else one_line(text)
+            known = 0 if status == 200 else status
+            return Reply(
+                status=known, headers=headers, reason=self._masked(reason), arrived=not known
+            )
+        if status != 200:
+            return Reply(status=status, headers=headers, reason=self._masked(message_of(body)))
+        if code := passing_code(body):
+            reason = self._masked(message_of(body))
+            return Reply(status=code, headers=headers, reason=reason, arrived=True)
+        made = read_completion(body)
+        if made.error:
+            reason = self._masked(made.error)
+            return Reply(status=200, headers=headers, reason=reason, arrived=True)
+        return Reply(status=200, headers=headers, completion=made)
+
+    def _masked(self, reason: str) -> str:
+        """The reason without the key, which some servers repeat."""
+        return reason.replace(self._key, "***") if self._key else reason
 
     def _new_session(self) -> Any:
         import aiohttp
@@ -208,12 +294,18 @@ class HttpEngine:
         )
 
 
-def _message(text: str) -> str:
-    """The server's own words about an error, on one line and cut to `ERROR_CHARACTERS`."""
-    try:
-        body = json.loads(text)
-        error = body.get("error", body)
-        text = str(error.get("message", error)) if isinstance(error, dict) else str(error)
-    except (ValueError, AttributeError):
-        pass
-    return " ".join(text.split())[:ERROR_CHARACTERS] or "no reason given"
+def _refusal(reply: Reply) -> str | None:
+    """The words of a reply that refuses its request; "" if it was taken, None if neither."""
+    if reply.completion is not None or is_over_context(reply.reason):
+        return ""
+    return reply.reason if is_final(reply.status) else None
+
+
+async def _bounded(content: Any) -> bytes | None:
+    """A body of at most `MOST_BYTES`; None if it is longer."""
+    data = bytearray()
+    async for part in content.iter_any():
+        data += part
+        if len(data) > MOST_BYTES:
+            return None
+    return bytes(data)

@@ -3,10 +3,13 @@
     level     what fails                      who retries                attempts  then
     answer    the text cannot be used         generation.answer             2      an invalid row
                                               online.chat                   2      ChatStopped
-    endpoint  no answer, 5xx or "not now"     engines.http                  6      the run stops
+    endpoint  no answer, 5xx or "not now"     engines.http                  6      the run stops, or
+                                                                                   an invalid row *
                                               online.chat                   2      ChatStopped
     engine    its process dies                engines.restarting            3      an invalid row
     worker    its process or node dies        winnow_ray.generation.workers 8      invalid rows
+
+* A row is invalid if its last answer had the status 200, or 500 while other requests were answered.
 
 A run that stops keeps its answers, and the next run asks only what has none. It asks for invalid
 rows again with `retry_quarantined=true`.
@@ -39,6 +42,11 @@ NOT_NOW = frozenset({408, 409, 425, 429})
 def is_final(status: int) -> bool:
     """Whether an HTTP status is the endpoint's last word on a request; 0 means no answer."""
     return 0 < status < 500 and status not in NOT_NOW
+
+
+def is_passing(status: int) -> bool:
+    """Whether an HTTP status reports a failure that may be over at the next attempt."""
+    return status >= 500 or status in NOT_NOW
 
 
 def pause_s(attempt: int, headers: Mapping[str, str]) -> float:

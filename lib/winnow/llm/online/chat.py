@@ -143,8 +143,6 @@ class Chat:
             with ledger.call(most):
                 status, headers, completion, reason = await self._send(ledger, step, request)
             if completion is not None:
-                if completion.error:
-                    raise ChatStopped("refused", completion.error)
                 return completion
             if status in WRONG_SETTINGS:
                 logger.warning("%s answered %d (%s)", self._config.url, status, reason)
@@ -169,7 +167,7 @@ class Chat:
                 if not self._engine.breaker.admits():
                     raise ChatStopped("unavailable", "the endpoint failed too often just now")
                 sent_s = time.monotonic()
-                status, headers, completion, reason = await self._engine.attempt(request)
+                reply = await self._engine.attempt(request)
         except TimeoutError:
             if sent_s is not None:
                 if time.monotonic() - sent_s >= PATIENCE_S:
@@ -182,6 +180,7 @@ class Chat:
             if sent_s is not None:
                 self._engine.breaker.released()
             raise
+        status, completion, reason = reply.status, reply.completion, reply.reason
         if completion is not None or (is_final(status) and status not in WRONG_SETTINGS):
             self._engine.breaker.succeeded()
         else:
@@ -197,7 +196,7 @@ class Chat:
                 made.output_tokens,
             )
         )
-        return status, dict(headers), completion, reason
+        return status, dict(reply.headers), completion, reason
 
     def _with_more_room(self, request: Request) -> Request | None:
         """The request with a higher token limit; None if it had the highest."""

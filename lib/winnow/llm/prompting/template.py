@@ -38,6 +38,19 @@ def fenced_data(content: str) -> dict[str, Any] | None:
     return data
 
 
+def without_system(messages: Messages) -> Messages:
+    """The messages with the system text at the beginning of the first user turn.
+
+    Example:
+        >>> system = {"role": "system", "content": "Be kind."}
+        >>> without_system([system, {"role": "user", "content": "Hi"}])
+        [{'role': 'user', 'content': 'Be kind.\\n\\nHi'}]
+    """
+    system = "".join(f"{m['content']}\n\n" for m in messages if m["role"] == "system")
+    first, *rest = [m for m in messages if m["role"] != "system"]
+    return [{**first, "content": f"{system}{first['content']}"}, *rest]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Template:
     """The fixed words of one task."""

@@ -142,7 +142,7 @@ def test_a_vector_request_asks_for_embeddings():
         (answered(None), "stop", ""),
         (answered("", "content_filter"), "error", "refused: content filter"),
         (answered(None, refusal="I will not"), "error", "refused: I will not"),
-        (failed(400, "bad schema"), "error", "bad schema"),
+        (failed(400, "bad prompt"), "error", "bad prompt"),
         (failed(422, "x" * 999), "error", "x" * 300),
         (web.Response(status=413, text="too\nlarge"), "error", "too large"),
     ],
@@ -221,6 +221,213 @@ def test_wrong_settings_stop_the_run_at_once(monkeypatch, status, advice):
     assert advice in str(error)
     assert KEY not in str(error)
     assert len(server.seen) == 1
+
+
+PARTS = [
+    {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+    {"type": "text", "text": '{"a":'},
+    {"type": "reference", "ids": [1]},
+    " 1",
+    {"type": "text", "text": "}"},
+    {"type": "text", "text": None},
+    7,
+]
+
+
+def test_content_in_parts_is_their_text_without_the_thinking():
+    (completion,) = ask(Server(answered(PARTS)), request())
+    assert completion.text == '{"a": 1}'
+
+
+def test_an_answer_without_usage_counts_no_tokens():
+    for usage in (
+        {},
+        {"usage": None},
+        {"usage": {"prompt_tokens": "9", "completion_tokens": 1e99}},
+    ):
+        choice = {"message": {"content": "{}"}}
+        (completion,) = ask(Server(web.json_response({"choices": [choice], **usage})), request())
+        assert (completion.text, completion.prompt_tokens) == ("{}", 0)
+        assert completion.output_tokens < 2**31
+
+
+BROKEN = [
+    ({"error": {"message": "This content was flagged", "code": 502}}, "This content was flagged"),
+    ({"error": "flagged\n\x1b[1m"}, "flagged [1m"),
+    ({"error": {"code": "x" * 999}}, '{"code": "xxx'),
+    ({"choices": []}, "an answer without a message"),
+    ({"choices": None}, "an answer without a message"),
+    ({"choices": [{"finish_reason": "stop"}]}, "an answer without a message"),
+    ({"choices": [{"message": None}]}, "an answer without a message"),
+    ({"data": [{"embedding": "AAAA"}]}, "an answer without a message"),
+    ({"data": [{"embedding": [float("nan")]}]}, "an answer without a message"),
+    ({"data": [{"embedding": [10**400]}]}, "an answer without a message"),
+    ([], "an answer without a message"),
+    (None, "an answer without a message"),
+    ("sorry", "an answer without a message"),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), BROKEN)
+def test_status_200_without_an_answer_is_the_fault_of_its_row_alone(body, words, pauses):
+    async def flags_the_second(received):
+        asked = await received.json()
+        flagged = "flagged" in asked["messages"][1]["content"]
+        return web.json_response(body) if flagged else answered("{}")
+
+    requests = [request(), request(text="flagged"), request()]
+    first, second, third = ask(flags_the_second, *requests, tries=2)
+    assert (first.text, third.text) == ("{}", "{}")
+    assert second.error.startswith(words)
+    assert len(second.error) <= 300
+
+
+@pytest.mark.parametrize("text", ["<html>\nlogin", "[" * 100_000, '{"a": 1' + "0" * 5000 + "}"])
+def test_an_answer_that_is_no_json_is_retried_and_then_given_up_with_its_row(text, pauses):
+    server = Server(lambda: web.Response(text=text))
+    (completion,) = ask(server, request(), tries=3)
+    assert completion.error.startswith("no JSON but: ")
+    assert len(completion.error) <= 300
+    assert len(server.seen) == 3
+
+
+def test_a_huge_body_is_not_read(monkeypatch):
+    monkeypatch.setattr(http, "MOST_BYTES", 1000)
+    bodies = (answered("x" * 2000), web.Response(text="x" * 2000, status=400))
+    for body in bodies:
+        (completion,) = ask(Server(body), request())
+        assert completion.error == "an answer of more than 1000 bytes, which is not read"
+
+
+def test_a_request_that_always_fails_inside_the_server_is_given_up_alone(pauses):
+    async def breaks(received):
+        asked = await received.json()
+        broken = "broken" in asked["messages"][1]["content"]
+        return failed(500, "grammar bug") if broken else answered("{}")
+
+    first, second = ask(breaks, request(text="broken"), request(), tries=3)
+    assert (first.error, second.text) == ("grammar bug", "{}")
+
+
+class Understands:
+    """A server that takes one spelling of a request only, and counts what it was sent."""
+
+    def __init__(self, refuses):
+        self.refuses, self.seen = refuses, []
+
+    async def __call__(self, received):
+        body = await received.json()
+        self.seen.append(body)
+        reason = self.refuses(body)
+        return failed(400, reason) if reason else answered("{}")
+
+
+def no_max_tokens(body):
+    return "max_tokens" in body and "Unsupported parameter: use 'max_completion_tokens' instead."
+
+
+def unknown_max_tokens(body):
+    return "max_tokens" in body and "Unrecognized request argument supplied: max_tokens"
+
+
+def no_system(body):
+    return body["messages"][0]["role"] == "system" and "System role not supported"
+
+
+def no_lengths(body):
+    sent = body["response_format"]["type"] == "json_schema"
+    return sent and "Invalid schema for response_format: 'minLength' is not permitted"
+
+
+def no_format(body):
+    return "response_format" in body and "response_format is not supported"
+
+
+@pytest.mark.parametrize(
+    ("refuses", "last"),
+    [
+        (no_max_tokens, {"max_completion_tokens": 4000}),
+        (unknown_max_tokens, {"max_completion_tokens": 4000}),
+        (no_lengths, {"response_format": {"type": "json_object"}}),
+        (no_format, {"max_tokens": 4000}),
+        (no_system, {"max_tokens": 4000}),
+        (lambda body: no_max_tokens(body) or no_lengths(body), {"max_completion_tokens": 4000}),
+    ],
+)
+def test_another_spelling_is_tried_and_remembered(refuses, last, caplog):
+    server = Understands(refuses)
+    completions = ask(server, *[request()] * 20, max_in_flight=1)
+    assert {completion.text for completion in completions} == {"{}"}
+    assert last.items() <= server.seen[-1].items()
+    assert "You answer." in server.seen[-1]["messages"][0]["content"]
+    assert len(server.seen) <= 22
+    assert sum("from now on" in record.message for record in caplog.records) == 1
+
+
+def test_no_spelling_is_remembered_that_was_not_accepted():
+    server = Understands(lambda body: "wild" in str(body) and f"bad schema {len(server.seen)}")
+    first, _ = ask(server, request(text="wild"), request(), max_in_flight=1)
+    assert first.error == "bad schema 1"
+    assert server.seen[-1]["response_format"]["type"] == "json_schema"
+
+
+def test_an_endpoint_that_refuses_everything_stops_the_run():
+    server = Server(lambda: failed(400, "temperature 0.7 is not supported, request req-81ab2"))
+    results = ask(server, *[request()] * 500, max_in_flight=4)
+    assert any(isinstance(result, EngineUnavailable) for result in results)
+    message = str(results[-1])
+    assert "requests in a row, with no answer" in message
+    assert "temperature 0.7 is not supported" in message
+    assert len(server.seen) <= 10 + 4
+
+
+def test_refusals_between_answers_stop_nothing():
+    async def flags(received):
+        asked = await received.json()
+        if "flagged" in asked["messages"][1]["content"]:
+            return failed(400, "flagged")  # at once, and so before any answer
+        await asyncio.sleep(0.05)
+        return answered("{}")
+
+    requests = [request(text="flagged"), *[request()] * 3] * 30
+    requests.sort(key=lambda r: "flagged" not in r.messages)
+    results = ask(flags, *requests, max_in_flight=64)
+    assert sum(result.error == "flagged" for result in results) == 30
+    assert sum(result.text == "{}" for result in results) == 90
+
+
+def test_what_fitted_is_remembered():
+    server = Understands(lambda body: body["max_tokens"] > 1000 and LONG)
+    ask(server, *[request(max_tokens=4000)] * 100, max_in_flight=1)
+    assert len(server.seen) == 100 + 2
+
+
+def test_an_answer_cut_off_by_a_remembered_room_gets_all_the_room_there_is():
+    server = Server(
+        lambda: failed(400, LONG),
+        lambda: answered("{}"),
+        lambda: answered("{", "length"),
+        lambda: answered("{}"),
+    )
+    first, second = ask(server, *[request(max_tokens=4000)] * 2, max_in_flight=1)
+    assert (first.text, second.text) == ("{}", "{}")
+    assert [body["max_tokens"] for _, _, body in server.seen] == [4000, 2000, 2000, 4000]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "prompt is too long: 215000 tokens > 200000 maximum",
+        "The input token count (9) exceeds the maximum number of tokens allowed (8)",
+        "the request exceeds the available context size",
+        "max_tokens is too large: 4000. This model supports at most 1000 completion tokens",
+    ],
+)
+def test_words_of_other_servers_for_too_long(words):
+    server = Server(lambda: failed(400, words), lambda: answered())
+    (completion,) = ask(server, request(max_tokens=4000))
+    assert completion.text == "{}"
+    assert [body["max_tokens"] for _, _, body in server.seen] == [4000, 2000]
 
 
 def test_room_for_the_answer_is_halved_before_the_prompt_is_cut():

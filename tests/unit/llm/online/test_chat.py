@@ -117,7 +117,7 @@ def test_another_prompt_is_not_the_remembered_one(scripted_llm):
 
 
 def test_a_refusal_is_final(scripted_llm):
-    for response in ((422, "bad schema"), (413, "too large")):
+    for response in ((422, "bad prompt"), (413, "too large")):
         llm = scripted_llm(response)
         assert with_chat(llm, reason) == "refused"
         assert len(llm.bodies) == 1
