@@ -4,8 +4,9 @@
     python -m jobs.bench_generate --config default --set rows=1000 model=/models/qwen
 
 All answer the same hard-negative prompts with the same model, sampling and JSON schemas, one after
-the other. Engine starts are not part of any speed. The model is trained on the spot unless another
-is named.
+the other. Ours and plain vLLM have the same settings: context, number format, grammar, and what a
+step may take, which is by default what `vllm.LLM` takes.
+Engine starts are not part of any speed. The model is trained on the spot unless another is named.
 """
 
 import logging
@@ -28,6 +29,7 @@ from jobs.generate import tiny
 from winnow.llm.engines.vllm_config import WorkersConfig
 from winnow.llm.generation.generate import find_models
 from winnow.llm.generation.work_store import AnswerStore
+from winnow.llm.models.context import context_of
 from winnow.llm.models.find import TINY
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.registry import TASKS
@@ -103,6 +105,7 @@ def measure(
 ) -> dict[str, Any]:
     """Measure one side after the other."""
     engine = config.generate.engine
+    engine = replace(engine, max_model_len=engine.context(source, context_of(source)))
     with cluster(nodes=1):
         on_cpu = engine.on_cpu(ray.cluster_resources().get("GPU", 0))
         environment = engine.environment(source, on_cpu)

@@ -16,6 +16,7 @@ from winnow.llm.generation.config import GenerationConfig
 from winnow.llm.generation.estimate import PriceConfig, estimate
 from winnow.llm.generation.generate import generate as generate_with
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
+from winnow.llm.models.context import context_of
 from winnow.llm.models.find import TINY, check_loadable
 from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.paths import absolute
@@ -101,7 +102,7 @@ def client_pool(config: GenerateConfig, source: str) -> WorkerPool:
         start=start,
         least=config.workers.min,
         most=config.workers.max,
-        concurrent_batches=config.engine.concurrent_batches,
+        concurrent_batches=config.engine.batches_in_flight(config.http.max_in_flight),
         resources={"num_cpus": CLIENT_CPUS},
     )
 
@@ -109,15 +110,16 @@ def client_pool(config: GenerateConfig, source: str) -> WorkerPool:
 def vllm_pool(config: GenerateConfig, source: str, *, vectors: bool) -> WorkerPool:
     """Workers that each hold a vLLM engine."""
     check_loadable(source)
+    context = config.engine.context(source, context_of(source))
+    engine = replace(config.engine, max_model_len=context)
     connect(log_to_driver=False)
-    engine = config.engine
     on_cpu = engine.on_cpu(ray.cluster_resources().get("GPU", 0))
     gpus = engine.tensor_parallel * engine.pipeline_parallel
     return WorkerPool(
         start=partial(start_vllm, source, engine, vectors=vectors),
         least=config.workers.min,
         most=config.workers.max,
-        concurrent_batches=engine.concurrent_batches,
+        concurrent_batches=engine.batches_in_flight(engine.seats(on_cpu)),
         resources={"num_cpus": engine.cpus} if on_cpu else {"num_cpus": 1, "num_gpus": gpus},
         environment=engine.environment(source, on_cpu),
     )

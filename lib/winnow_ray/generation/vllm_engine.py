@@ -18,7 +18,7 @@ import psutil
 
 from winnow.llm.engines.base import Completion, EngineDied
 from winnow.llm.engines.vllm_config import EngineConfig
-from winnow.llm.prompting.fit_context import PromptTooLong, Tokenizer
+from winnow.llm.prompting.fit_context import PromptTooLong, Tokenizer, hub_name
 from winnow.llm.prompting.request import Request
 
 
@@ -34,12 +34,25 @@ class VllmEngine:
             vectors: whether it computes hidden states instead of text; an engine does only one.
         """
         from vllm import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
         before = set(psutil.Process().children(recursive=True))
-        arguments = AsyncEngineArgs(model=source, **config.arguments(vectors=vectors))
-        self._engine = AsyncLLM.from_engine_args(arguments, stat_loggers=[RayPrometheusStatLogger])
+        name, revision = hub_name(source)
+        pooler = {"pooler_config": pooler_config()} if vectors else {}
+        arguments = AsyncEngineArgs(
+            model=name,
+            revision=revision,
+            tokenizer_revision=revision,
+            **config.arguments(vectors=vectors),
+            **pooler,
+        )
+        self._engine = AsyncLLM.from_engine_args(
+            arguments,
+            usage_context=UsageContext.LLM_CLASS,  # decides how much it takes in one step
+            stat_loggers=[RayPrometheusStatLogger],
+        )
         made = set(psutil.Process().children(recursive=True)) - before
         self._leash = Leash([process.pid for process in made])
         self._context: int = self._engine.model_config.max_model_len
@@ -132,4 +145,11 @@ def pooling_parameters() -> Any:
     """vLLM's parameters for hidden states."""
     from vllm import PoolingParams
 
-    return PoolingParams(task="embed")
+    return PoolingParams(task="embed", use_activation=False)
+
+
+def pooler_config() -> Any:
+    """The last token's state as it is; files of an embedding model may say otherwise."""
+    from vllm.config import PoolerConfig
+
+    return PoolerConfig(pooling_type="LAST", use_activation=False)

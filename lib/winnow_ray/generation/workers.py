@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy
 from ray.util import metrics
 
 from winnow.errors import GenerationError, WinnowError
-from winnow.llm.engines.base import Engine
+from winnow.llm.engines.base import Engine, EngineUnavailable
 from winnow.llm.engines.restarting import SupervisedEngine
 from winnow.llm.engines.retries import WORKER_ATTEMPTS
 from winnow.llm.generation.answer import answer_all, next_requests
@@ -27,6 +27,7 @@ from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.room import check_room
 from winnow_ray.cluster.starting import starting
+from winnow_ray.generation.causes import cause_of, starting_engine
 
 logger = logging.getLogger("winnow.generate")
 
@@ -75,8 +76,14 @@ class AnswerWorker:
     def __init__(self, start: Callable[[], Engine], uri: str) -> None:
         began = time.time()
         self._store = AnswerStore(uri)
-        engine = start()
-        self._engine = SupervisedEngine(_starter(engine, start))
+        self._stopped = ""
+        """Why no batch can be answered; empty while the engine works."""
+        first: list[Engine] = []
+        try:
+            first.append(_made(start))
+        except EngineUnavailable as error:  # Ray would start it again, for ever
+            self._stopped = str(error)
+        self._engine = SupervisedEngine(_starter(first, start))
         self._start_s = time.time() - began
         self._rows = metrics.Counter(
             "winnow_generate_rows", "Answered requests by outcome.", tag_keys=("task", "outcome")
@@ -90,9 +97,10 @@ class AnswerWorker:
 
     async def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         item = WorkItem(**{name: values.tolist()[0] for name, values in batch.items()})
-        began, counts, stopped = time.time(), Counter[str](), ""
+        began, counts, stopped = time.time(), Counter[str](), self._stopped
         try:
-            await self._answer(item, counts)
+            if not stopped:
+                await self._answer(item, counts)
         except (WinnowError, OSError) as error:  # Ray would bury the text of an exception
             stopped = str(error)
         figures: dict[str, list[Any]] = {name: [counts[name]] for name in COUNTED}
@@ -129,12 +137,17 @@ class AnswerWorker:
         self._deaths.set(self._engine.deaths)
 
 
-def _starter(first: Engine, start: Callable[[], Engine]) -> Callable[[], Awaitable[Engine]]:
-    """A function that first returns the running engine, and then starts another each time."""
-    ready = [first]
+def _made(start: Callable[[], Engine]) -> Engine:
+    """The engine that `start` makes; EngineUnavailable says in one sentence why there is none."""
+    with starting_engine():
+        return start()
+
+
+def _starter(ready: list[Engine], start: Callable[[], Engine]) -> Callable[[], Awaitable[Engine]]:
+    """A function that first returns the engine that is ready, and then starts another each time."""
 
     async def next_engine() -> Engine:
-        return ready.pop() if ready else await asyncio.to_thread(start)
+        return ready.pop() if ready else await asyncio.to_thread(_made, start)
 
     return next_engine
 
@@ -175,7 +188,8 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool
                 started()
                 report.add({name: values.tolist() for name, values in batch.items()})
     except ray.exceptions.RayError as error:
-        raise GenerationError(f"generation stopped, answered rows are kept: {error}") from error
+        cause = cause_of(error)
+        raise GenerationError(f"generation stopped, answered rows are kept: {cause}") from error
     return report
 
 

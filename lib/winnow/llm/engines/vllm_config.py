@@ -6,7 +6,15 @@ from typing import Any, Literal
 
 import torch
 
+from winnow.errors import GenerationError
 from winnow.precision import has_fast_bfloat16
+
+USUAL_CONTEXT = 8192
+"""Tokens of context unless told otherwise: room for every task, and little memory for its cache."""
+CPU_SEATS, GPU_SEATS = 256, 1024
+"""Requests that `vllm.LLM` decodes together on a CPU and on its largest GPUs."""
+SPARE_BATCHES = 2
+"""Batches beyond the seats, so that an engine never waits for the next one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,20 +63,48 @@ class EngineConfig:
     """Groups of GPUs that each hold some of the layers; an engine runs on one node."""
     kv_cache_gb: int = 1
     """Memory for the key-value cache of a CPU engine, in GiB."""
-    max_model_len: int = 8192
-    """Most tokens of a prompt and its answer together."""
-    max_num_seqs: int = 128
-    """Most requests that the engine decodes together."""
+    max_model_len: int = 0
+    """Most tokens of a prompt and its answer; 0 takes what the model has, 8,192 at most."""
+    max_num_seqs: int = 0
+    """Most requests that the engine decodes together; 0 takes what `vllm.LLM` would."""
+    max_num_batched_tokens: int = 0
+    """Most tokens of one step of the engine, prompts included; 0 takes what `vllm.LLM` would."""
     batch_size: int = 16
-    """Rows per batch; a kill loses at most `batch_size * concurrent_batches` answers."""
-    concurrent_batches: int = 12
-    """Batches in flight per engine; times `batch_size` it should exceed `max_num_seqs`."""
+    """Rows per batch; a kill loses the answers of the batches in flight."""
+    concurrent_batches: int = 0
+    """Batches in flight per engine; 0 takes a few more than the engine decodes together."""
 
     def __post_init__(self) -> None:
-        sizes = ("cpus", "kv_cache_gb", "max_model_len", "max_num_seqs", "batch_size")
-        for name in (*sizes, "concurrent_batches"):
+        for name in ("cpus", "kv_cache_gb", "batch_size", "tensor_parallel", "pipeline_parallel"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"EngineConfig.{name} must be positive, got {getattr(self, name)}")
+        limits = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "concurrent_batches")
+        for name in limits:
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"EngineConfig.{name} must not be negative, got {getattr(self, name)}"
+                )
+
+    def context(self, source: str, most: int) -> int:
+        """Tokens of context of an engine for the model at `source`, which has `most`; 0 if unknown.
+
+        Raises:
+            GenerationError: the config asks for more than the model has.
+        """
+        if most and self.max_model_len > most:
+            raise GenerationError(
+                f"engine.max_model_len={self.max_model_len} is more than the context of "
+                f"model={source}, which has {most} tokens; leave it out or set at most {most}"
+            )
+        return self.max_model_len or min(most or USUAL_CONTEXT, USUAL_CONTEXT)
+
+    def batches_in_flight(self, seats: int) -> int:
+        """Batches per worker, for an engine that takes `seats` requests at a time."""
+        return self.concurrent_batches or -(-seats // self.batch_size) + SPARE_BATCHES
+
+    def seats(self, on_cpu: bool) -> int:
+        """Most requests that one engine decodes together, as far as is known before its start."""
+        return self.max_num_seqs or (CPU_SEATS if on_cpu else GPU_SEATS)
 
     def on_cpu(self, cluster_gpus: float) -> bool:
         """Whether the engine runs without a GPU on a cluster with `cluster_gpus` GPUs."""
@@ -80,8 +116,9 @@ class EngineConfig:
         Call it on the machine that runs the engine: the number format depends on the hardware.
         """
         shared = {
-            "max_model_len": self.max_model_len,
-            "max_num_seqs": self.max_num_seqs,
+            "max_model_len": self.max_model_len or None,
+            "max_num_seqs": self.max_num_seqs or None,
+            "max_num_batched_tokens": self.max_num_batched_tokens or None,
             "tensor_parallel_size": self.tensor_parallel,
             "pipeline_parallel_size": self.pipeline_parallel,
             "enable_prefix_caching": True,

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 TINY = "tiny"
 """The model name that stands for the one trained here."""
+LONGEST_REASON = 300
+"""Characters of a library's message that are repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,12 @@ def find_model(name: str) -> LanguageModel:
 
 
 def check_loadable(source: str) -> Tokenizer:
-    """The tokenizer of the model at a folder or id; GenerationError if it cannot be loaded."""
+    """The tokenizer of the model at a folder or id; GenerationError if it makes no prompts."""
     try:
         return Tokenizer(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise GenerationError(f"model={source} cannot be loaded: {reason}") from error
+    except Exception as error:  # the libraries below raise a bare Exception over a broken file
+        reason = str(error).partition("\n")[0][:LONGEST_REASON]
+        raise GenerationError(f"model={source} cannot be used: {reason}") from error
 
 
 def make_tiny(

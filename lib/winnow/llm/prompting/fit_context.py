@@ -9,10 +9,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from winnow.llm.prompting.template import Messages, fenced, fenced_data
+from winnow.llm.prompting.template import Messages, fenced, fenced_data, without_system
 
 SHORTEST_TEXT = 16
 """Texts of at most this many characters are not cut: less would not say what it is about."""
+PROBE: Messages = [
+    {"role": "system", "content": "You answer."},
+    {"role": "user", "content": "Say yes."},
+]
+"""A conversation that every chat template should show whole."""
 
 
 class PromptTooLong(ValueError):
@@ -20,15 +25,44 @@ class PromptTooLong(ValueError):
 
 
 class Tokenizer:
-    """The tokenizer and chat template of the model at a folder or id."""
+    """The tokenizer and chat template of the model at a folder or id.
+
+    A template that refuses or drops the system message gets its text in the first user turn.
+    """
 
     def __init__(self, source: str) -> None:
+        """Load the tokenizer; `source` may end with `@` and a revision if it is an id.
+
+        Raises:
+            ValueError: there is no chat template, or one that does not show what it is given.
+        """
         from transformers import AutoTokenizer
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        name, revision = hub_name(source)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision)
+        if getattr(self._tokenizer, "chat_template", PROBE) is None:
+            raise ValueError(
+                "it has no chat template; name a chat model, or put the template that it was "
+                "trained with into its folder as chat_template.jinja"
+            )
+        self._takes_system = not self._problem(PROBE)
+        if not self._takes_system and (problem := self._problem(without_system(PROBE))):
+            raise ValueError(f"its chat template {problem}")
+
+    def _problem(self, messages: Messages) -> str:
+        """What the chat template does wrong with the messages; empty if it shows them."""
+        try:
+            text = self._applied(messages)
+        except Exception as error:  # a template is a program and may raise anything
+            return f"fails: {str(error)[:300]}"
+        shown = all(message["content"] in text for message in messages)
+        return "" if shown else "leaves out what the messages say"
 
     def render(self, messages: Messages) -> str:
         """The text that asks the model for its answer, special tokens included."""
+        return self._applied(messages if self._takes_system else without_system(messages))
+
+    def _applied(self, messages: Messages) -> str:
         text: str = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
@@ -58,6 +92,19 @@ class Tokenizer:
             if len(shorter_ids) <= most:
                 return shorter, shorter_ids, True
         raise PromptTooLong(f"the prompt has {len(ids)} tokens and can't be cut to {most}")
+
+
+def hub_name(source: str) -> tuple[str, str | None]:
+    """A model's folder or Hugging Face id, and the revision that may follow it after `@`.
+
+    Example:
+        >>> hub_name("org/model@v1.0")
+        ('org/model', 'v1.0')
+        >>> hub_name("/models/a@b")
+        ('/models/a@b', None)
+    """
+    name, _, revision = source.partition("@")
+    return (source, None) if source.startswith(("/", ".")) else (name, revision or None)
 
 
 def shortened(messages: Messages) -> Iterator[Messages]:

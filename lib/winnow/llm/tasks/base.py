@@ -4,7 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from winnow.data.dataset import Dataset
 from winnow.llm.prompting.json_schema import Schema, longest_answer
@@ -125,10 +125,10 @@ class TextTask(Task):
 
 
 class VectorTask(Task):
-    """A question without an answer: one forward pass, of which the hidden state is kept."""
+    """A question without an answer: one forward pass, of which the hidden state is kept.
 
-    pooling: ClassVar[Literal["last", "mean"]] = "last"
-    """The last layer's state that is kept: at the prompt's last token, or the mean over all."""
+    It is the last layer's state at the prompt's last token, as the model computes it.
+    """
 
     def request(self, inputs: Inputs, *, model: str, sampling: SamplingConfig) -> Request:
-        return self._request(inputs, None, model, {"pooling": self.pooling})
+        return self._request(inputs, None, model, {"pooling": "last", "normalized": False})

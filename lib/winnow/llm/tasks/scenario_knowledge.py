@@ -21,8 +21,7 @@ Reconstruction: the paper is known here by its abstract, a figure caption and su
 that statistics and a description go in and hidden states come out. The words of the prompt, the
 choice of statistics and of the token whose state is kept are ours.
 Left out: descriptions of scenarios beyond their names, since datasets hold none; the mean over the
-prompt's tokens, which `pooling = "mean"` in a subclass gives; the generated text, which the
-paper's code makes and throws away.
+prompt's tokens; the generated text, which the paper's code makes and throws away.
 """
 
 from collections.abc import Iterator

@@ -134,7 +134,7 @@ def test_knowledge_tasks_ask_for_the_last_state_and_no_answer(dataset, task):
     (inputs, *_) = task.requests(dataset, 1, 0)
     request = task.request(inputs, model="m", sampling=SamplingConfig(temperature=0.3))
     assert request.schema == ""
-    assert json.loads(request.sampling) == {"pooling": "last"}
+    assert json.loads(request.sampling) == {"pooling": "last", "normalized": False}
     with pytest.raises(ValueError, match="is asked about a dataset, not about rows of a table"):
         task.from_row({"title": "a"}, 0)
 
