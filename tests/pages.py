@@ -20,6 +20,7 @@ from tests.paths import ROOT
 FENCE = re.compile(
     r"(?:<!-- (?P<note>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.M | re.S
 )
+LINE = re.compile(r'(?P<path>\S+) below "(?P<text>.+)"')
 EXECUTABLE = ("sh", "python", "json")
 """Languages whose blocks must say how they are tested."""
 
@@ -61,3 +62,21 @@ def blocks(page: Path) -> list[Block]:
         )
         for found in FENCE.finditer(text)
     ]
+
+
+def write_file(block: Block, checkout: Path) -> None:
+    """Put a `file` block into the copy of the checkout."""
+    path = checkout / block.argument
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(block.text)
+
+
+def add_line(block: Block, checkout: Path) -> None:
+    """Add a `line` block to its file in the copy of the checkout."""
+    found = LINE.fullmatch(block.argument)
+    assert found, f"{block.page}:{block.line}: {block.argument}"
+    path = checkout / found["path"]
+    lines = path.read_text().splitlines(keepends=True)
+    at = next((number for number, line in enumerate(lines) if found["text"] in line), None)
+    assert at is not None, f"{block.page}:{block.line}: no line of {found['path']} has that text"
+    path.write_text("".join([*lines[: at + 1], block.text, *lines[at + 1 :]]))

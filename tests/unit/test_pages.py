@@ -1,10 +1,12 @@
 """Pages that can be read to their end, and whose commands are all tested."""
 
+import ast
 import re
+import shutil
 
 import pytest
 
-from tests.pages import EXECUTABLE, blocks, pages
+from tests.pages import EXECUTABLE, LINE, add_line, blocks, pages
 from tests.paths import ROOT
 
 CELL = 120
@@ -64,3 +66,15 @@ def test_every_command_is_executed_or_says_why_not(name):
         assert block.verb == "run" or block.argument, f"{name}:{block.line}: <!-- {block.note} -->"
         if block.verb == "tested":
             assert (ROOT / block.argument.split("::")[0]).is_file(), f"{name}:{block.line}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_lines_that_a_page_adds_have_their_place(name, tmp_path):
+    for block in blocks(PAGES[name]):
+        if block.verb == "line":
+            path = LINE.fullmatch(block.argument)["path"]
+            if not (tmp_path / path).exists():
+                (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / path, tmp_path / path)
+            add_line(block, tmp_path)
+            ast.parse((tmp_path / path).read_text(), filename=f"{name}:{block.line}")

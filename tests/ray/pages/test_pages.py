@@ -1,7 +1,6 @@
 """The commands and steps of every page, executed as they are written there."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -9,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import Block, blocks, pages
+from tests.pages import Block, add_line, blocks, pages, write_file
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
 DOING = {"run", "file", "line"}
 TESTED = [page for page in pages() if any(block.verb in DOING for block in blocks(page))]
-LINE = re.compile(r'(?P<path>\S+) below "(?P<text>.+)"')
 
 
 @pytest.fixture
@@ -28,22 +26,8 @@ def checkout(tmp_path) -> Path:
         if (ROOT / name).is_file():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, tmp_path / name)
+    subprocess.run(["git", "-C", str(tmp_path), "init", "--quiet"], check=True)
     return tmp_path
-
-
-def write_file(block: Block, checkout: Path) -> None:
-    path = checkout / block.argument
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(block.text)
-
-
-def add_line(block: Block, checkout: Path) -> None:
-    found = LINE.fullmatch(block.argument)
-    assert found, f"{block.page}:{block.line}: {block.argument}"
-    path = checkout / found["path"]
-    lines = path.read_text().splitlines(keepends=True)
-    at = next(number for number, line in enumerate(lines) if found["text"] in line)
-    path.write_text("".join([*lines[: at + 1], block.text, *lines[at + 1 :]]))
 
 
 def run(block: Block, checkout: Path) -> None:
