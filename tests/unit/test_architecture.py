@@ -21,7 +21,7 @@ FORBIDDEN = {
 LAYERS = {
     "winnow": (
         {"errors", "precision", "config_help", "circuit_breaker"},
-        {"config"},
+        {"config", "state"},
         {"artifact", "metrics"},
         {"data"},
         {"llm"},
