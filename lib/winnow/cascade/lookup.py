@@ -41,7 +41,9 @@ class Lookup:
         self._item_ids = bundle.items["raw_id"].to_pylist()
         self._titles = bundle.items["title"].to_pylist()
         self._item_row = {item_id: row for row, item_id in enumerate(self._item_ids)}
-        self._user_row = {u: row for row, u in enumerate(bundle.users["raw_id"].to_pylist())}
+        users = bundle.users["raw_id"].to_pylist()
+        self._user_row = {user: row for row, user in enumerate(users)}
+        self._some_users = users[:: max(1, len(users) // NUM_USERS)][:NUM_USERS]
         self._users = Features.of(bundle.users, bundle.users.num_rows, bundle.schema, ["user"])
         self._unknown_user = Features.unknown(bundle.schema, "user")
         self._unknown_context = Features.unknown(bundle.schema, "context")
@@ -148,11 +150,10 @@ class Lookup:
 
     def catalogue(self) -> Catalogue:
         """What can be asked for; the users named are spread over the whole table."""
-        users = list(self._user_row)
         return Catalogue(
             bundle=self._version,
             scenarios=[Scenario(row, name) for row, name in enumerate(self._schema.scenarios)],
-            users=users[:: max(1, len(users) // NUM_USERS)][:NUM_USERS],
+            users=self._some_users,
             items=len(self._item_ids),
             max_k=self._max_k,
         )
