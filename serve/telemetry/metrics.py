@@ -1,12 +1,17 @@
 """The metric families of /metrics, each series with its offset in a replica's metrics file."""
 
+import hashlib
 from collections.abc import Sequence
 from itertools import product
 
 STAGES = ("recall", "rank", "rerank", "llm")
 REASONS = ("late", "failed", "overloaded")
 MODES = ("", "standard", "goal", "tree")
-STATUSES = ("200", "401", "403", "404", "405", "409", "413", "422", "429", "500", "503")
+STATUSES = ("200", "401", "403", "404", "405", "409", "413", "421", "422", "429", "500", "503")
+VARIANTS = ("", "a", "b")
+OTHER = "other"
+"""Value of a label for what is counted under no value of its own: a mode or a status that is newer
+than this file."""
 SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
     *(0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0),
@@ -32,9 +37,18 @@ class Metric:
         self.labels = tuple(labels)
         # a histogram's series is one number per bucket, one beyond the last bucket, and the sum
         self.width = len(buckets) + 2 if buckets else 1
-        self.series = list(product(*labels.values()))
+        self.series = list(product(*((*values, OTHER) for values in labels.values())))
         self.offset: dict[tuple[str, ...], int] = {}
         """Index of a series' first number in the file, by label values."""
+        self._known = [frozenset(values) for values in labels.values()]
+
+    def at(self, labels: tuple[str, ...]) -> int:
+        """Offset of the series; an unknown label value counts as `other`."""
+        found = self.offset.get(labels)
+        if found is not None:
+            return found
+        values = zip(labels, self._known, strict=True)
+        return self.offset[tuple(value if value in known else OTHER for value, known in values)]
 
     @property
     def kind(self) -> str:
@@ -46,7 +60,7 @@ REQUESTS = Metric(
     "Requests to /recommend.",
     status=STATUSES,
     mode=MODES,
-    variant=("", "a", "b"),
+    variant=VARIANTS,
 )
 OTHERS = Metric(
     "winnow_serve_other_requests_total", "Requests to the other routes.", status=STATUSES
@@ -56,14 +70,23 @@ STAGE = Metric(
     "Time of a stage; total is of the whole request.",
     buckets=SECONDS,
     stage=(*STAGES, "total"),
+    variant=VARIANTS,
 )
 DEGRADED = Metric(
-    "winnow_serve_degraded_total", "Stages whose fallback answered.", stage=STAGES, reason=REASONS
+    "winnow_serve_degraded_total",
+    "Stages whose fallback answered.",
+    stage=STAGES,
+    reason=REASONS,
+    variant=VARIANTS,
+)
+MOVED = Metric(
+    "winnow_serve_moved_total",
+    "Requests answered by another bundle than their variant's, which a stage lacked.",
 )
 REFUSED = Metric(
     "winnow_serve_refused_total",
     "Requests refused to protect the endpoint.",
-    reason=("overloaded", "rate", "token", "size"),
+    reason=("overloaded", "rate", "token", "size", "host"),
 )
 BATCH = Metric("winnow_serve_batch_size", "Requests computed together.", buckets=SIZES)
 QUEUE = Metric("winnow_serve_queue_length", "Requests that wait.", gauge=True)
@@ -83,7 +106,7 @@ SWAP_FAILURES = Metric(
 )
 
 METRICS = (
-    *(REQUESTS, OTHERS, STAGE, DEGRADED, REFUSED, BATCH, QUEUE, EVENTS),
+    *(REQUESTS, OTHERS, STAGE, DEGRADED, MOVED, REFUSED, BATCH, QUEUE, EVENTS),
     *(STORE_ERRORS, STORE_STALE, STORE_UP, LLM_CALLS, LLM_TOKENS, LLM_CACHED),
     *(SWAPS, SWAP_FAILURES),
 )
@@ -99,4 +122,12 @@ def _lay_out() -> int:
     return offset
 
 
+def _layout() -> str:
+    """Digest of the families, their labels and their places in a file."""
+    told = [(m.name, m.kind, m.labels, m.buckets, sorted(m.offset.items())) for m in METRICS]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:8]
+
+
 NUMBERS = _lay_out()
+LAYOUT = _layout()
+"""Name of the layout of a file, by which no file of another release is misread."""

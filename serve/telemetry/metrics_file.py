@@ -2,7 +2,8 @@
 
 Each replica adds to a small file of its own, some 0.3 us per number. The replica that is asked for
 /metrics sums the files of all replicas of its node. Counts outlive their replica, so they never
-fall. Gauges are summed over living replicas, which hold a lock on their file.
+fall: the file of a dead replica is added to one file of all dead ones. Gauges are summed over
+living replicas, which hold a lock on their file.
 """
 
 import fcntl
@@ -11,14 +12,17 @@ import mmap
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from serve.telemetry.metrics import METRICS, NUMBERS, Metric
+from serve.telemetry.metrics import LAYOUT, METRICS, NUMBERS, Metric
 
 INFO = "winnow_serve_bundle_info"
 REPLICAS = "winnow_serve_replicas"
+DEAD = f"dead.{LAYOUT}"
+"""Name of the file with the counts of all dead replicas."""
 
 
 class MetricsFile:
@@ -26,23 +30,25 @@ class MetricsFile:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / f"{os.getpid()}-{os.urandom(4).hex()}.numbers"
-        self._file = self._path.open("x+b")
-        self._file.truncate(8 * NUMBERS)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # held for as long as this process lives
+        self._path = folder / f"{os.getpid()}-{os.urandom(4).hex()}.{LAYOUT}.numbers"
+        with _alone(folder):
+            _bury(folder)
+            self._file = self._path.open("x+b")
+            self._file.truncate(8 * NUMBERS)
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # held for as long as this process lives
         self._numbers = memoryview(mmap.mmap(self._file.fileno(), 8 * NUMBERS)).cast("d")
 
     def add(self, metric: Metric, *labels: str, amount: float = 1.0) -> None:
-        """Count; raises KeyError for label values that the metric does not have."""
-        self._numbers[metric.offset[labels]] += amount
+        """Count; an unknown label value counts as `other`."""
+        self._numbers[metric.at(labels)] += amount
 
     def set(self, metric: Metric, value: float) -> None:
         """Set a gauge, or a count that is kept elsewhere."""
-        self._numbers[metric.offset[()]] = value
+        self._numbers[metric.at(())] = value
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """Add a value to a histogram."""
-        offset = metric.offset[labels]
+        offset = metric.at(labels)
         self._numbers[offset + bisect_left(metric.buckets, value)] += 1
         self._numbers[offset + metric.width - 1] += value
 
@@ -54,25 +60,56 @@ class MetricsFile:
 
 
 def exposition(folder: Path, node: str) -> str:
-    """The text of /metrics: all replicas that wrote to the folder, labelled with the node."""
-    total, living, replicas = np.zeros(NUMBERS), np.zeros(NUMBERS), 0
-    bundles: dict[str, int] = {}
-    for path in sorted(folder.glob("*.numbers")):
-        numbers = np.fromfile(path)
-        total += numbers
-        if _is_held(path):
-            living += numbers
+    """The text of /metrics: all replicas that wrote to the folder, labelled with the node.
+
+    Replicas of another release, whose files have another layout, are left out.
+    """
+    living, replicas, bundles = np.zeros(NUMBERS), 0, dict[str, int]()
+    with _alone(folder):
+        _bury(folder)
+        dead = _numbers_in(folder / DEAD)
+        for path in sorted(folder.glob(f"*.{LAYOUT}.numbers")):
+            living += _numbers_in(path)
             replicas += 1
             in_use = path.with_suffix(".bundles")
             for labels in json.loads(in_use.read_text()) if in_use.exists() else []:
                 text = _labels({**labels, "node": node})
                 bundles[text] = bundles.get(text, 0) + 1
+    total = living + dead
     lines = [line for m in METRICS for line in _family(m, living if m.gauge else total, node)]
     lines += _head(REPLICAS, "Replicas of this node that answer.", "gauge")
     lines.append(f"{REPLICAS}{_labels({'node': node})} {replicas}")
     lines += _head(INFO, "Bundle versions in use, and by how many replicas.", "gauge")
     lines += [f"{INFO}{text} {count}" for text, count in bundles.items()]
     return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from adding or removing files meanwhile."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _bury(folder: Path) -> None:
+    """Add the counts of dead replicas to one file; remove their files and other releases'."""
+    gone = [path for path in folder.glob("*.numbers") if not _is_held(path)]
+    mine = [path for path in gone if path.name.endswith(f".{LAYOUT}.numbers")]
+    if mine:
+        total = _numbers_in(folder / DEAD) + sum(_numbers_in(path) for path in mine)
+        hidden = folder / f"{DEAD}.new"
+        total.tofile(hidden)
+        hidden.rename(folder / DEAD)
+    for path in gone:
+        path.unlink()
+        path.with_suffix(".bundles").unlink(missing_ok=True)
+
+
+def _numbers_in(path: Path) -> "np.ndarray":
+    """The file's numbers; zeros if it is missing or cut off, as a full disk leaves it."""
+    numbers = np.fromfile(path) if path.exists() else np.zeros(0)
+    return numbers if len(numbers) == NUMBERS else np.zeros(NUMBERS)
 
 
 def _is_held(path: Path) -> bool:

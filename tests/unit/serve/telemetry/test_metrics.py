@@ -47,17 +47,18 @@ def test_replicas_add_up_and_every_label_is_there(tmp_path):
 def test_a_histogram_is_cumulative(tmp_path):
     numbers = MetricsFile(tmp_path)
     for seconds in (0.00005, 0.0001, 0.0007, 0.004, 100.0):
-        numbers.observe(metrics.STAGE, seconds, "rank")
+        numbers.observe(metrics.STAGE, seconds, "rank", "b")
     samples = parsed(tmp_path)
+    of = {"stage": "rank", "variant": "b"}
 
     def up_to(bound):
-        return value(samples, "winnow_serve_stage_seconds_bucket", stage="rank", le=bound)
+        return value(samples, "winnow_serve_stage_seconds_bucket", **of, le=bound)
 
     assert [up_to(b) for b in ("0.0001", "0.0005", "0.001", "0.005", "60.0", "+Inf")] == [
         *(2, 2, 3, 4, 4, 5),
     ]
-    assert value(samples, "winnow_serve_stage_seconds_count", stage="rank") == 5
-    total = value(samples, "winnow_serve_stage_seconds_sum", stage="rank")
+    assert value(samples, "winnow_serve_stage_seconds_count", **of) == 5
+    total = value(samples, "winnow_serve_stage_seconds_sum", **of)
     assert total == pytest.approx(100.00485)
 
 
@@ -81,10 +82,48 @@ def test_the_counts_of_a_dead_replica_stay_and_its_gauges_go(tmp_path):
     info = [key for key in samples if key[0] == "winnow_serve_bundle_info"]
     assert [dict(key[1:])["bundle"] for key in info] == ['a"b\\']
 
+    assert list(tmp_path.glob("*.numbers")) == [numbers._path]
+    assert len(list(tmp_path.glob("*.bundles"))) == 1
+    assert parsed(tmp_path) == samples  # counted once, however often it is asked for
+    later = MetricsFile(tmp_path)
+    later.add(metrics.EVENTS)
+    assert value(parsed(tmp_path), "winnow_serve_events_total") == 7
 
-def test_an_unknown_label_is_an_error(tmp_path):
-    with pytest.raises(KeyError):
-        MetricsFile(tmp_path).add(metrics.DEGRADED, "recall", "tired")
+
+def test_what_has_no_label_of_its_own_is_counted_as_other(tmp_path):
+    numbers = MetricsFile(tmp_path)
+    numbers.add(metrics.DEGRADED, "recall", "tired", "c")
+    numbers.add(metrics.REQUESTS, "418", "standard", "a")
+    numbers.observe(metrics.STAGE, 0.1, "explain", "a")
+    samples = parsed(tmp_path)
+    of = {"stage": "recall", "reason": "other", "variant": "other"}
+    assert value(samples, "winnow_serve_degraded_total", **of) == 1
+    of = {"status": "other", "mode": "standard", "variant": "a"}
+    assert value(samples, "winnow_serve_requests_total", **of) == 1
+    assert value(samples, "winnow_serve_stage_seconds_count", stage="other", variant="a") == 1
+    with pytest.raises(ValueError, match="zip"):
+        numbers.add(metrics.DEGRADED, "recall")
+
+
+def test_files_of_another_release_are_neither_read_nor_kept(tmp_path):
+    for size in (8, 8 * metrics.NUMBERS, 8 * metrics.NUMBERS + 8):
+        (tmp_path / f"{size}-old.numbers").write_bytes(b"\x01" * size)
+        (tmp_path / f"{size}-new.0123abcd.numbers").write_bytes(b"\x01" * size)
+    (tmp_path / f"7-cut.{metrics.LAYOUT}.numbers").write_bytes(b"\x01" * 9)
+    numbers = MetricsFile(tmp_path)
+    numbers.add(metrics.EVENTS, amount=3)
+    samples = parsed(tmp_path)
+    assert value(samples, "winnow_serve_events_total") == 3
+    assert value(samples, "winnow_serve_replicas") == 1
+    assert list(tmp_path.glob("*.numbers")) == [numbers._path]
+
+
+def test_another_metric_is_another_layout(monkeypatch):
+    more = metrics.Metric("winnow_serve_new_total", "New.")
+    more.offset[()] = metrics.NUMBERS
+    assert metrics._layout() == metrics.LAYOUT
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, more))
+    assert metrics._layout() != metrics.LAYOUT
 
 
 def test_one_answer_is_counted_in_microseconds(tmp_path):
@@ -93,7 +132,7 @@ def test_one_answer_is_counted_in_microseconds(tmp_path):
     for _ in range(1000):
         numbers.add(metrics.REQUESTS, "200", "standard", "a")
         for stage in ("recall", "rank", "rerank", "total"):
-            numbers.observe(metrics.STAGE, 0.001, stage)
+            numbers.observe(metrics.STAGE, 0.001, stage, "a")
         numbers.observe(metrics.BATCH, 4)
     # 3 us where nothing else runs; the bound is for machines where much does
     assert (time.perf_counter() - start) / 1000 < 200e-6
