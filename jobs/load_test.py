@@ -24,6 +24,7 @@ from jobs._command import job_command
 from jobs._load.plan import OPEN_CONNECTIONS, LoadPlan, Request, send
 from winnow.data.dataset import Dataset
 from winnow.errors import WinnowError
+from winnow_ray.cluster.address import ask
 
 logger = logging.getLogger("winnow.load_test")
 
@@ -135,7 +136,7 @@ def _ask(url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, A
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url.rstrip("/") + path, data, headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with ask(request, 30) as response:
             answer: dict[str, Any] = json.load(response)
             return answer
     except urllib.error.HTTPError as error:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow.errors import WinnowError
+from winnow_ray.cluster.address import ask
 from winnow_ray.cluster.ports import serve_ports
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +112,7 @@ def _wait_for_answer(server: Server, example: Mapping[str, Any]) -> None:
     request = urllib.request.Request(url, json.dumps(example).encode(), headers)
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=10):
+            with ask(request, 10):
                 return
         except (OSError, HTTPException) as error:
             if server.main.poll() is not None or time.monotonic() > end_s:

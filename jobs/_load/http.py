@@ -34,9 +34,10 @@ def body_of(head: bytes, rest: bytes) -> bytes | None:
 def prepared(plan: dict[str, Any], path: str, body: dict[str, Any]) -> tuple[bytes, bool]:
     """Bytes of the request, and whether its answer is a recommendation."""
     data = json.dumps(body, separators=(",", ":")).encode()
+    host = f"[{plan['host']}]" if ":" in plan["host"] else plan["host"]
     lines = [
         f"POST {path} HTTP/1.1",
-        f"host: {plan['host']}:{plan['port']}",
+        f"host: {host}:{plan['port']}",
         "content-type: application/json",
         f"content-length: {len(data)}",
     ]

@@ -23,16 +23,27 @@ AT_A_TIME = 8
 """Requests that HAProxy sends to a replica at a time, two batches of the default size."""
 BUSY = '{"errors": [{"field": "server", "message": "too many requests wait"}]}'
 """Body of the 503 that HAProxy answers, in the form of the endpoint's own errors."""
+REQUEST_S = 5
+"""Time for a whole request to arrive. Without it a client that sends a byte a minute keeps one of
+HAProxy's 4,096 connections, and a script that opens them all shuts everyone out."""
+IDLE_S = 30
+"""Time that a connection without a request stays open: clients ask again sooner or reconnect."""
+CLIENT_S = 90
+"""Time for a client to take its answer; an answer itself comes within a minute."""
 IN_HAPROXY = f"""leastconn
     option http-buffer-request
     option forwardfor
     default-server maxconn {AT_A_TIME}
     timeout queue 12ms
+    timeout http-request {REQUEST_S}s
+    timeout http-keep-alive {IDLE_S}s
+    timeout client {CLIENT_S}s
     http-error status 503 content-type application/json hdr retry-after 1 string '{BUSY}'"""
 """Rule by which HAProxy picks a replica, followed by settings that Serve has no variable for.
 
 Serve copies the rule verbatim to the end of HAProxy's `defaults`, so the settings arrive there too.
-`forwardfor` names the client in a header; a test fails if a new Ray stops copying the rule.
+`forwardfor` names the client in a header; a test fails if a new Ray stops copying the rule. The
+timeouts replace those that Serve writes above them, of which one is an hour and one is missing.
 """
 SETTINGS = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -76,14 +87,19 @@ def open_ports() -> list[str]:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn Serve's report that HAProxy does not start into one sentence."""
+    """Turn Serve's reports of a failed start into one sentence."""
     try:
         yield
-    except RuntimeError as error:
-        if "HAProxy crashed" not in str(error):
-            raise
-        alerts = re.findall(r"\[ALERT\]\s*\(\d+\) : (.+)", str(error))
-        raise WinnowError(
-            f"HAProxy does not start: {'; '.join(alerts[:2])}. If a port is taken, choose others "
-            f"with {' and '.join(PORTS)}, or set profile=plain"
-        ) from error
+    except Exception as error:  # Serve's own types may be imported only once it is set up
+        text = str(error)
+        if "HAProxy crashed" in text:
+            alerts = re.findall(r"\[ALERT\]\s*\(\d+\) : (.+)", text)
+            raise WinnowError(
+                f"HAProxy does not start: {'; '.join(alerts[:2])}. If a port is taken, choose "
+                f"others with {' and '.join(PORTS)}, or set profile=plain"
+            ) from error
+        if "is being used by application" in text:
+            raise WinnowError(f"the endpoint needs the prefix / for itself: {text}") from error
+        if refused := re.findall(r"winnow\.errors\.\w+: (.+)", text):
+            raise WinnowError(refused[-1]) from error
+        raise

