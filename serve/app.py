@@ -11,9 +11,7 @@ of `winnow.cascade` and give the same answers.
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import ray
@@ -23,22 +21,24 @@ from ray.serve import Application, Deployment
 from ray.serve.handle import DeploymentHandle
 
 from serve.admin import Admin, Versions
-from serve.args import RecommendArgs
+from serve.args import RecommendArgs, events_address
 from serve.endpoint import Endpoint
 from serve.graph.fused import FusedGraph
 from serve.graph.split import SplitGraph
 from serve.graph.split_stage import StageDeployment
 from serve.http.asgi import HttpApp
+from serve.http.exposure import check_exposure
 from serve.llm_modes import Modes
 from serve.routes import build_http_app
 from serve.telemetry.log import QUIET, logger
 from serve.telemetry.metrics_file import MetricsFile
 from serve.versions.loaded_bundles import LoadedBundles
-from serve.versions.plan_store import PlanStore, instance_id
+from serve.versions.plan_store import PlanStore, instance_id, listening_host
 from serve.versions.version import Version, load
 from winnow.bundle import Bundle
 from winnow.cascade import STAGES
 from winnow.events import GuardedEvents, open_events
+from winnow.state import state_folder
 
 APP = "recommend"
 MAX_ONGOING = 4096
@@ -73,9 +73,12 @@ class Recommend:
         torch.set_num_threads(max(1, int(args.num_cpus)))
         instance = instance_id(APP)
         self._args = args
-        self._folder = Path(tempfile.gettempdir()) / "winnow" / "metrics" / instance
+        host = await listening_host()
+        check_exposure(args, host, os.environ)
+        self._host, self._node = host, ray.util.get_node_ip_address()
+        self._folder = state_folder("metrics", instance, self._node)
         self._numbers = MetricsFile(self._folder)
-        self._events = GuardedEvents(open_events(args.events))
+        self._events = GuardedEvents(open_events(events_address(args.events, APP, os.environ)))
         self._bundles: LoadedBundles[Version] = LoadedBundles(self._load)
         self._modes = Modes(args.llm)
         self._fused = FusedGraph()
@@ -150,6 +153,7 @@ class Recommend:
     async def __del__(self) -> None:
         self._watcher.cancel()
         await self._modes.close()
+        self._endpoint.close()
 
     def __serve_build_asgi_app__(self) -> HttpApp:
         return build_http_app(
@@ -157,7 +161,8 @@ class Recommend:
             self._endpoint,
             self._admin,
             folder=self._folder,
-            node=ray.util.get_node_ip_address(),
+            node=self._node,
+            host=self._host,
             env=os.environ,
         )
 

@@ -21,6 +21,7 @@ from serve.http.schema import (
     Health,
     RecommendBody,
     parse,
+    parse_long,
     refusal_of,
 )
 from serve.llm_modes import Modes
@@ -29,7 +30,7 @@ from serve.telemetry.metrics_file import MetricsFile, exposition
 from serve.telemetry.trace import Spans, log_request
 from serve.versions.loaded_bundles import LoadedBundles
 from serve.versions.version import Version
-from winnow.cascade.answer import Reason, RecommendAnswer
+from winnow.cascade.answer import Reason, RecommendAnswer, Variant
 from winnow.cascade.query import Outcome
 from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.errors import StoreError
@@ -40,7 +41,12 @@ MARGIN_S = 0.002
 BUSY = {"retry-after": "1"}
 """A second is enough for a queue to empty and for a store to be probed again."""
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-REFUSED = {503: "overloaded", 429: "rate", 401: "token", 413: "size"}
+SPARE = 8
+"""Late requests whose user is still to be looked up at a time, as many as HAProxy sends to a
+replica. Further ones are refused: the event store that delays them would delay them too."""
+WRITES = 8
+"""Requests that may wait for the event store to write; further ones are refused."""
+REFUSED = {503: "overloaded", 429: "rate", 401: "token", 413: "size", 421: "host"}
 """Reasons of the metric `winnow_serve_refused_total`, by status."""
 
 
@@ -65,7 +71,8 @@ class Endpoint:
             concurrency=args.batches_at_a_time,
             on_batch=lambda size: numbers.observe(metrics.BATCH, size),
         )
-        self._spare = ThreadPoolExecutor(1, thread_name_prefix="fallback")
+        self._spare = ThreadPoolExecutor(SPARE, thread_name_prefix="fallback")
+        self._finishing = self._writing = 0
         self._spans = Spans() if args.otel else None
 
     async def recommend(self, request: HttpRequest) -> Reply:
@@ -73,12 +80,12 @@ class Endpoint:
         body = parse(RecommendBody, request.body)
         variant, version = self._bundles.choose(body.user_id)
         self._modes.check(body.mode)
-        limit_ms = body.deadline_ms or self._args.deadline_of(body.mode)
+        limit_ms = self._args.deadline_of(body.mode, body.deadline_ms)
         state = RequestState(_request_of(body), request.trace.start + limit_ms / 1000, version)
         try:
             state, outcome = await self._in_time(state)
             stages = outcome.candidates
-            llm = await self._modes.apply(state, outcome)
+            llm = await self._modes.apply(state, outcome, request.client)
         except RequestError as error:
             raise refusal_of(error) from None
         except Overloaded:
@@ -87,7 +94,7 @@ class Endpoint:
         answer = RecommendAnswer(
             items=lookup.items(state.resolve(), outcome.candidates, stages),
             bundle=state.version.version,
-            variant=variant,
+            variant=self._variant(variant, version, state.version),
             timings_ms={**outcome.timings_ms, "total": round(request.trace.spent_ms(), 3)},
             degraded=outcome.degraded,
             trace_id=request.trace.trace_id,
@@ -110,17 +117,37 @@ class Endpoint:
         future.cancel()
         so_far = state.snapshot()  # the graph may still be at work on the state itself
         reason: Reason = "failed" if error else "late"
-        loop = asyncio.get_running_loop()
-        return so_far, await loop.run_in_executor(self._spare, so_far.finish, reason)
+        return so_far, await self._finish(so_far, reason)
+
+    async def _finish(self, state: RequestState, reason: Reason) -> Outcome:
+        """The state's outcome with fallbacks; only the look-up of a user may take long."""
+        if state.query is not None:
+            return state.finish(reason)
+        if self._finishing >= SPARE:
+            raise Overloaded
+        self._finishing += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._spare, state.finish, reason)
+        finally:
+            self._finishing -= 1
+
+    def _variant(self, chosen: Variant, version: Version, answered: Version) -> Variant:
+        """The variant of the version that answered; a stage may have lacked the chosen one."""
+        if answered is version:
+            return chosen
+        self._numbers.add(metrics.MOVED)
+        candidate = self._bundles.plan.candidate if self._bundles.plan else None
+        return "b" if candidate and candidate.version == answered.version else "a"
 
     def _count(self, request: HttpRequest, mode: str, answer: RecommendAnswer) -> None:
         """Add the answer to metrics, log and spans."""
         numbers = self._numbers
         numbers.add(metrics.REQUESTS, "200", mode, answer.variant)
         for stage, spent_ms in answer.timings_ms.items():
-            numbers.observe(metrics.STAGE, spent_ms / 1000, stage)
+            numbers.observe(metrics.STAGE, spent_ms / 1000, stage, answer.variant)
         for degraded in answer.degraded:
-            numbers.add(metrics.DEGRADED, degraded.stage, degraded.reason)
+            numbers.add(metrics.DEGRADED, degraded.stage, degraded.reason, answer.variant)
         if answer.llm is not None:
             numbers.add(metrics.LLM_CALLS, amount=answer.llm.calls)
             numbers.add(metrics.LLM_TOKENS, amount=answer.llm.tokens)
@@ -142,12 +169,18 @@ class Endpoint:
 
     async def add_events(self, request: HttpRequest) -> Reply:
         """Add to users' histories; their next request sees it."""
-        body = parse(EventsBody, request.body)
-        events = [Event(**event.model_dump()) for event in body.events]
+        if self._writing >= WRITES:
+            raise Refusal(503, ("server", "too many requests wait"), headers=BUSY)
+        self._writing += 1
         try:
+            body = await parse_long(EventsBody, request.body)
+            events = [Event(**event.model_dump()) for event in body.events]
             stored = await asyncio.to_thread(self._events.append, events)
         except StoreError as error:
-            raise Refusal(503, ("events", f"nothing was stored: {error}"), headers=BUSY) from None
+            message = f"not confirmed, send again: {error}"
+            raise Refusal(503, ("events", message), headers=BUSY) from None
+        finally:
+            self._writing -= 1
         self._numbers.add(metrics.EVENTS, amount=stored)
         return json_reply(EventsAccepted(stored))
 
@@ -181,8 +214,7 @@ class Endpoint:
 
     def on_answer(self, path: str, status: int, refusal: Refusal | None) -> None:
         """Count what `recommend` did not: refusals, and the other routes."""
-        numbers = self._numbers
-        shown = str(status) if str(status) in metrics.STATUSES else "500"
+        numbers, shown = self._numbers, str(status)
         if path != "/recommend":
             numbers.add(metrics.OTHERS, shown)
         elif status != 200:
@@ -197,6 +229,11 @@ class Endpoint:
         self._numbers.set(metrics.STORE_STALE, self._events.stale)
         self._numbers.set(metrics.STORE_UP, self._events.is_up)
         self._numbers.set(metrics.LLM_CACHED, self._modes.remembered)
+
+    def close(self) -> None:
+        """Send the spans that are left."""
+        if self._spans is not None:
+            self._spans.close()
 
     def stuck_s(self) -> float:
         """Seconds that the oldest batch has been computed."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 
 from serve.args import LlmArgs
 from serve.graph.request_state import RequestState
@@ -37,7 +38,8 @@ class Modes:
 
     def __init__(self, args: LlmArgs) -> None:
         self._chat = Chat(online(args.url, args.model)) if args.url else None
-        self._max_asking, self._asking = args.at_a_time, 0
+        self._max_asking, self._max_of_one = args.at_a_time, args.per_client
+        self._asking: Counter[str] = Counter()
         self.available: list[Mode] = ["standard", "goal", "tree"] if args.url else ["standard"]
 
     @property
@@ -55,32 +57,37 @@ class Modes:
             offered = ", ".join(self.available)
             raise Refusal(422, ("mode", f"must be one of {offered} at this endpoint, got {mode}"))
 
-    async def apply(self, state: RequestState, outcome: Outcome) -> Llm | None:
-        """Add the model's result to the outcome; None in mode standard, which has none."""
+    async def apply(self, state: RequestState, outcome: Outcome, client: str) -> Llm | None:
+        """Add the model's result to the outcome; None in mode standard, which has none.
+
+        Args:
+            client: who asks; nobody has all places of the replica.
+        """
         words = state.version.catalogue_words
         if state.request.mode == "standard" or words is None:
             return None
         start = time.perf_counter()
-        candidates, llm = await self._ask(state, words, outcome.candidates)
+        candidates, llm = await self._ask(state, words, outcome.candidates, client)
         spent_ms = 1000 * (time.perf_counter() - start)
         outcome.results[STAGE] = StageResult(candidates, spent_ms, DEGRADED.get(llm.stop))
         return llm
 
     async def _ask(
-        self, state: RequestState, words: CatalogueWords, candidates: Candidates
+        self, state: RequestState, words: CatalogueWords, candidates: Candidates, client: str
     ) -> ModelResult:
-        """The model's result in time, if fewer than `at_a_time` requests wait for it now."""
-        if self._asking >= self._max_asking:
+        """The model's result in time, if not too many requests, or this client's, wait for it."""
+        mine, all_ = self._asking[client], self._asking.total()
+        if all_ >= self._max_asking or mine >= self._max_of_one:
             return candidates, _unasked("overloaded")
         ask = self._goal if state.request.mode == "goal" else self._tree
         left_s = state.deadline_s - MARGIN_S / 2 - time.monotonic()
-        self._asking += 1
+        self._asking[client] += 1
         try:
             return await asyncio.wait_for(ask(state, words, candidates), max(0.0, left_s))
         except TimeoutError:
             return candidates, _unasked("deadline")
         finally:
-            self._asking -= 1
+            self._asking -= Counter((client,))  # which forgets a client with none
 
     async def _goal(
         self, state: RequestState, words: CatalogueWords, candidates: Candidates

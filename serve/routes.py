@@ -8,6 +8,7 @@ from serve.args import RecommendArgs
 from serve.endpoint import Endpoint
 from serve.http import openapi
 from serve.http.asgi import HttpApp, HttpRequest, Route
+from serve.http.exposure import Hosts, check_exposure
 from serve.http.limits import BODY_BYTES, EVENTS_BYTES, Keys, RateLimit
 from serve.http.pages import Pages
 from serve.http.reply import Reply, json_reply
@@ -20,9 +21,24 @@ def build_http_app(
     *,
     folder: Path,
     node: str,
+    host: str,
     env: Mapping[str, str],
 ) -> HttpApp:
-    """The whole HTTP application of a replica; `folder` holds the metrics files of its node."""
+    """The whole HTTP application of a replica.
+
+    Args:
+        args: arguments of the endpoint.
+        endpoint: answers the ordinary routes.
+        admin: answers /admin.
+        folder: holds the metrics files of this node.
+        node: name of this node in the metrics.
+        host: interface that the endpoint listens on.
+        env: environment, which holds the tokens.
+
+    Raises:
+        WinnowError: other machines can reach the endpoint and nothing guards it.
+    """
+    check_exposure(args, host, env)
     keys = Keys.of(args.token_sha256, args.admin_token_sha256, env)
     pages, described = Pages(), json_reply(openapi.document())
 
@@ -49,6 +65,7 @@ def build_http_app(
     }
     return HttpApp(
         routes,
+        hosts=Hosts(args.allowed_hosts, args.allowed_origins, host),
         rate=RateLimit.of(args.rate_per_s),
         forwarded=env.get("RAY_SERVE_ENABLE_HA_PROXY") == "1",
         on_answer=endpoint.on_answer,

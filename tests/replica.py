@@ -90,6 +90,7 @@ class Replica:
             self.admin,
             folder=self.folder,
             node="n",
+            host="127.0.0.1",
             env={"WINNOW_ADMIN_TOKEN": ADMIN},
         )
 

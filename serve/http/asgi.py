@@ -11,12 +11,15 @@ from urllib.parse import quote, unquote
 
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.http.limits import RateLimit
+from serve.http.exposure import Hosts
+from serve.http.limits import OPEN_COST, RateLimit, client_at
 from serve.http.reply import Refusal, Reply
 from serve.telemetry.log import logger
 from serve.telemetry.trace import RequestTrace
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = {"cache-control": "no-store"}
+"""Header of every answer without a rule of its own: answers are about one user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class HttpRequest:
     rest: str
     """Decoded rest of the path, for a route that ends with a slash."""
     trace: RequestTrace
+    client: str
+    """Who asks: the digest of a token or, where none is needed, an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Route:
     """Largest body; 0 for a route without one."""
     guard: Callable[[str | None], str] | None = None
     """Checks the authorization header and returns the token's digest, empty where no token is
-    needed. None: the route never asks for one, and its rate is not limited."""
+    needed. None: the route never asks for one."""
 
 
 class HttpApp:
@@ -47,6 +52,7 @@ class HttpApp:
         self,
         routes: Mapping[tuple[str, str], Route],
         *,
+        hosts: Hosts,
         rate: RateLimit | None,
         forwarded: bool,
         on_answer: Callable[[str, int, Refusal | None], None],
@@ -54,6 +60,7 @@ class HttpApp:
         """Take the routes by method and path.
 
         Args:
+            hosts: names of the endpoint that requests may use.
             rate: limit per client; None for no limit.
             forwarded: a proxy appends the client's address to `x-forwarded-for`. A client that
                 reaches this port past the proxy can claim any address.
@@ -61,7 +68,7 @@ class HttpApp:
         """
         self._routes = dict(routes)
         self._paths = {path for _, path in routes}
-        self._rate, self._forwarded = rate, forwarded
+        self._hosts, self._rate, self._forwarded = hosts, rate, forwarded
         self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +97,7 @@ class HttpApp:
             (b"content-type", reply.content_type.encode()),
             (b"content-length", str(len(reply.body)).encode()),
             NOSNIFF,
-            *((name.encode(), value.encode()) for name, value in reply.headers.items()),
+            *((k.encode(), v.encode()) for k, v in {**NO_STORE, **reply.headers}.items()),
         ]
         self._on_answer(scope["path"], reply.status, refusal)
         await send({"type": "http.response.start", "status": reply.status, "headers": sent})
@@ -99,15 +106,22 @@ class HttpApp:
     async def _answer(
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, str], trace: RequestTrace
     ) -> Reply:
-        route, rest = self._route(scope)
-        if route.guard is not None:
-            name = route.guard(headers.get(b"authorization"))
-            if self._rate is not None:
-                self._rate.check(name or self._address(scope, headers))
-        if scope["method"] == "POST":
-            _same_origin(headers)
+        writes = scope["method"] == "POST"
+        self._hosts.check(headers.get(b"host"), headers.get(b"origin"), writes=writes)
+        address = client_at(self._address(scope, headers))
+        try:
+            route, rest = self._route(scope)
+            token = route.guard(headers.get(b"authorization")) if route.guard else ""
+        except Refusal:
+            self._count(address, 1.0)
+            raise
+        self._count(token or address, 1.0 if route.guard else OPEN_COST)
         body = await _read(receive, headers, route.max_bytes) if route.max_bytes else b""
-        return await route.answer(HttpRequest(body, rest, trace))
+        return await route.answer(HttpRequest(body, rest, trace, token or address))
+
+    def _count(self, client: str, cost: float) -> None:
+        if self._rate is not None:
+            self._rate.check(client, cost)
 
     def _address(self, scope: Scope, headers: Mapping[bytes, str]) -> str:
         """The client's address: behind a proxy the last one listed, as clients may list others."""
@@ -158,13 +172,6 @@ async def _read(receive: Receive, headers: Mapping[bytes, str], limit: int) -> b
             raise too_long
         more = message.get("more_body", False)
     return body
-
-
-def _same_origin(headers: Mapping[bytes, str]) -> None:
-    """Refuse requests from pages of other sites, which a browser would send in the user's name."""
-    origin, host = headers.get(b"origin"), headers.get(b"host")
-    if origin is not None and origin.partition("://")[2] != host:
-        raise Refusal(403, ("origin", f"requests from pages of {origin} are not taken"))
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -16,6 +17,8 @@ EVENTS_BYTES = 1024 * 1024
 
 MAX_CLIENTS = 10_000
 """Clients whose rate is remembered, some 2 MB; the least recently seen one is forgotten."""
+OPEN_COST = 0.1
+"""Share of a request that a file of the page or a probe counts as: the page is a dozen files."""
 
 
 def digest(token: str) -> str:
@@ -38,6 +41,11 @@ class Keys:
         """Keys from digests and from the comma-separated tokens in WINNOW_[ADMIN_]TOKEN."""
         named = [_digests(env.get(name, "")) for name in ("WINNOW_TOKEN", "WINNOW_ADMIN_TOKEN")]
         return cls([*tokens, *named[0]], [*admin, *named[1]])
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether the ordinary routes ask for a token."""
+        return bool(self._tokens)
 
     def check(self, authorization: str | None) -> str:
         """The digest of the token that let the request in; empty where none is needed."""
@@ -88,20 +96,38 @@ class RateLimit:
         """A limit with bursts of two seconds' requests; None for a rate of 0, which is no limit."""
         return cls(per_s, math.ceil(2 * per_s)) if per_s else None
 
-    def check(self, client: str) -> None:
-        """Count a request; raises a Refusal with Retry-After if it is one too many."""
+    def check(self, client: str, cost: float = 1.0) -> None:
+        """Count a request as `cost` ones; raises a Refusal with Retry-After if it is too much."""
         now = time.monotonic()
         left, since = self._buckets.get(client, (float(self._burst), now))
         left = min(self._burst, left + (now - since) * self._per_s)
-        allowed = left >= 1
-        self._buckets[client] = (left - allowed, now)
+        allowed = left >= cost
+        self._buckets[client] = (left - cost if allowed else left, now)
         self._buckets.move_to_end(client)
         if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
         if not allowed:
-            wait_s = math.ceil((1 - left) / self._per_s)
+            wait_s = math.ceil((cost - left) / self._per_s)
             raise Refusal(
                 429,
                 ("client", f"more than {self._per_s:g} requests a second"),
                 headers={"retry-after": str(wait_s)},
             )
+
+
+def client_at(address: str) -> str:
+    """The client at an address: of IPv6 the first 64 bits, which one customer has whole.
+
+    Example:
+        >>> client_at("2001:db8:1:2:3::4"), client_at("::ffff:10.0.0.1")
+        ('2001:db8:1:2::/64', '10.0.0.1')
+    """
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:64]
+    if isinstance(known, ipaddress.IPv4Address):
+        return str(known)
+    if known.ipv4_mapped:
+        return str(known.ipv4_mapped)
+    return str(ipaddress.IPv6Network((known, 64), strict=False))

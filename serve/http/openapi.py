@@ -19,6 +19,7 @@ MEANING = {
     404: "No such path",
     409: "The bundle cannot be used",
     413: "The body is too large",
+    421: "The host is no name of this endpoint",
     422: "The request is wrong; errors name the fields",
     429: "This client asks too often; see Retry-After",
     500: "The request failed; the log says why",
@@ -48,9 +49,9 @@ class Operation:
     @property
     def statuses(self) -> list[int]:
         """Every status but 200: faults, then limits, then what can be wrong with a body."""
-        limits = () if self.path == "/healthz" else (401, 429)
+        token = () if self.path == "/healthz" else (401,)
         of_body = () if self.body is None else (403, 413, 422)
-        return sorted({500, *limits, *of_body, *self.others})
+        return sorted({421, 429, 500, *token, *of_body, *self.others})
 
 
 RECOMMEND = "The k best items for a user on a surface"

@@ -13,7 +13,9 @@ TYPES = {
 }
 HEADERS = {
     # only the page's own files, and in no frame: markup in an item's title can load and run nothing
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "content-security-policy": (
+        "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    ),
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }

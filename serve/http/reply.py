@@ -7,6 +7,10 @@ from typing import Any
 import msgspec
 
 JSON = "application/json"
+MAX_ERRORS = 20
+"""Errors of a refusal that are told: a body of 64 KB can have thousands, all of one kind."""
+MAX_TEXT = 500
+"""Characters of a field or a message, which may repeat a part of the request."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -24,17 +28,22 @@ class Refusal(Exception):
     def __init__(
         self, status: int, *errors: tuple[str, str], headers: Mapping[str, str] | None = None
     ) -> None:
-        """`errors`: pairs of field and message."""
+        """`errors`: pairs of field and message. The first 20 are told, in 500 characters."""
         super().__init__(status, *errors)
         self.status = status
         self.errors = errors
         self.headers = headers or {}
 
     def reply(self) -> Reply:
-        rows = [{"field": field, "message": message} for field, message in self.errors]
+        told = self.errors[:MAX_ERRORS]
+        rows = [{"field": _cut(field), "message": _cut(message)} for field, message in told]
         return Reply(self.status, encode({"errors": rows}), headers=self.headers)
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
     """`value` may hold dataclasses; NaN becomes null."""
     return Reply(status, encode(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

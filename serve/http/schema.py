@@ -4,6 +4,7 @@ Bodies are pydantic models, which check requests. Answers are dataclasses, encod
 their schemas are made from the same classes, with their docstrings as descriptions.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,7 +19,8 @@ from pydantic import (
 )
 
 from serve.args import Deadline, Share
-from serve.http.reply import Refusal
+from serve.http.limits import BODY_BYTES
+from serve.http.reply import MAX_ERRORS, Refusal
 from winnow.cascade.answer import Catalogue, Variant
 from winnow.cascade.request import Mode, RequestError
 
@@ -51,7 +53,8 @@ class RecommendBody(Body):
     goal: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
     """What the list should be like, in words; for mode goal only."""
     deadline_ms: Deadline | None = None
-    """Time for the whole request; stages that would be late are skipped."""
+    """Time for the whole request; stages that would be late are skipped. Modes goal and tree take
+    at most the endpoint's `llm.deadline_ms`."""
     explain: bool = False
     """Add what each stage proposed."""
 
@@ -147,12 +150,20 @@ def schema_of(wire: type, *, closed: bool = False) -> TypeAdapter[Any]:
 
 
 def parse(model: type[B], body: bytes) -> B:
-    """The body as that model; a Refusal names every wrong field, as `events.0.item_id`."""
+    """The body as that model; a Refusal names the first wrong fields, as `events.0.item_id`."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         rows = error.errors(include_url=False, include_input=False, include_context=False)
-        raise Refusal(422, *[(_field_of(row["loc"]), row["msg"]) for row in rows]) from None
+        told = [(_field_of(row["loc"]), row["msg"]) for row in rows[:MAX_ERRORS]]
+        raise Refusal(422, *told) from None
+
+
+async def parse_long(model: type[B], body: bytes) -> B:
+    """As `parse`, in a thread of its own if the body is long: others are answered meanwhile."""
+    if len(body) <= BODY_BYTES:
+        return parse(model, body)
+    return await asyncio.to_thread(parse, model, body)
 
 
 def refusal_of(error: RequestError) -> Refusal:

@@ -23,6 +23,13 @@ def instance_id(app: str) -> str:
     return f"{controller._actor_id.hex()}-{app}"
 
 
+async def listening_host() -> str:
+    """The interface on which Serve's proxies and replicas listen, if they do."""
+    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    options = await controller.get_http_config.remote()
+    return options.host or "127.0.0.1"
+
+
 class PlanStore:
     """One plan, the same for all replicas; the last write wins. Calls block."""
 

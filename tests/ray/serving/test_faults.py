@@ -142,6 +142,7 @@ def test_a_hanging_language_model_under_load_costs_the_others_nothing(cluster, f
     with closing(socket.create_server(("127.0.0.1", 0))) as silent, ThreadPoolExecutor(8) as pool:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         settings = {**fused, "num_replicas": 1, "llm.url": url, "llm.model": "m"}
+        settings |= {"llm.per_client": 4}  # all of these come from one address
         cluster.launch(**settings, max_wait_ms=5000)
         with Load(cluster, BODIES, whole(bundles), clients=2) as load:
             asked = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from serve import admin
+from serve import admin, endpoint
 from serve.versions.loaded_bundles import BundleRef
 from tests.replica import ADMIN, Replica, renamed_bundle
 from winnow.errors import StoreError
@@ -111,7 +111,7 @@ def test_a_hanging_stage_leaves_a_list_at_the_deadline(bundle, tmp_path):
         await asyncio.sleep(0.05)
         status, answer = await replica.call("/recommend", BODY)
         assert answer["degraded"] == []
-        late = 'winnow_serve_degraded_total{stage="rank",reason="late"'
+        late = 'winnow_serve_degraded_total{stage="rank",reason="late",variant="a"'
         assert await replica.metric(late) == 1
 
     within(bundle, tmp_path, scenario)
@@ -214,13 +214,89 @@ def test_without_its_store_it_answers_and_says_no_to_events(bundle, tmp_path):
         )
         assert status == 503
         assert headers[b"retry-after"] == b"1"
-        assert b"nothing was stored" in body
+        assert b"not confirmed, send again" in body
         replica.endpoint.gauge()
         assert await replica.metric("winnow_serve_store_errors_total") >= 2
         assert await replica.metric("winnow_serve_store_stale_total") >= 1
         replica.events._store = living
         await asyncio.sleep(1.2)
         assert (await replica.call("/events", {"events": [event | {"event_id": "e2"}]}))[0] == 200
+
+    within(bundle, tmp_path, scenario)
+
+
+def test_late_requests_do_not_wait_for_each_other(bundle, tmp_path):
+    """A storm in which a stage hangs and the store is slow: no list stands behind another's."""
+    gate = threading.Event()
+
+    class SlowStore:
+        def recent(self, _):
+            gate.wait(30)
+            return []
+
+    async def scenario(replica):
+        replica.stages["recall"] = hanging(gate)
+        first = asyncio.create_task(replica.call("/recommend", BODY | {"deadline_ms": 100}))
+        status, answer = await first  # looked up before the stage hung: needs no thread
+        assert (status, len(answer["items"])) == (200, 10)
+        replica.events._store = SlowStore()
+        body = BODY | {"deadline_ms": 100}
+        storm = [asyncio.create_task(replica.call("/recommend", body)) for _ in range(20)]
+        refused = set()
+        while len(refused) < 20 - endpoint.SPARE:
+            done, _ = await asyncio.wait(storm, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+            assert done
+            refused |= done
+            storm = [task for task in storm if task not in done]
+        assert {task.result()[0] for task in refused} == {503}
+        gate.set()
+        assert {status for status, _ in await asyncio.gather(*storm)} == {200}
+
+    within(bundle, tmp_path, scenario, max_wait_ms=60_000)
+
+
+def test_no_more_requests_than_agreed_wait_to_write(bundle, tmp_path):
+    gate = threading.Event()
+
+    class SlowStore:
+        def append(self, events):
+            gate.wait(30)
+            return len(events)
+
+    async def scenario(replica):
+        replica.events._store = SlowStore()
+        body = {"events": [{"event_id": "e", "user_id": "u", "item_id": "i"}]}
+        calls = [asyncio.create_task(replica.call("/events", body)) for _ in range(12)]
+        done, waiting = await asyncio.wait(calls, timeout=1)
+        assert [task.result()[0] for task in done] == [503] * (12 - endpoint.WRITES)
+        gate.set()
+        assert {(await task)[0] for task in waiting} == {200}
+
+    within(bundle, tmp_path, scenario)
+
+
+def test_the_variant_is_that_of_the_bundle_that_answered(bundle, tmp_path):
+    """A stage that lacks the candidate makes the graph begin again with the bundle in use."""
+    other = renamed_bundle(bundle, tmp_path / "other", "(new)")
+
+    async def scenario(replica):
+        order = {"bundle": str(tmp_path / "other"), "variant": "b", "share": 1.0}
+        assert (await replica.call("/admin/bundle", order, ADMIN))[0] == 200
+        _, answer = await replica.call("/recommend", BODY)
+        assert (answer["variant"], answer["bundle"]) == ("b", other)
+        run, standing = replica.fused.compute, replica.bundles.others(other)[0]
+
+        def lacking(states):
+            for state in states:
+                state.move_to(standing)
+            return run(states)
+
+        replica.fused.compute = lacking
+        _, answer = await replica.call("/recommend", BODY)
+        assert (answer["variant"], answer["bundle"]) == ("a", standing.version)
+        assert await replica.metric("winnow_serve_moved_total") == 1
+        name = 'winnow_serve_stage_seconds_count{stage="total",variant='
+        assert [await replica.metric(f'{name}"{variant}"') for variant in "ab"] == [1, 1]
 
     within(bundle, tmp_path, scenario)
 

@@ -62,9 +62,9 @@ def test_one_request_more_than_may_ask_gets_its_list_at_once():
     async def script():
         ours, words = modes(1), SlowWords()
         first, second, third = outcome(), outcome(), outcome()
-        asking = asyncio.create_task(ours.apply(state("goal", words), first))
+        asking = asyncio.create_task(ours.apply(state("goal", words), first, "me"))
         await asyncio.sleep(0)
-        llm = await ours.apply(state("goal", words), second)
+        llm = await ours.apply(state("goal", words), second, "me")
         assert second.candidates.item_C.tolist() == [3, 1]
         assert second.degraded == [Degraded("llm", "overloaded")]
         assert (llm.stop, llm.calls) == ("overloaded", 0)
@@ -73,8 +73,30 @@ def test_one_request_more_than_may_ask_gets_its_list_at_once():
         assert first.candidates.item_C.tolist() == [1, 3]
         assert first.degraded == []
         assert list(first.proposed) == ["rerank"]
-        await ours.apply(state("goal", words), third)  # there is room again
+        await ours.apply(state("goal", words), third, "me")  # there is room again
         assert third.degraded == []
+        await ours.close()
+
+    asyncio.run(script())
+
+
+def test_no_client_has_every_place():
+    async def script():
+        ours, words = modes(3), SlowWords()
+        waiting = [
+            asyncio.create_task(ours.apply(state("goal", words), outcome(), "greedy"))
+            for _ in range(4)
+        ]
+        await asyncio.sleep(0)
+        assert [task.done() for task in waiting].count(False) == 2
+        other = asyncio.create_task(ours.apply(state("goal", words), outcome(), "other"))
+        await asyncio.sleep(0)
+        assert not other.done()
+        words.go.set()
+        stops = [(await task).stop for task in [*waiting, other]]
+        assert stops.count("overloaded") == 2
+        assert stops[-1] == "stop"
+        assert not ours._asking  # nobody who asked once is remembered
         await ours.close()
 
     asyncio.run(script())
@@ -85,7 +107,7 @@ def test_a_model_that_is_late_leaves_the_list_and_its_place():
         ours, words = modes(1), SlowWords()
         for _ in range(2):
             late = outcome()
-            llm = await ours.apply(state("goal", words, seconds=0.05), late)
+            llm = await ours.apply(state("goal", words, seconds=0.05), late, "me")
             assert late.candidates.item_C.tolist() == [3, 1]
             assert late.degraded == [Degraded("llm", "late")]
             assert llm.stop == "deadline"
@@ -97,7 +119,7 @@ def test_a_model_that_is_late_leaves_the_list_and_its_place():
 def test_the_standard_mode_asks_nobody():
     async def script():
         ours, same = modes(1), outcome()
-        assert await ours.apply(state("standard", SlowWords()), same) is None
+        assert await ours.apply(state("standard", SlowWords()), same, "me") is None
         assert list(same.results) == ["rerank"]
         await ours.close()
 
@@ -135,7 +157,7 @@ def test_a_tree_of_which_the_model_answered_nothing_is_not_its_choice(ways, item
         asked = state("tree", words)
         asked.resolve = lambda: SimpleNamespace(k=1, seen=np.array([], np.int32))
         after = outcome()
-        llm = await ours.apply(asked, after)
+        llm = await ours.apply(asked, after, "me")
         assert after.candidates.item_C.tolist() == items
         assert llm.stop == stop
         assert after.degraded == ([Degraded("llm", "failed")] if stop == "fallback" else [])

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from serve.http.asgi import HttpApp, HttpRequest, Route
+from serve.http.exposure import Hosts
 from serve.http.limits import Keys, RateLimit, digest
 from serve.http.reply import Refusal, json_reply
 
@@ -25,7 +26,7 @@ async def picky(request: HttpRequest):
 
 
 class Client:
-    def __init__(self, keys=None, rate=None, forwarded=False):
+    def __init__(self, keys=None, rate=None, forwarded=False, hosts=None):
         guard = (keys or Keys()).check
         self.seen = []
         self.app = HttpApp(
@@ -36,6 +37,7 @@ class Client:
                 ("GET", "/broken"): Route(broken),
                 ("GET", "/picky"): Route(picky),
             },
+            hosts=hosts or Hosts([], [], "127.0.0.1"),
             rate=rate,
             forwarded=forwarded,
             on_answer=lambda *what: self.seen.append(what),
@@ -157,6 +159,79 @@ def test_pages_of_other_sites_may_not_post():
     assert client.ask("POST", "/post", origin="http://127.0.0.1:8000", **at)[0] == 200
     assert client.ask("POST", "/post", origin="http://evil.example", **at)[0] == 403
     assert client.ask("POST", "/post", origin="null", **at)[0] == 403
+
+
+NAMES = ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.0.0.2", "[::1]:8000", "[::1]"]
+FOREIGN = ["evil.example", "evil.example:8000", "localhost.evil.example", "10.0.0.7", "", "["]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "DELETE"])
+@pytest.mark.parametrize("path", ["/", "/post", "/users/u1", "/nowhere"])
+def test_every_request_for_another_host_is_refused(method, path):
+    client = Client()
+    for host in FOREIGN:
+        status, _, body = client.ask(method, path, host=host, origin=f"http://{host}")
+        assert (status, body["errors"][0]["field"]) == (421, "host"), host
+    for host in NAMES:
+        assert client.ask(method, path, host=host)[0] != 421, host
+
+
+def test_configured_names_are_taken_and_addresses_where_it_listens_on_more_than_loopback():
+    known = Client(hosts=Hosts(["Rec.example", "svc"], [], "127.0.0.1"))
+    assert known.ask("GET", "/", host="rec.example:443")[0] == 200
+    assert known.ask("GET", "/", host="svc")[0] == 200
+    assert known.ask("GET", "/", host="10.0.0.7")[0] == 421
+    wide = Client(hosts=Hosts([], [], "0.0.0.0"))
+    assert wide.ask("GET", "/", host="10.0.0.7:8000")[0] == 200
+    assert wide.ask("GET", "/", host="[fd00::7]:8000")[0] == 200
+    assert wide.ask("GET", "/", host="evil.example")[0] == 421
+
+
+def test_a_page_behind_a_gateway_that_changes_the_host_may_post_if_it_is_listed():
+    client = Client(hosts=Hosts([], ["https://Shop.example/"], "127.0.0.1"))
+    inside = {"host": "127.0.0.1:8000"}
+    assert client.ask("POST", "/post", origin="https://shop.example", **inside)[0] == 200
+    for origin in ("http://shop.example", "https://shop.example.evil", "null"):
+        assert client.ask("POST", "/post", origin=origin, **inside)[0] == 403
+
+
+def test_failures_pages_and_probes_count_for_their_address():
+    client = Client(Keys([digest("t")]), RateLimit(0.001, 3))
+    wrong = [client.ask("GET", "/users/u1", authorization="Bearer x")[0] for _ in range(5)]
+    assert wrong == [401, 401, 401, 429, 429]
+    assert client.ask("GET", "/users/u1", authorization="Bearer t")[0] == 200
+    assert client.ask("GET", "/")[0] == 429
+    fresh = Client(Keys([digest("t")]), RateLimit(0.001, 2))
+    opened = [fresh.ask("GET", "/")[0] for _ in range(30)]
+    assert 15 < opened.count(200) < 25  # the page is a dozen files
+    assert opened[-1] == 429
+    assert Client(rate=RateLimit(0.001, 1)).ask("GET", "/nowhere")[0] == 404
+
+
+def test_a_customers_ipv6_addresses_are_one_client():
+    client = Client(rate=RateLimit(0.001, 1), forwarded=True)
+    asked = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1", "10.0.0.1"]
+    asked += ["::ffff:10.0.0.1", "nonsense", "nonsense"]
+    statuses = [client.ask("GET", "/users/u1", x_forwarded_for=address)[0] for address in asked]
+    assert statuses == [200, 429, 200, 200, 429, 200, 429]
+
+
+def test_no_answer_is_stored_unless_it_says_so():
+    client = Client()
+    for path in ("/", "/users/u1", "/nowhere", "/broken", "/picky"):
+        assert client.ask("GET", path)[1][b"cache-control"] == b"no-store"
+
+
+def test_a_refusal_is_short_however_long_the_request_was():
+    async def wordy(request):
+        raise Refusal(422, *[("f" * 9000, "m" * 9000)] * 9000)
+
+    client = Client()
+    client.app._routes["GET", "/picky"] = Route(wordy)
+    _, _, body = client.ask("GET", "/picky")
+    assert len(body["errors"]) == 20
+    assert {len(text) for error in body["errors"] for text in error.values()} == {500}
+    assert len(client.ask("GET", "/" + "x" * 9000)[2]["errors"][0]["message"]) == 500
 
 
 def test_a_trace_is_continued():

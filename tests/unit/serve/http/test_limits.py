@@ -59,6 +59,14 @@ def test_a_client_gets_its_burst_and_then_its_rate(monkeypatch):
     assert refused(limit.check, "a").status == 429
 
 
+def test_a_part_of_a_request_counts_as_a_part():
+    limit = RateLimit(0.001, 1)
+    for _ in range(9):
+        limit.check("a", 0.1)
+    assert refused(limit.check, "a").status == 429
+    limit.check("b", 0.5)
+
+
 def test_no_rate_is_no_limit():
     assert RateLimit.of(0) is None
 

@@ -1,6 +1,8 @@
 """Answers are closed where they are tested and open where they are published."""
 
+import asyncio
 import json
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -86,6 +88,36 @@ def test_component_names_are_what_clients_know():
         *("EventsAccepted", "EventsBody", "FieldError", "Health", "Item", "Liked", "Llm"),
         *("Proposed", "RecommendAnswer", "RecommendBody", "Scenario", "UserAnswer"),
     }
+
+
+def test_a_body_of_many_errors_is_told_the_first():
+    wrong = [
+        (schema.RecommendBody, b'{"scenario": "0", "history": [' + b"1," * 999 + b"1]}"),
+        (schema.RecommendBody, b"{" + b",".join(b'"%d":1' % n for n in range(6000)) + b"}"),
+        (schema.EventsBody, b'{"events": [' + b"{}," * 999 + b"{}]}"),
+        (schema.EventsBody, b'{"events": [' + b"{}," * 300_000 + b"{}]}"),
+    ]
+    for model, body in wrong:
+        with pytest.raises(Refusal) as caught:
+            schema.parse(model, body)
+        assert 1 <= len(caught.value.errors) <= 20
+        assert len(caught.value.reply().body) < 4000
+
+
+def test_a_long_body_is_parsed_in_another_thread(monkeypatch):
+    threads = []
+    parse = schema.parse
+    monkeypatch.setattr(
+        schema, "parse", lambda *what: threads.append(threading.get_ident()) or parse(*what)
+    )
+    event = {"user_id": "u", "item_id": "i"}
+    for count in (1, 1000):
+        events = [event | {"event_id": f"{n}{'x' * 50}"} for n in range(count)]
+        body = json.dumps({"events": events}).encode()
+        parsed = asyncio.run(schema.parse_long(schema.EventsBody, body))
+        assert len(parsed.events) == count
+    short, long = threads
+    assert short == threading.get_ident() != long
 
 
 def test_a_wrong_body_names_its_fields():
