@@ -16,8 +16,11 @@ from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 
 from serve.admin import UserConfig
+from serve.args import RecommendArgs
+from serve.http.exposure import check_exposure
 from tests.paths import ROOT
 from winnow import __version__
+from winnow_ray.serving import haproxy
 from winnow_ray.serving.profile import THROUGHPUT
 
 CLUSTER = ROOT / "cluster"
@@ -77,11 +80,13 @@ def test_local_cluster_is_one_that_ray_up_accepts():
 def test_local_cluster_starts_ray_with_options_it_has():
     config = load(CLUSTER / "local.yaml")
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
-        sourced, command = commands[-1].split(";")
+        sourced, exported, command = commands[-1].split("&&")
         assert shlex.split(sourced) == [".", "~/winnow/cluster/serve/throughput.sh"]
+        assert shlex.split(exported) == ["export", "RAY_AUTH_MODE=token"]
         words = shlex.split(command)
         assert words[1:3] == ["~/winnow/.venv/bin/ray", "start"]
         start.make_context("ray start", words[3:])
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "--dashboard-host=127.0.0.1" in shlex.split(config["head_start_ray_commands"][-1])
 
 
@@ -119,10 +124,60 @@ def test_ray_service_serves_the_fused_app():
     service = load(CLUSTER / "kuberay" / "ray_service.yaml")
     embedded = yaml.safe_load(service["spec"]["serveConfigV2"])
     ServeDeploySchema.model_validate(embedded)
-    assert embedded["applications"] == load(CLUSTER / "serve/recommend_fused.yaml")["applications"]
+    (app,), (plain,) = (
+        config["applications"]
+        for config in (embedded, load(CLUSTER / "serve" / "recommend_fused.yaml"))
+    )
+    (deployment,) = app["deployments"]
+    scaling = {name: deployment.pop(name) for name in ("num_replicas", "autoscaling_config")}
+    assert scaling["autoscaling_config"]["target_ongoing_requests"] < haproxy.AT_A_TIME
+    assert app["args"].pop("allowed_hosts") == [
+        *("winnow-serve-svc", "winnow-serve-svc.default.svc.cluster.local"),
+    ]
+    assert app == plain
     for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
         (container,) = group["template"]["spec"]["containers"]
         assert container["volumeMounts"] == [{"name": "data", "mountPath": "/data"}]
+
+
+def test_the_service_has_its_secrets_from_kubernetes_and_outlives_its_head():
+    text = (CLUSTER / "kuberay" / "ray_service.yaml").read_text()
+    (made,) = re.findall(r"kubectl create secret generic (\S+)", text)
+    keys = set(re.findall(r"--from-literal=(\w+)=", text))
+    cluster = yaml.safe_load(text)["spec"]["rayClusterConfig"]
+    for group in pod_groups(cluster):
+        (container,) = group["template"]["spec"]["containers"]
+        refs = {
+            one["name"]: one["valueFrom"]["secretKeyRef"]
+            for one in container["env"]
+            if "valueFrom" in one
+        }
+        assert refs.keys() == {"WINNOW_TOKEN", "WINNOW_ADMIN_TOKEN", "WINNOW_EVENTS"}
+        assert all(ref["name"] == made and ref["key"] in keys for ref in refs.values())
+    tolerance = cluster["gcsFaultToleranceOptions"]
+    assert tolerance["redisPassword"]["valueFrom"]["secretKeyRef"]["key"] in keys
+    embedded = yaml.safe_load(yaml.safe_load(text)["spec"]["serveConfigV2"])
+    assert embedded["http_options"]["host"] == "0.0.0.0"
+    check_exposure(
+        RecommendArgs(**embedded["applications"][0]["args"]), "0.0.0.0", {"WINNOW_TOKEN": "t"}
+    )
+
+
+def test_haproxys_folder_is_closed_to_others_and_not_taken_from_them(tmp_path):
+    script = (CLUSTER / "serve" / "throughput.sh").read_text()
+    assert "/tmp/winnow-haproxy-$(id -u)" in script
+    folder = tmp_path / "h"
+    (tmp_path / "script").write_text(script.replace("/tmp/winnow-haproxy-$(id -u)", str(folder)))
+    shell = ["bash", "-c", f". {tmp_path}/script && echo $RAY_SERVE_HAPROXY_SOCKET_PATH"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{folder}/admin.sock\n"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    (tmp_path / "theirs").mkdir()
+    folder.symlink_to(tmp_path / "theirs")
+    refused = subprocess.run(shell, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "belongs to another user" in refused.stderr
 
 
 def test_clusters_start_with_the_profile_that_the_launcher_sets():
@@ -133,7 +188,8 @@ def test_clusters_start_with_the_profile_that_the_launcher_sets():
     cluster = load(CLUSTER / "kuberay" / "ray_service.yaml")["spec"]["rayClusterConfig"]
     for group in pod_groups(cluster):
         (container,) = group["template"]["spec"]["containers"]
-        assert {one["name"]: one["value"] for one in container["env"]} == THROUGHPUT
+        values = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+        assert values == THROUGHPUT
 
 
 def test_dockerfile_copies_what_exists_and_ends_as_a_user():
