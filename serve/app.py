@@ -71,14 +71,16 @@ class Recommend:
         self, args: RecommendArgs, stages: dict[str, DeploymentHandle[Any]]
     ) -> None:
         torch.set_num_threads(max(1, int(args.num_cpus)))
-        instance = instance_id(APP)
+        self._app = serve.get_replica_context().app_name  # another than APP in a config of yours
+        instance = instance_id(self._app)
         self._args = args
         host = await listening_host()
         check_exposure(args, host, os.environ)
         self._host, self._node = host, ray.util.get_node_ip_address()
         self._folder = state_folder("metrics", instance, self._node)
         self._numbers = MetricsFile(self._folder)
-        self._events = GuardedEvents(open_events(events_address(args.events, APP, os.environ)))
+        address = events_address(args.events, self._app, os.environ)
+        self._events = GuardedEvents(open_events(address))
         self._bundles: LoadedBundles[Version] = LoadedBundles(self._load)
         self._modes = Modes(args.llm)
         self._fused = FusedGraph()
@@ -122,7 +124,7 @@ class Recommend:
             await self._split.warm(version)
 
     async def _tell(self) -> Sequence[Versions]:
-        handle = serve.get_deployment_handle(APP, app_name=APP)
+        handle = serve.get_deployment_handle(APP, app_name=self._app)
         answers: Sequence[Versions] = await handle.broadcast("follow").results_async(
             timeout_s=TELL_S
         )
@@ -178,7 +180,7 @@ def build_app(args: RecommendArgs) -> Application:
     if args.topology == "fused":
         return recommend.options(**options).bind(args, {})
     stages = {
-        name: stage.options(name=name, **options).bind(name, args.bundle, APP) for name in STAGES
+        name: stage.options(name=name, **options).bind(name, args.bundle) for name in STAGES
     }
     options["ray_actor_options"] = _actor(min(args.num_cpus, INGRESS_CPUS))
     return recommend.options(**options).bind(args, stages)

@@ -26,7 +26,7 @@ async function start() {
   } catch (error) {
     return refuse(error);
   }
-  if (at("user_id").value) await ask();
+  if (at("user_id").value && !form.asksModel) await ask();
 }
 
 // Ask for the list that the form describes; a request still under way is given up.

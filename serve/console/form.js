@@ -1,4 +1,5 @@
 // The request as a form: its fields to a body, errors to the field they name, and a link to it.
+// A link that asks a language model waits for a click: each opening of it would cost calls.
 
 import { at, make, uniqueId } from "./dom.js";
 import { Combobox } from "./combobox.js";
@@ -38,6 +39,10 @@ export class Form {
       if (choice.selectedIndex < 0) choice.selectedIndex = 0; // the address named one that is not here
     }
     this.showGoal();
+  }
+
+  get asksModel() {
+    return !["", "standard"].includes(at("mode").value);
   }
 
   showGoal() {

@@ -40,11 +40,11 @@ class LoadedStage:
 class StageDeployment:
     """Holds the versions of the plan, and answers with the version that a batch belongs to."""
 
-    def __init__(self, name: str, bundle: str, app: str) -> None:
+    def __init__(self, name: str, bundle: str) -> None:
         self._name = name
         self._bundles = LoadedBundles(self._open)
         self._compute = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._plans = PlanStore(instance_id(app))
+        self._plans = PlanStore(instance_id(serve.get_replica_context().app_name))
         self._running: dict[object, float] = {}
         self._catching_up: asyncio.Task[None] | None = None
         plan = self._plans.read()

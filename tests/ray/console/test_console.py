@@ -68,6 +68,9 @@ def url(stub) -> Iterator[str]:
 
 def open_list(page: Browser, url: str, query: str = "?user_id=37") -> None:
     page.open(url + query)
+    page.until("!document.querySelector('#about').hidden")
+    if page.run("document.querySelector('#mode').value") != "standard":
+        page.click("#send")  # a link does not ask a language model by itself
     page.until(SHOWN)
 
 
@@ -397,6 +400,13 @@ def test_a_goal_is_sent_and_the_model_s_steps_are_shown(page, stub, url):
     assert page.texts(".column.rerank .title") == [row["title"] for row in by_stages]
     assert page.texts(".column.list .title") == page.texts(TITLES)
     assert not page.run("document.querySelector('#by-llm').hidden")
+
+
+def test_a_link_alone_asks_no_language_model(page, stub, url):
+    page.open(f"{url}?user_id=37&mode=goal&goal=variety")
+    page.until("!document.querySelector('#about').hidden")
+    send(page, SHOWN)
+    assert [request["goal"] for request in stub.requests] == ["variety"]
 
 
 def test_items_of_the_tree_have_no_place_in_the_stages(page, stub, url):
