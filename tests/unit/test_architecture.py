@@ -20,7 +20,7 @@ FORBIDDEN = {
 }
 LAYERS = {
     "winnow": (
-        {"errors", "precision", "config_help", "circuit_breaker"},
+        {"errors", "precision", "config_help", "circuit_breaker", "secrets"},
         {"config", "state"},
         {"artifact", "metrics"},
         {"data"},

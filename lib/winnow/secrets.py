@@ -1,0 +1,33 @@
+"""Texts for people and logs, without the secrets that addresses may hold."""
+
+import re
+
+MASK = "***"
+TOKEN = re.compile(r"[^\s\"'`<>]+")
+"""A run of text that one address cannot leave."""
+QUERY_VALUE = re.compile(r"([?&][^=&\s]{1,100}=)[^&\s]*")
+
+
+def masked(text: str) -> str:
+    """`text` with the user part and every query value of each address in it replaced by `***`.
+
+    All query values go, as no list of names would hold every vendor's name of a key. The work is
+    linear in the length of the text.
+
+    Example:
+        >>> masked("cannot read s3://AKIA:secret@bucket/key?region=eu: denied")
+        'cannot read s3://***@bucket/key?region=*** denied'
+    """
+    return TOKEN.sub(lambda found: _masked_token(found[0]), text)
+
+
+def _masked_token(token: str) -> str:
+    scheme, marker, rest = token.partition("://")
+    if not marker:
+        return token
+    # up to the last "@", since a password that was not encoded may itself hold "/" and "@"
+    user, at, place = rest.rpartition("@")
+    if "?" in user:  # a password or a query: no telling where which of them ends
+        return scheme + marker + MASK
+    rest = f"{MASK}@{place}" if at else rest
+    return scheme + marker + QUERY_VALUE.sub(rf"\1{MASK}", rest)
