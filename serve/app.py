@@ -179,9 +179,7 @@ def build_app(args: RecommendArgs) -> Application:
     recommend, stage = cast(Deployment, Recommend), cast(Deployment, StageDeployment)
     if args.topology == "fused":
         return recommend.options(**options).bind(args, {})
-    stages = {
-        name: stage.options(name=name, **options).bind(name, args.bundle) for name in STAGES
-    }
+    stages = {name: stage.options(name=name, **options).bind(name, args.bundle) for name in STAGES}
     options["ray_actor_options"] = _actor(min(args.num_cpus, INGRESS_CPUS))
     return recommend.options(**options).bind(args, stages)
 

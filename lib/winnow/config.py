@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -23,6 +24,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from winnow.config_help import presets_and_fields, wrapped
 from winnow.errors import WinnowError, suggestion
+from winnow.secrets import MaskingFormatter, masked
 
 C = TypeVar("C")
 
@@ -280,24 +282,31 @@ def job_main(
 
     `default` is the preset of a command without `--config`; None if it must name one. A mistake of
     the user (`WinnowError`, or `ValueError` while parsing) ends with one line and exit status 2,
-    without a traceback.
+    without a traceback. Passwords and keys in addresses are masked in all that is printed and
+    logged.
     """
     parser = _parser(presets, description, default)
     args = parser.parse_args(argv)
-    logging.basicConfig(
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(
+        MaskingFormatter("%(asctime)s %(levelname).1s %(name)s: %(message)s", "%H:%M:%S")
     )
+    logging.basicConfig(handlers=[lines])
+    sys.excepthook = _print_masked
     logging.getLogger("winnow").setLevel(logging.INFO)  # other libraries: warnings only
     try:
         config = with_overrides(preset_of(args.config, presets), args.set)
     except ValueError as error:
-        parser.error(str(error))
-    print(json_text(asdict(config)), flush=True)  # type: ignore[call-overload]
+        parser.error(masked(str(error)))
+    print(masked(json_text(asdict(config))), flush=True)  # type: ignore[call-overload]
     try:
         result = run(config)
     except WinnowError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(masked(f"{parser.prog}: {error}"), file=sys.stderr)
         raise SystemExit(2) from error
-    print(json_text(result), flush=True)
+    print(masked(json_text(result)), flush=True)
+
+
+def _print_masked(*error: Any) -> None:
+    """Print the traceback of an uncaught error, as the interpreter does."""
+    print(masked("".join(traceback.format_exception(*error))), end="", file=sys.stderr)

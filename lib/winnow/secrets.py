@@ -1,11 +1,19 @@
 """Texts for people and logs, without the secrets that addresses may hold."""
 
+import logging
 import re
 
 MASK = "***"
 TOKEN = re.compile(r"[^\s\"'`<>]+")
 """A run of text that one address cannot leave."""
 QUERY_VALUE = re.compile(r"([?&][^=&\s]{1,100}=)[^&\s]*")
+
+
+class MaskingFormatter(logging.Formatter):
+    """A formatter of log lines that masks addresses in them, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
 
 
 def masked(text: str) -> str:

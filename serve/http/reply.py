@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from winnow.secrets import masked
+
 JSON = "application/json"
 MAX_ERRORS = 20
 """Errors of a refusal that are told: a body of 64 KB can have thousands, all of one kind."""
@@ -36,7 +38,7 @@ class Refusal(Exception):
 
     def reply(self) -> Reply:
         told = self.errors[:MAX_ERRORS]
-        rows = [{"field": _cut(field), "message": _cut(message)} for field, message in told]
+        rows = [{"field": _told(field), "message": _told(message)} for field, message in told]
         return Reply(self.status, encode({"errors": rows}), headers=self.headers)
 
 
@@ -45,5 +47,7 @@ def json_reply(value: Any, status: int = 200) -> Reply:
     return Reply(status, encode(value))
 
 
-def _cut(text: str) -> str:
+def _told(text: str) -> str:
+    """The text as a client may see it: a message may quote an address with a password."""
+    text = masked(text)
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

@@ -3,6 +3,9 @@
 import logging
 import threading
 import time
+import traceback
+
+from winnow.secrets import masked
 
 BURST = 20
 """Lines of one statement that are logged at once: enough to see what a batch's rows have alike."""
@@ -36,8 +39,8 @@ class Cap:
             return dropped
 
 
-class CapFilter(logging.Filter):
-    """Bounds each statement of a logger by a `Cap` of its own."""
+class EndpointLines(logging.Filter):
+    """Bounds each statement of a logger by a `Cap` of its own, and masks addresses in its lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,10 +49,13 @@ class CapFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         statement = (record.pathname, record.lineno)
         dropped = self._caps.setdefault(statement, Cap()).admit()
-        if dropped:
-            record.msg = f"{record.getMessage()} (and {dropped} such lines before)"
-            record.args = None
-        return dropped is not None
+        if dropped is None:
+            return False
+        before = f" (and {dropped} such lines before)" if dropped else ""
+        record.msg, record.args = masked(record.getMessage()) + before, None
+        if record.exc_info:  # a formatter takes this text for the traceback
+            record.exc_text = masked("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        return True
 
 
 logger = logging.getLogger("ray.serve.winnow")
@@ -58,4 +64,4 @@ request_logger = logging.getLogger("ray.serve.winnow.requests")
 """Logger of lines in JSON, which their writer bounds."""
 
 for _name in (logger.name, "winnow.cascade.graph"):  # stages log where they run
-    logging.getLogger(_name).addFilter(CapFilter())
+    logging.getLogger(_name).addFilter(EndpointLines())

@@ -1,7 +1,10 @@
+import io
+import logging
+
 import pytest
 from hypothesis import given, strategies as st
 
-from winnow.secrets import masked
+from winnow.secrets import MaskingFormatter, masked
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,17 @@ def test_addresses_are_shown_without_their_secrets(text, shown):
 def test_no_user_part_passes_whatever_it_holds(before, secret):
     assert f"{secret}7391" not in masked(f"{before} s3://key:{secret}7391@bucket/x")
     assert f"{secret}7391" not in masked(f"{before} s3://bucket/x?token={secret}7391")
+
+
+def test_log_lines_and_their_tracebacks_are_masked():
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(MaskingFormatter("%(message)s"))
+    ours = logging.Logger("ours")
+    ours.addHandler(handler)
+    try:
+        raise OSError("denied: s3://AK:s3cret@bucket/key")
+    except OSError:
+        ours.exception("cannot read %s", "s3://AK:s3cret@bucket/key")
+    assert "OSError: denied: s3://***@bucket/key" in stream.getvalue()
+    assert "s3cret" not in stream.getvalue()

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from winnow.secrets import MaskingFormatter
+
 logger = logging.getLogger("winnow.ray")
 
 LOG_VARIABLE = "WINNOW_RAY_LOG"
@@ -94,7 +96,7 @@ def log_in_worker() -> None:
     ours = logging.getLogger("winnow")
     if not ours.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(LINE_FORMAT, TIME_FORMAT))
+        handler.setFormatter(MaskingFormatter(LINE_FORMAT, TIME_FORMAT))
         ours.addHandler(handler)
     ours.setLevel(logging.INFO)
     ours.propagate = False  # Ray's handler would write each line again

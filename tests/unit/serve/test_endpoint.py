@@ -301,6 +301,40 @@ def test_the_variant_is_that_of_the_bundle_that_answered(bundle, tmp_path):
     within(bundle, tmp_path, scenario)
 
 
+def test_no_answer_and_no_log_line_tells_a_secret(bundle, tmp_path, caplog):
+    """Planted in every text that a request may hold, and in what the event store says."""
+    secret = "s3://AKIA:pl4nted@bucket/x?secret_key=pl4nted"
+
+    class TalkativeStore:
+        def append(self, events):
+            raise StoreError("cannot reach redis://:pl4nted@10.0.0.9")
+
+        recent = ping = append
+
+    async def scenario(replica):
+        replica.events._store = TalkativeStore()
+        asked = [
+            ("/admin/bundle", {"bundle": secret}),
+            ("/admin/bundle", {"bundle": secret, "variant": "b"}),
+            ("/recommend", BODY | {"scenario": secret}),
+            ("/recommend", BODY | {"user_id": None, "history": [secret]}),
+            ("/recommend", BODY | {secret: 1}),
+            ("/events", {"events": [{"event_id": "e", "user_id": "u", "item_id": secret}]}),
+            ("/" + secret, {}),
+        ]
+        for path, body in asked:
+            status, answer = await replica.call(path, body, ADMIN)
+            assert "pl4nted" not in json.dumps(answer), (path, status)
+        for path in ("/admin/bundle", "/catalogue", "/healthz", "/openapi.json"):
+            assert "pl4nted" not in json.dumps(await replica.call(path, token=ADMIN))
+        assert "pl4nted" not in (await replica.raw("GET", "/metrics"))[2].decode()
+
+    with caplog.at_level("INFO"):
+        within(bundle, tmp_path, scenario)
+    ours = [r.getMessage() for r in caplog.records if r.name.startswith(("ray.serve", "winnow"))]
+    assert "pl4nted" not in "".join(ours)
+
+
 def test_bundles_are_swapped_compared_and_put_back(bundle, tmp_path):
     other = renamed_bundle(bundle, tmp_path / "other", "(new)")
 

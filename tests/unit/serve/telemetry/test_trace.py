@@ -55,6 +55,16 @@ def test_one_statement_does_not_fill_the_log_and_another_is_still_heard(caplog, 
     assert said.count("something else") == 1
 
 
+def test_addresses_in_log_lines_are_masked(caplog):
+    with caplog.at_level(logging.INFO):
+        try:
+            raise OSError("denied: redis://:s3cret@h")
+        except OSError:
+            logger.exception("store: %s", "redis://:s3cret@h")
+    assert "redis://***@h" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 def test_a_caller_that_does_not_sample_gets_no_spans_and_a_new_trace_no_parent():
     exporter = InMemorySpanExporter()
     spans = Spans(exporter)
