@@ -11,10 +11,13 @@ from pyarrow import fs
 from ray._private.state import state
 from ray.data import DataContext
 
+from winnow.errors import WinnowError
 from winnow_ray.cluster.terminal import divert, forward_worker_lines
 
 OBJECT_STORE_BYTES = 256 * 2**20
 """Object store of a cluster started here: jobs read their data from files, not from objects."""
+TMPDIR_BYTES = 35
+"""Longest path of RAY_TMPDIR: Ray adds 68 to 72 bytes, and a socket's path has at most 107."""
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Environment of workers: threads that wait by spinning slow each other down tenfold as soon as
 anything else runs."""
@@ -26,6 +29,9 @@ def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:
     Args:
         log_to_driver: whether this process receives the output of workers.
         measured: whether a cluster that is started here collects Ray's own metrics.
+
+    Raises:
+        WinnowError: the cluster cannot be reached, or Ray's folder has too long a path.
     """
     logging.getLogger("ray.data").setLevel(logging.WARNING)  # it prints every plan it runs
     DataContext.get_current().enable_progress_bars = False  # jobs report progress in their log
@@ -35,12 +41,30 @@ def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:
     if not measured:
         local["_system_config"] = {"enable_metrics_collection": False}
     divert()
-    ray.init(
-        log_to_driver=log_to_driver,
-        logging_level=logging.WARNING,
-        **({} if os.environ.get("RAY_ADDRESS") else local),
-    )
+    try:
+        ray.init(
+            log_to_driver=log_to_driver,
+            logging_level=logging.WARNING,
+            **({} if os.environ.get("RAY_ADDRESS") else local),
+        )
+    except OSError as error:
+        raise WinnowError(_why(error)) from error
     forward_worker_lines()
+
+
+def _why(error: OSError) -> str:
+    """What to do about a cluster that cannot be joined or started."""
+    if "AF_UNIX" in str(error):
+        return (
+            "the path of Ray's temporary folder is too long for the sockets in it: set RAY_TMPDIR "
+            f"to a folder whose path has at most {TMPDIR_BYTES} characters"
+        )
+    if isinstance(error, ConnectionError):
+        return (
+            f"{error}; if it runs, it may ask for a token: set RAY_AUTH_MODE=token here too, and "
+            "RAY_AUTH_TOKEN_PATH unless ~/.ray/auth_token holds it"
+        )
+    return f"Ray does not start: {error}"
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -1,0 +1,26 @@
+"""A cluster that cannot be joined or started is one sentence."""
+
+import pytest
+import ray
+
+from winnow.errors import WinnowError
+from winnow_ray.cluster.connect import connect
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError("AF_UNIX path length cannot exceed 107 bytes: /very/long"), "RAY_TMPDIR"),
+        (ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379"), "RAY_AUTH_MODE"),
+        (OSError(28, "No space left on device"), "No space left"),
+    ],
+)
+def test_the_error_says_what_to_do(monkeypatch, error, advice):
+    def fails(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "init", fails)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(WinnowError, match=advice) as caught:
+        connect()
+    assert "\n" not in str(caught.value)
