@@ -37,7 +37,8 @@ def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:
     DataContext.get_current().enable_progress_bars = False  # jobs report progress in their log
     if ray.is_initialized():
         return
-    local: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES}
+    # "local": not a cluster that happens to run on this machine, whose settings are its own
+    local: dict[str, Any] = {"address": "local", "object_store_memory": OBJECT_STORE_BYTES}
     if not measured:
         local["_system_config"] = {"enable_metrics_collection": False}
     divert()

@@ -24,3 +24,16 @@ def test_the_error_says_what_to_do(monkeypatch, error, advice):
     with pytest.raises(WinnowError, match=advice) as caught:
         connect()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", None])
+def test_only_the_cluster_that_the_environment_names_is_joined(monkeypatch, address):
+    asked = []
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    connect()
+    (options,) = asked
+    assert options.get("address") == (None if address else "local")
