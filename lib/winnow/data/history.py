@@ -1,6 +1,6 @@
 """What each user liked before a given moment.
 
-Suffixes: N interactions of a log, Q queries (user, time), H history length.
+Suffixes: N interactions of a log, T their distinct times, Q queries (user, time), H history length.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,9 @@ class Histories:
     scenario_N: Ints
     """Scenario of each interaction."""
     key_N: NDArray[np.int64]
-    """Ascending keys `user * span + time - origin`: one binary search finds a user's past."""
-    origin: int
-    """Earliest time of the log."""
-    span: int
-    """A number above the largest time difference of the log."""
+    """Ascending keys `user * (T + 1) + rank of the time`: a binary search finds a user's past."""
+    time_T: NDArray[np.int64]
+    """The distinct times of the log, ascending; the rank of a time is its position here."""
 
     @classmethod
     def build(
@@ -45,30 +43,33 @@ class Histories:
         scenario_N: NDArray[np.integer] | None = None,
     ) -> "Histories":
         """Histories of the given positives; equal times keep the order of the log."""
-        origin = int(time_N.min()) if len(time_N) else 0
-        span = int(time_N.max()) - origin + 2 if len(time_N) else 2
-        key_N = user_N.astype(np.int64) * span + (time_N.astype(np.int64) - origin)
+        # Ranks, because times themselves (18 digits, say) would overflow in a product with users.
+        time_T, rank_N = np.unique(time_N.astype(np.int64), return_inverse=True)
+        key_N = user_N.astype(np.int64) * (len(time_T) + 1) + rank_N
         order_N = np.argsort(key_N, kind="stable")
         scenario_N = np.zeros(len(item_N), np.int32) if scenario_N is None else scenario_N
         return cls(
             item_N[order_N].astype(np.int32),
             scenario_N[order_N].astype(np.int32),
             key_N[order_N],
-            origin,
-            span,
+            time_T,
         )
 
     def bounds(
         self, user_Q: NDArray[np.integer], time_Q: NDArray[np.integer] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Start and end in `item_N` of each user's past: strictly before `time_Q`, or all of it."""
-        start_key_Q = user_Q.astype(np.int64) * self.span
-        end_key_Q = start_key_Q + self.span
+        first_key_Q = user_Q.astype(np.int64) * (len(self.time_T) + 1)
+        end_key_Q = first_key_Q + len(self.time_T)
         if time_Q is not None:
-            elapsed_Q = np.clip(time_Q.astype(np.int64) - self.origin, 0, self.span)
-            end_key_Q = start_key_Q + elapsed_Q
-        start_Q = np.searchsorted(self.key_N, start_key_Q, side="left")
-        return start_Q, np.searchsorted(self.key_N, end_key_Q, side="left")
+            end_key_Q = first_key_Q + np.searchsorted(self.time_T, time_Q.astype(np.int64))
+        return np.searchsorted(self.key_N, first_key_Q), np.searchsorted(self.key_N, end_key_Q)
+
+    def at(self, user: int, time: int) -> Ints:
+        """Item rows of one user at exactly `time`, in the order of the log."""
+        ranks = [np.searchsorted(self.time_T, time, side) for side in ("left", "right")]
+        keys = user * (len(self.time_T) + 1) + np.array(ranks, np.int64)
+        return self.item_N[slice(*np.searchsorted(self.key_N, keys))]
 
     def before(
         self,

@@ -101,9 +101,7 @@ class Likes:
 
     def at(self, user_row: int, time: int) -> list[int]:
         """The distinct item rows that a user liked at `time`, ascending."""
-        users, times = np.array([user_row, user_row]), np.array([time, time + 1])
-        begin, end = self.histories.bounds(users, times)[1].tolist()
-        return sorted(set(self.histories.item_N[begin:end].tolist()))
+        return sorted(set(self.histories.at(user_row, time).tolist()))
 
     def past(self, user_row: int, item_rows: Sequence[int], time: int, *, length: int) -> list[int]:
         """The last `length` items with a title that a user liked before `time`, oldest first.

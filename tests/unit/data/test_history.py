@@ -6,6 +6,42 @@ from winnow.data.history import Histories
 LOG = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 6)), max_size=40)
 
 
+INT64 = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([-(2**63), -1, 0, 1, 10**17, 1_700_000_000_000_000_000, 2**63 - 1]),
+)
+USER = st.sampled_from([0, 1, 2, 8_000, 2**31 - 1])
+
+
+@given(log=st.lists(st.tuples(USER, INT64), max_size=30), user=USER, time=INT64)
+def test_any_64_bit_time_orders_the_past(log, user, time):
+    users = np.array([user for user, _ in log], np.int64)
+    times = np.array([time for _, time in log], np.int64)
+    histories = Histories.build(users, np.arange(len(log)), times)
+    in_order = [row for _, row in sorted((t, row) for row, (u, t) in enumerate(log) if u == user)]
+
+    def past(found):
+        return [row for row in found[0].tolist() if row >= 0]
+
+    assert past(histories.before(np.array([user]), length=30)) == in_order
+    earlier = [row for row in in_order if log[row][1] < time]
+    assert past(histories.before(np.array([user]), np.array([time]), length=30)) == earlier
+    assert histories.at(user, time).tolist() == [row for row in in_order if log[row][1] == time]
+
+
+@given(log=st.lists(st.tuples(st.integers(0, 9), INT64), min_size=1, max_size=40))
+def test_the_bounds_of_all_users_cut_the_log_into_their_rows(log):
+    users = np.array([user for user, _ in log], np.int64)
+    items = users * 100 + np.arange(len(log))
+    histories = Histories.build(users, items, np.array([time for _, time in log], np.int64))
+    start, end = histories.bounds(np.arange(10))
+    assert start[0] == 0
+    assert end[-1] == len(log)
+    assert (start[1:] == end[:-1]).all()
+    for user in range(10):
+        assert (histories.item_N[start[user] : end[user]] // 100 == user).all()
+
+
 @given(log=LOG, user=st.integers(0, 5), time=st.integers(-1, 8), length=st.integers(1, 5))
 def test_same_as_a_plain_loop(log, user, time, length):
     columns = np.array(log, np.int64).reshape(-1, 3)
