@@ -33,7 +33,7 @@ LAYERS = {
         {"cli"},
     ),
     "winnow.data": (
-        {"schema", "history", "text", "progress", "raw"},
+        {"schema", "history", "text", "progress", "hashing", "raw"},
         {"join"},
         {"dataset", "collection"},
         {"batches", "item_words", "likes"},

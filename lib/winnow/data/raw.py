@@ -7,21 +7,21 @@ large one a generator (`RawStream`).
 Suffix: N interactions.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from winnow.errors import DataError
 
 R = TypeVar("R")
 T = TypeVar("T")
-Words = NDArray[np.str_] | Any  # pyarrow has no types
-"""Text by row: a NumPy array, or an Arrow array, which is smaller and faster for millions."""
+Words = Sequence[str] | Any  # pyarrow has no types
+"""Text by row: a list, or an Arrow array, which is smaller and faster for millions. NumPy arrays of
+strings work, too, but each text takes as much memory as the longest."""
 
 CHUNK_ROWS = 500_000
 """Interactions per chunk of a log that is in memory: some 11 MB without context fields."""
@@ -128,9 +128,9 @@ class RawTable:
     text: Words
     """A description in words, for prompts and text encoders."""
     sparse: dict[str, Words]
-    """Categorical fields by name, the id first; an empty value is unknown."""
+    """Categorical fields by name, the id first: text or whole numbers; empty or null is unknown."""
     dense: dict[str, NDArray[np.float64]]
-    """Numeric fields by name; NaN is unknown."""
+    """Numeric fields by name; NaN is unknown, and is encoded as the smallest value is."""
     title: Words | None = None
     """Display names of items; None shows their ids, and users have none."""
 
@@ -150,7 +150,7 @@ class Chunk:
     """Seconds."""
     probability_N: NDArray[np.float32] | None = None
     """True chance of label 1 where it is known (simulation)."""
-    sparse: Mapping[str, pa.Array] = field(default_factory=dict)
+    sparse: Mapping[str, Words] = field(default_factory=dict)
     """Categorical context fields, properties of the interaction; null or empty is unknown."""
     dense: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Numeric context fields; NaN is unknown."""
@@ -159,6 +159,35 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.label_N)
+
+    def columns(self) -> dict[str, Any]:
+        """The columns that are not None, by name."""
+        names = (each.name for each in fields(self) if each.name not in ("sparse", "dense"))
+        columns = {name: getattr(self, name) for name in names}
+        columns |= {f"sparse field {name!r}": values for name, values in self.sparse.items()}
+        columns |= {f"dense field {name!r}": values for name, values in self.dense.items()}
+        return {name: values for name, values in columns.items() if values is not None}
+
+    def check_lengths(self, log: str) -> None:
+        """Raise DataError unless all columns are as long as `label_N`; `log` names the log."""
+        for name, values in self.columns().items():
+            if len(values) != len(self):
+                raise DataError(
+                    f"{log}: {name} has {len(values)} values, but label_N has {len(self)}"
+                )
+
+    def slice(self, start: int, end: int) -> "Chunk":
+        """Interactions `start` to `end` - 1, which share the memory of this chunk."""
+        names = (each.name for each in fields(self) if each.name not in ("sparse", "dense"))
+        columns = {name: getattr(self, name) for name in names}
+        cut: dict[str, Any] = {
+            name: None if values is None else values[start:end] for name, values in columns.items()
+        }
+        return Chunk(
+            **cut,
+            sparse={name: values[start:end] for name, values in self.sparse.items()},
+            dense={name: values[start:end] for name, values in self.dense.items()},
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,11 +231,21 @@ class RawLog:
     """Seconds."""
     probability_N: NDArray[np.float32] | None = None
     """True chance of label 1 where it is known (simulation)."""
-    rejected: tuple[Rejected, ...] = ()
+    sparse: Mapping[str, Words] = field(default_factory=dict)
+    """Categorical context fields, properties of the interaction; null or empty is unknown."""
+    dense: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Numeric context fields; NaN is unknown."""
+    is_test_N: NDArray[np.bool_] | None = None
+    """Rows that the publisher of the log keeps out of training; None if it fixed no split."""
+    rejected: RejectedLines = field(default_factory=RejectedLines)
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Good lines that the dataset leaves out, by reason."""
+    min_count: int = 1
+    """Training rows that a sparse value needs; a rarer one is unknown."""
     published: Mapping[str, int] = field(default_factory=dict)
     """Interactions by scenario that the literature reports for this log."""
+    not_temporal: str = ""
+    """Why the log cannot be split by time; empty if it can."""
 
     def stream(self, chunk_rows: int = CHUNK_ROWS) -> RawStream:
         """This log in chunks, which share its memory."""
@@ -215,19 +254,15 @@ class RawLog:
             scenarios=self.scenarios,
             chunks=self._chunks(chunk_rows),
             tables=lambda: (self.users, self.items),
-            rejected=RejectedLines(list(self.rejected), len(self.rejected)),
+            rejected=self.rejected,
             dropped=dict(self.dropped),
+            min_count=self.min_count,
             published=self.published,
+            not_temporal=self.not_temporal,
         )
 
     def _chunks(self, chunk_rows: int) -> Iterator[Chunk]:
-        for start in range(0, len(self.label_N), chunk_rows):
-            rows = slice(start, start + chunk_rows)
-            yield Chunk(
-                user_N=self.user_N[rows],
-                item_N=self.item_N[rows],
-                label_N=self.label_N[rows],
-                scenario_N=self.scenario_N[rows],
-                time_N=self.time_N[rows],
-                probability_N=None if self.probability_N is None else self.probability_N[rows],
-            )
+        whole = Chunk(**{each.name: getattr(self, each.name) for each in fields(Chunk)})
+        whole.check_lengths(self.name)
+        for start in range(0, len(whole), chunk_rows):
+            yield whole.slice(start, start + chunk_rows)

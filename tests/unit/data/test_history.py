@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from winnow.data.history import Histories
 
@@ -13,6 +13,7 @@ INT64 = st.one_of(
 USER = st.sampled_from([0, 1, 2, 8_000, 2**31 - 1])
 
 
+@settings(deadline=None)
 @given(log=st.lists(st.tuples(USER, INT64), max_size=30), user=USER, time=INT64)
 def test_any_64_bit_time_orders_the_past(log, user, time):
     users = np.array([user for user, _ in log], np.int64)
@@ -29,6 +30,7 @@ def test_any_64_bit_time_orders_the_past(log, user, time):
     assert histories.at(user, time).tolist() == [row for row in in_order if log[row][1] == time]
 
 
+@settings(deadline=None)
 @given(log=st.lists(st.tuples(st.integers(0, 9), INT64), min_size=1, max_size=40))
 def test_the_bounds_of_all_users_cut_the_log_into_their_rows(log):
     users = np.array([user for user, _ in log], np.int64)
@@ -42,6 +44,7 @@ def test_the_bounds_of_all_users_cut_the_log_into_their_rows(log):
         assert (histories.item_N[start[user] : end[user]] // 100 == user).all()
 
 
+@settings(deadline=None)
 @given(log=LOG, user=st.integers(0, 5), time=st.integers(-1, 8), length=st.integers(1, 5))
 def test_same_as_a_plain_loop(log, user, time, length):
     columns = np.array(log, np.int64).reshape(-1, 3)

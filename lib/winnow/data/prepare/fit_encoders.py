@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from winnow.data.prepare.encode import MinMax, Vocabulary, as_words, distinct_words
+from winnow.data.prepare.encode import MinMax, RangeFit, Vocabulary, as_words
 from winnow.data.prepare.split import SPLITS
 from winnow.data.prepare.spool import Spool, SpooledChunk
 from winnow.data.progress import Progress
@@ -86,29 +87,26 @@ class _Seen:
         self.user_U = np.zeros(users, np.int64)
         self.item_I = np.zeros(items, np.int64)
         self._words: dict[str, Counter[str]] = {name: Counter() for name in spool.sparse}
-        self._floats = {name: MinMax(np.inf, -np.inf) for name in spool.dense}
+        self._floats = {name: RangeFit() for name in spool.dense}
 
     def add(self, chunk: SpooledChunk, train_N: NDArray[np.bool_]) -> None:
         self.user_U += np.bincount(chunk.numbers("user")[train_N], minlength=len(self.user_U))
         self.item_I += np.bincount(chunk.numbers("item")[train_N], minlength=len(self.item_I))
         for name, counter in self._words.items():
-            distinct, number_N = distinct_words(chunk.words(name))
-            count = np.bincount(number_N[train_N], minlength=len(distinct))
-            counter.update(dict(zip(distinct.tolist(), count.tolist(), strict=True)))
-        for name, known in self._floats.items():
-            values = chunk.floats(name)[train_N]
-            finite = values[np.isfinite(values)]
-            self._floats[name] = MinMax(
-                float(finite.min(initial=known.low)), float(finite.max(initial=known.high))
-            )
+            words = chunk.words(name)
+            distinct = words.dictionary.to_pylist()
+            count = np.bincount(words.indices.to_numpy()[train_N], minlength=len(distinct))
+            counter.update(dict(zip(distinct, count.tolist(), strict=True)))
+        for name, fit in self._floats.items():
+            fit.add(chunk.floats(name)[train_N])
 
     def context_encoders(self, min_count: int) -> Iterator[tuple[str, Encoder]]:
         for name, counter in self._words.items():
-            values = np.array(list(counter), dtype=np.str_)
+            values = pa.array(counter, pa.string())
             count = np.fromiter(counter.values(), np.int64, len(counter))
             yield name, Vocabulary.fit(values, count, min_count=min_count)
-        for name, known in self._floats.items():
-            yield name, known if known.low <= known.high else MinMax(0.0, 0.0)
+        for name, fit in self._floats.items():
+            yield name, fit.range()
 
 
 def _fit_table(
@@ -117,15 +115,16 @@ def _fit_table(
     """Encoded columns; the encoders are added to `encoders`."""
     columns: Columns = {}
     for name, values in table.sparse.items():
-        distinct, number_T = distinct_words(as_words(values))
-        count = np.bincount(number_T, weights=rows_T, minlength=len(distinct))
-        vocabulary = Vocabulary.fit(distinct, count, min_count=min_count)
-        columns[name] = vocabulary.encode(distinct)[number_T]
+        words = as_words(values)
+        count = np.bincount(words.indices, weights=rows_T, minlength=len(words.dictionary))
+        vocabulary = Vocabulary.fit(words.dictionary, count, min_count=min_count)
+        columns[name] = vocabulary.encode_words(words)
         encoders[name] = vocabulary
     for name, numbers in table.dense.items():
-        scale = MinMax.fit(numbers[rows_T > 0])
-        columns[name] = scale.encode(numbers)
-        encoders[name] = scale
+        fit = RangeFit()
+        fit.add(numbers[rows_T > 0])
+        encoders[name] = fit.range()
+        columns[name] = fit.range().encode(numbers)
     return columns
 
 

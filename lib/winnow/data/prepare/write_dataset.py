@@ -21,19 +21,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from winnow.data.join import Features, RowJoin
+from winnow.data.prepare.check import ChunkCheck, check_names, checked_table
 from winnow.data.prepare.fit_encoders import FittedFields, fit_fields
 from winnow.data.prepare.part_files import PartWriter
 from winnow.data.prepare.split import (
     SPLITS,
-    LastPositives,
     SplitConfig,
     published_splits,
     random_splits,
     temporal_splits,
 )
 from winnow.data.prepare.spool import Spool, SpooledChunk, SpoolWriter
+from winnow.data.prepare.tally import Tally, check_splits, last_positives, repeated
 from winnow.data.progress import Progress
-from winnow.data.raw import Chunk, RawLog, RawStream, RawTable, Rejected
+from winnow.data.raw import RawLog, RawStream, RawTable, Rejected
 from winnow.data.schema import DatasetSchema
 from winnow.errors import DataError
 
@@ -47,8 +48,12 @@ def write_dataset(log: RawLog | RawStream, config: SplitConfig, folder: Path) ->
     the others validate and test at random by `config.seed`.
 
     Returns:
-        Counts for the manifest: rows in all, by split and by scenario, users, items, rejected
-        lines, and dropped lines by reason.
+        Counts for the manifest: rows in all, by split and by scenario, rows that repeat an earlier
+        one, users, items, rejected lines, and dropped lines by reason.
+
+    Raises:
+        DataError: the log is no dataset (`winnow.data.prepare.check`), a split is empty, or the
+            training rows do not have both labels.
     """
     stream = log.stream() if isinstance(log, RawLog) else log
     if config.kind == "temporal" and stream.not_temporal:
@@ -61,14 +66,18 @@ def write_dataset(log: RawLog | RawStream, config: SplitConfig, folder: Path) ->
 
 
 def _write(stream: RawStream, config: SplitConfig, folder: Path, scratch: Path) -> dict[str, Any]:
-    tally = _Tally(stream.scenarios)
-    spool = _read(stream, scratch / "log.parquet", tally)
-    if not 0 < tally.positives < tally.rows:
-        raise DataError(f"{stream.name}: interactions of both labels are needed to train anything")
+    check = ChunkCheck(stream)
+    tally = Tally(stream.scenarios)
+    spool = _read(stream, scratch / "log.parquet", check, tally)
     scenarios = dict(zip(stream.scenarios, tally.scenario_S.tolist(), strict=True))
     _compare(scenarios, stream)
     users, items = stream.tables()
+    check_names(stream.name, users, items, {"sparse": spool.sparse, "dense": spool.dense})
+    users = checked_table(users, f"{stream.name}: users")
+    items = checked_table(items, f"{stream.name}: items")
+    check.finish(users, items)
     split_N = _splits(spool, tally, config)
+    check_splits(stream.name, spool, split_N)
     fitted = fit_fields(spool, users, items, split_N, stream.min_count)
     (folder / "vocab").mkdir()
     fitted.save(folder / "vocab")
@@ -80,7 +89,7 @@ def _write(stream: RawStream, config: SplitConfig, folder: Path, scratch: Path) 
         Features.of(fitted.users, len(users.raw_id), schema, ["user"]),
         Features.of(fitted.items, len(items.raw_id), schema, ["item"]),
     )
-    _write_rows(spool, fitted, rows_of, split_N, tally.last.rows(), folder)
+    _write_rows(spool, fitted, rows_of, split_N, last_positives(spool), folder)
     _write_rejected(stream.rejected.lines, folder / "rejected.jsonl")
     return {
         "rows": tally.rows,
@@ -89,42 +98,23 @@ def _write(stream: RawStream, config: SplitConfig, folder: Path, scratch: Path) 
         "users": len(users.raw_id),
         "items": len(items.raw_id),
         "positive_share": round(tally.positives / tally.rows, 4),
+        "repeated": repeated(spool, tally.rows),
         "rejected": stream.rejected.total,
         "dropped": dict(stream.dropped),
     }
 
 
-class _Tally:
-    """Counts of one pass over the log."""
-
-    def __init__(self, scenarios: tuple[str, ...]) -> None:
-        self.rows = 0
-        self.positives = 0
-        self.scenario_S = np.zeros(len(scenarios), np.int64)
-        self.last = LastPositives()
-        self._is_test: list[NDArray[np.bool_]] = []
-
-    def add(self, chunk: Chunk) -> None:
-        self.rows += len(chunk)
-        self.positives += int((chunk.label_N > 0).sum())
-        self.scenario_S += np.bincount(chunk.scenario_N, minlength=len(self.scenario_S))
-        self.last.add(chunk.user_N, chunk.label_N, chunk.time_N)
-        if chunk.is_test_N is not None:
-            self._is_test.append(chunk.is_test_N.copy())  # a view would hold the whole chunk
-
-    def is_test(self) -> NDArray[np.bool_] | None:
-        """The publisher's split by row of the log; None if it made no split."""
-        return np.concatenate(self._is_test) if self._is_test else None
-
-
-def _read(stream: RawStream, path: Path, tally: _Tally) -> Spool:
+def _read(stream: RawStream, path: Path, check: ChunkCheck, tally: Tally) -> Spool:
     progress = Progress(f"reading {stream.name}")
     with SpoolWriter(path) as writer:
         for chunk in stream.chunks:
             if len(chunk):
+                chunk = check(chunk)
                 writer.add(chunk)
                 tally.add(chunk)
                 progress.add(len(chunk))
+    if not 0 < tally.positives < tally.rows:
+        raise DataError(f"{stream.name}: interactions of both labels are needed to train anything")
     return writer.spool()
 
 
@@ -143,7 +133,7 @@ def _compare(found: dict[str, int], stream: RawStream) -> None:
         )
 
 
-def _splits(spool: Spool, tally: _Tally, config: SplitConfig) -> NDArray[np.int8]:
+def _splits(spool: Spool, tally: Tally, config: SplitConfig) -> NDArray[np.int8]:
     """Index into SPLITS for every row of the log."""
     is_test_N = tally.is_test()
     if is_test_N is not None:

@@ -55,7 +55,7 @@ def read_amazon(folder: str | Path) -> RawLog:
         label_N=rows["label"],
         scenario_N=np.repeat(np.arange(len(parts), dtype=np.int16), [len(part) for part in parts]),
         time_N=rows["time"],
-        rejected=tuple(rejected.lines),
+        rejected=rejected,
         published=PUBLISHED,
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from winnow.data.raw import RawLog, RawTable, RejectedLines
+from winnow.data.raw import RawLog, RawTable, RejectedLines, Words
 from winnow.data.readers.records import Record, read_records, require_files
 
 SCENARIOS = ("book", "music", "movie")
@@ -56,7 +56,7 @@ def read_douban(folder: str | Path) -> RawLog:
         label_N=rows["label"],
         scenario_N=np.repeat(np.arange(len(parts), dtype=np.int16), [len(part) for part in parts]),
         time_N=rows["time"],
-        rejected=tuple(rejected.lines),
+        rejected=rejected,
         dropped=dropped,
         published=PUBLISHED,
     )
@@ -143,7 +143,7 @@ def _user_table(users: list[str], profiles: dict[str, Record]) -> RawTable:
         f"lives in: {place}, joined: {day[:7]}" for place, day in zip(places, joined, strict=True)
     ]
     ids = np.array(users)
-    fields = {
+    fields: dict[str, Words] = {
         "user_id": ids,
         "living_place": np.array(places),
         "time_bin": np.array([_time_bin(day) for day in joined]),

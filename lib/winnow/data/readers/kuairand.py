@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from winnow.data.raw import Chunk, RawStream, RawTable, RejectedLines
+from winnow.data.raw import Chunk, RawStream, RawTable, RejectedLines, Words
 from winnow.data.readers.lines import Block, DelimitedFile
 from winnow.data.readers.records import require_files
 from winnow.data.readers.row_numbers import RowNumbers
@@ -117,7 +117,7 @@ def _read_users(path: Path, rejected: RejectedLines) -> tuple[RowNumbers, RawTab
     first = rows.add(np.array([int(user["user_id"]) for user in users], np.int64))
     users = [users[at] for at in first]
     ids = np.array([user["user_id"] for user in users])
-    fields = {name: np.array([user[name] for user in users]) for name in USER_FIELDS}
+    fields: dict[str, Words] = {name: [user[name] for user in users] for name in USER_FIELDS}
     counts = {name: np.array([user[name] for user in users], np.float64) for name in COUNTS}
     text = np.array([_describe(user) for user in users])
     return rows, RawTable(raw_id=ids, text=text, sparse=fields, dense=counts)

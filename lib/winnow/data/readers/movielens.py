@@ -92,7 +92,7 @@ def read_movielens(folder: str | Path) -> RawLog:
         label_N=(ratings[:, 2] > 3).astype(np.float32),
         scenario_N=scenario_of_user[ratings[:, 0]],
         time_N=ratings[:, 3],
-        rejected=tuple(rejected.lines),
+        rejected=rejected,
         published=PUBLISHED,
     )
 

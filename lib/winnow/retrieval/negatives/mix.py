@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from winnow.data.hashing import hashed
 from winnow.retrieval.evaluation.order import Rows
-from winnow.retrieval.negatives.pools import NegativePool, NegativePools, Source, hashed
+from winnow.retrieval.negatives.pools import NegativePool, NegativePools, Source
 
 Mode = Literal["none", "random", "bm25", "mined", "llm", "direct", "hybrid"]
 

@@ -1,36 +1,77 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from winnow.data.prepare.encode import MinMax, Vocabulary
+from winnow.data.prepare.encode import MinMax, RangeFit, Vocabulary
 
 
 def test_ids_are_sorted_and_start_at_one():
-    vocabulary = Vocabulary.fit(np.array(["pear", "apple", "pear"]))
+    vocabulary = Vocabulary.fit(pa.array(["pear", "apple", "pear"]))
     assert vocabulary.size == 3
-    assert vocabulary.encode(np.array(["apple", "pear"])).tolist() == [1, 2]
+    assert vocabulary.encode(pa.array(["apple", "pear"])).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("new", ["aaa", "apricot", "zzz", ""])
 def test_a_value_never_seen_is_unknown(new):
-    vocabulary = Vocabulary.fit(np.array(["apple", "pear"]))
-    assert vocabulary.encode(np.array([new])).tolist() == [0]
+    vocabulary = Vocabulary.fit(pa.array(["apple", "pear"]))
+    assert vocabulary.encode(pa.array([new])).tolist() == [0]
 
 
 def test_an_empty_vocabulary_knows_nothing():
-    assert Vocabulary.fit(np.array([], dtype=str)).encode(np.array(["a", "b"])).tolist() == [0, 0]
+    assert Vocabulary.fit(pa.array([], pa.string())).encode(pa.array(["a", "b"])).tolist() == [0, 0]
 
 
 def test_vocabulary_is_saved_as_readable_json(tmp_path):
-    Vocabulary.fit(np.array(["é", "a"])).save(tmp_path / "v.json")
+    Vocabulary.fit(pa.array(["é", "a"])).save(tmp_path / "v.json")
     assert json.loads((tmp_path / "v.json").read_text()) == ["a", "é"]
 
 
-def test_min_max_clips_beyond_the_training_range():
-    scale = MinMax.fit(np.array([10.0, 20.0, np.nan]))
+def fitted(*pieces) -> MinMax:
+    fit = RangeFit()
+    for piece in pieces:
+        fit.add(np.array(piece, np.float64))
+    return fit.range()
+
+
+def test_values_beyond_the_training_range_are_clipped():
+    scale = fitted([10.0, 20.0, np.nan])
     assert scale.encode(np.array([10.0, 15.0, 25.0, 0.0, np.nan])).tolist() == [0, 0.5, 1, 0, 0]
 
 
 def test_a_constant_field_is_zero():
-    assert MinMax.fit(np.array([3.0, 3.0])).encode(np.array([3.0])).tolist() == [0]
+    assert fitted([3.0, 3.0]).encode(np.array([3.0])).tolist() == [0]
+
+
+def test_without_outliers_a_range_is_that_of_the_values():
+    values = np.random.default_rng(0).gamma(2.0, 2.0, 2000)
+    assert fitted(values) == MinMax(values.min(), values.max())
+    assert fitted([1, 18, 25, 35, 45, 50, 56] * 50) == MinMax(1, 56)
+
+
+@pytest.mark.parametrize("outlier", [1e6, 1e18, 1e308, -1e308])
+def test_an_outlier_presses_no_other_value_together(outlier):
+    values = np.random.default_rng(0).normal(size=1000)
+    scale = fitted([*values, outlier])
+    assert scale.encode(values).std() > fitted(values).encode(values).std() / 5
+    assert scale.encode(np.array([outlier])).tolist() == [outlier > 0]
+
+
+def test_nor_does_it_in_a_field_that_is_mostly_zero():
+    values = np.concatenate([np.zeros(9900), np.arange(100.0)])
+    scale = fitted([*values, 1e12])
+    assert scale.encode(np.array([50.0]))[0] > 0.1
+    assert fitted([0] * 999 + [1]) == MinMax(0, 1)  # rare, but no outlier among the others
+
+
+def test_the_widest_range_is_encoded_without_a_warning():
+    scale = fitted([-1e308, 1e308, np.inf, -np.inf])
+    with np.errstate(all="raise"):
+        assert scale.encode(np.array([-1e308, 0.0, 1e308])).tolist() == [0, 0.5, 1]
+
+
+def test_a_range_does_not_depend_on_how_its_values_are_cut(monkeypatch):
+    monkeypatch.setattr("winnow.data.prepare.encode.SAMPLE", 100)
+    values = np.random.default_rng(0).standard_cauchy(5000)
+    assert fitted(values) == fitted(*np.split(values, [7, 1000, 1001, 4000]))

@@ -12,7 +12,7 @@ from winnow.config import with_overrides
 from winnow.data.dataset import Dataset
 from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset
-from winnow.data.raw import RawLog, RawTable, Rejected
+from winnow.data.raw import RawLog, RawTable, Rejected, RejectedLines
 from winnow.data.readers.registry import READERS
 from winnow.data.readers.simulate import SimulateConfig, simulate
 from winnow.errors import DataError
@@ -42,7 +42,7 @@ def log_of(labels: list[float], items: list[int]) -> RawLog:
         label_N=np.array(labels, np.float32),
         scenario_N=np.zeros(count, np.int16),
         time_N=np.arange(count),
-        rejected=(Rejected("x.dat", 3, "too short", "1::"),),
+        rejected=RejectedLines([Rejected("x.dat", 3, "too short", "1::")], 1),
     )
 
 

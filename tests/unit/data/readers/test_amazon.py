@@ -80,7 +80,7 @@ def test_packed_files_are_read_too(tmp_path):
 def test_a_bad_line_is_kept_with_its_number_and_reason(tmp_path, line, reason):
     log = read_amazon(write(tmp_path, beauty=[*BEAUTY * 60, line]))
     assert len(log.label_N) == 123
-    (rejected,) = log.rejected
+    (rejected,) = log.rejected.lines
     assert (rejected.file, rejected.line) == (FILES[0], 121)
     assert reason in rejected.reason
 

@@ -64,7 +64,7 @@ def test_every_column_of_the_files(tmp_path):
     assert log.item_N.tolist() == [0, 0, 1, 2, 3]  # book 1, music 1 and movie 1 are three items
     assert log.time_N.tolist() == [1224547200, 1230768000, 1265155200, 1293840000, 86400]
     assert log.dropped == {"no rating": 1}
-    assert log.rejected == ()
+    assert log.rejected.lines == []
     assert sum(PUBLISHED.values()) == 1_685_499
 
 
@@ -105,7 +105,7 @@ def test_movies_may_have_names(tmp_path):
 def test_a_bad_line_is_kept_with_its_number_and_reason(tmp_path, row, reason):
     log = read_douban(write(tmp_path, books=[BOOKS[0], *BOOKS[1:] * 60, row]))
     assert len(log.label_N) == 123
-    (rejected,) = log.rejected
+    (rejected,) = log.rejected.lines
     assert (rejected.file, rejected.line) == ("bookreviews_cleaned.txt", 122)
     assert reason in rejected.reason
 

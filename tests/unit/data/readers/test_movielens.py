@@ -30,7 +30,7 @@ def test_every_column_of_the_files(tmp_path):
     assert log.items.sparse["cate_id"].tolist() == ["Animation", "Comedy"]
     assert log.users.dense["age"].tolist() == [1, 56, 25]
     assert log.users.text[0] == "woman, under 18, school student"
-    assert log.rejected == ()
+    assert log.rejected.lines == []
 
 
 def test_plots_join_the_text(tmp_path):
@@ -56,7 +56,7 @@ def test_a_bad_rating_is_kept_with_its_line_and_reason(tmp_path, line, reason):
     write(tmp_path, ratings=[*RATINGS * 50, line, *RATINGS])
     log = read_movielens(tmp_path)
     assert len(log.label_N) == 153
-    (rejected,) = log.rejected
+    (rejected,) = log.rejected.lines
     assert (rejected.file, rejected.line, rejected.text) == ("ratings.dat", 151, line)
     assert reason in rejected.reason
 
