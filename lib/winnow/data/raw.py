@@ -7,18 +7,16 @@ large one a generator (`RawStream`).
 Suffix: N interactions.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.errors import DataError
 
-R = TypeVar("R")
-T = TypeVar("T")
 Words = Sequence[str] | Any  # pyarrow has no types
 """Text by row: a list, or an Arrow array, which is smaller and faster for millions. NumPy arrays of
 strings work, too, but each text takes as much memory as the longest."""
@@ -27,6 +25,13 @@ CHUNK_ROWS = 500_000
 """Interactions per chunk of a log that is in memory: some 11 MB without context fields."""
 MAX_REJECTED_SHARE = 0.01
 """A larger share of bad lines means a wrong file or a wrong reader, not noise."""
+TOLERATED = 10
+"""Bad lines of a file that never stop the reading, unless all are bad: in a short file, one already
+exceeds the share."""
+BLANK = "blank line"
+"""Why a line of white space is rejected."""
+MAX_TEXT = 1000
+"""Characters of a bad line that are kept: a line can be as long as its file."""
 MAX_KEPT_LINES = 100_000
 """Bad lines of all files that are kept with their text; further ones are only counted."""
 
@@ -40,11 +45,12 @@ class Rejected:
     """Counted from 1."""
     reason: str
     text: str
+    """The line, cut after MAX_TEXT characters."""
 
 
 @dataclass(slots=True)
 class RejectedLines:
-    """Collects the bad lines of all files; a file with too many of them stops the reading."""
+    """Collects the bad lines of all files."""
 
     lines: list[Rejected] = field(default_factory=list)
     total: int = 0
@@ -55,68 +61,53 @@ class RejectedLines:
         if len(self.lines) < MAX_KEPT_LINES:
             self.lines.append(rejected)
 
-    def parse(
-        self,
-        path: Path,
-        records: Iterable[tuple[int, R]],
-        parse: Callable[[R], T],
-        *,
-        name: str = "",
-    ) -> Iterator[T]:
-        """`parse(record)` of every (line number, record); a ValueError rejects the line.
-
-        `name` is the file's name in rejected lines, by default the last part of its path.
-
-        Raises:
-            DataError: at the end, if more than MAX_REJECTED_SHARE of the file was rejected or
-                the file has no records.
-        """
-        lines = FileLines(path, self, name=name)
-        for line, record in records:
-            lines.saw(1)
-            try:
-                yield parse(record)
-            except ValueError as reason:
-                lines.reject(line, str(reason), str(record))
-        lines.finish()
-
 
 class FileLines:
-    """Counts the lines of one file and the bad ones among them.
+    """Counts the lines of one file and the bad ones among them."""
 
-    `tolerated` bad lines never stop the reading: in a short file, one already exceeds the share.
-    """
-
-    def __init__(
-        self, path: Path, rejected: RejectedLines, *, name: str = "", tolerated: int = 0
-    ) -> None:
+    def __init__(self, path: Path, rejected: RejectedLines, *, name: str = "") -> None:
+        """`name` is the file's name in rejected lines, by default the last part of its path."""
         self._path = path
         self._rejected = rejected
         self._name = name or path.name
-        self._tolerated = tolerated
         self._seen = 0
         self._bad = 0
         self._first: tuple[int, str] | None = None
 
     def saw(self, lines: int) -> None:
+        """Count lines that are not blank, good ones and bad ones."""
         self._seen += lines
 
     def reject(self, line: int, reason: str, text: str) -> None:
+        """Keep a bad line, which `saw` has counted."""
         self._bad += 1
-        self._first = self._first or (line, reason)
-        self._rejected.add(Rejected(self._name, line, reason, text))
+        self._first = self._first or (line, shortened(reason))
+        self._add(line, reason, text)
+
+    def blank(self, line: int) -> None:
+        """Keep a line without words, which is no sign of a wrong file."""
+        self._add(line, BLANK, "")
+
+    def _add(self, line: int, reason: str, text: str) -> None:
+        found = Rejected(self._name, line, shortened(reason, 200), shortened(text, MAX_TEXT))
+        self._rejected.add(found)
 
     def finish(self) -> None:
         """Raise DataError if the file was empty or too many of its lines were bad."""
         if not self._seen:
             raise DataError(f"{self._path} is empty")
-        allowed = max(MAX_REJECTED_SHARE * self._seen, min(self._tolerated, self._seen - 1))
+        allowed = max(MAX_REJECTED_SHARE * self._seen, min(TOLERATED, self._seen - 1))
         if self._first and self._bad > allowed:
             line, reason = self._first
             raise DataError(
                 f"{self._path}: {self._bad} of {self._seen} lines cannot be used, more than "
                 f"{MAX_REJECTED_SHARE:.0%}; the first is line {line}: {reason}"
             )
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """`text`, cut where it is longer than `length`: a wrong value can be a whole file."""
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

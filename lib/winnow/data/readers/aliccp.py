@@ -61,10 +61,11 @@ CROSSED = ("508", "509", "702", "853")
 """Counts of what the user did with the item's category, shop, brand and intention."""
 BEHAVIOUR = ("109_14", "110_14", "127_14", "150_14")
 """Recent behavior of the user: categories, shops, brands and intentions."""
+LATER = "later line of common features with one index"
 MIN_COUNT = 10
 """Training rows that a value needs; a rarer one is unknown."""
 
-ONE_FEATURE = "[0-9_]+\x02[0-9]{1,18}\x03-?[0-9]+([.][0-9]*)?([eE][-+]?[0-9]+)?"
+ONE_FEATURE = "[0-9_]+\x02[0-9]{1,18}\x03-?[0-9]{1,18}([.][0-9]*)?([eE][-+]?[0-9]{1,2})?"
 WELL_FORMED = f"^{ONE_FEATURE}(\x01{ONE_FEATURE})*$"
 AS_CSV = bytes.maketrans(b"\x01\x02\x03", b"\n,,")
 
@@ -127,8 +128,11 @@ class _Reader:
             user.append(_add(self._users, block, USER))
             for column, pieces in behaviour.items():
                 pieces.append(block[column].to_numpy())
+        known = pa.concat_arrays(index)
+        if later := len(known) - len(pc.unique(known)):
+            self.dropped[LATER] = self.dropped.get(LATER, 0) + later
         return _Common(
-            index=pa.concat_arrays(index),
+            index=known,
             user_C=np.concatenate(user),
             behaviour={column: np.concatenate(pieces) for column, pieces in behaviour.items()},
         )
@@ -219,6 +223,8 @@ def _parse(features: pa.Array, fields: Sequence[str]) -> dict[str, pa.Array]:
     cells = table["field"].unify_dictionaries().combine_chunks()
     field_M, names = cells.indices.to_numpy(), cells.dictionary.to_pylist()
     id_M, value_M = table["id"].to_numpy(), table["value"].to_numpy()
+    if not np.isfinite(value_M).all():
+        raise ValueError("a value is infinite or no number")
     columns: dict[str, pa.Array] = {}
     for name in fields:
         at = np.flatnonzero(field_M == (names.index(name) if name in names else -1))

@@ -5,7 +5,6 @@ and item. Left out: text and summary of a review, which reveal the rating. The f
 names.
 """
 
-import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from winnow.data.raw import RawLog, RawTable, RejectedLines
+from winnow.data.raw import RawLog, RawTable, RejectedLines, shortened
+from winnow.data.readers.records import LAST_SECOND, read_lines
 from winnow.errors import DataError
 
 FILES = (
@@ -69,11 +69,9 @@ def _rows(
     path: Path, users: dict[str, int], items: dict[str, int], rejected: RejectedLines
 ) -> Iterator[tuple[int, int, float, int]]:
     """One tuple of ROW per review; new users and items get the next rows."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", errors="replace") as file:
-        for user, item, label, time in rejected.parse(path, enumerate(file, 1), _parse):
-            user_row = users.setdefault(user, len(users))
-            yield user_row, items.setdefault(item, len(items)), label, time
+    for user, item, label, time in read_lines(path, _parse, rejected):
+        user_row = users.setdefault(user, len(users))
+        yield user_row, items.setdefault(item, len(items)), label, time
 
 
 def _parse(line: str) -> tuple[str, str, float, int]:
@@ -82,30 +80,34 @@ def _parse(line: str) -> tuple[str, str, float, int]:
         raise ValueError("a JSON object expected")
     rating = _value(review, "overall", (int, float))
     if not 1 <= rating <= 5:
-        raise ValueError(f"overall must be 1 to 5, got {rating}")
-    return (
-        _value(review, "reviewerID", (str,)),
-        _value(review, "asin", (str,)),
-        float(rating > 3),
-        _value(review, "unixReviewTime", (int,)),
-    )
+        raise ValueError(f"overall must be 1 to 5, got {shortened(str(rating))}")
+    time = _value(review, "unixReviewTime", (int,))
+    if not 0 <= time <= LAST_SECOND:
+        raise ValueError("unixReviewTime must be seconds since 1970")
+    return _id(review, "reviewerID"), _id(review, "asin"), float(rating > 3), time
+
+
+def _id(review: dict[str, Any], name: str) -> str:
+    found: str = _value(review, name, (str,))
+    if not found or "\0" in found:
+        raise ValueError(f"{name} must not be empty or have a NUL character")
+    found.encode()  # half of a character, which JSON can spell, raises a ValueError
+    return found
 
 
 def _value(review: dict[str, Any], name: str, types: tuple[type, ...]) -> Any:
     found = review.get(name)
-    if not isinstance(found, types):
+    if not isinstance(found, types) or isinstance(found, bool):
         wanted = " or ".join(kind.__name__ for kind in types)
-        raise ValueError(f"{name} must be {wanted}, got {found!r}")
+        raise ValueError(f"{name} must be {wanted}, got {shortened(repr(found))}")
     return found
 
 
 def _user_table(users: list[str]) -> RawTable:
-    ids = np.array(users)
-    text = np.full(len(ids), "customer")
-    return RawTable(raw_id=ids, text=text, sparse={"user": ids}, dense={})
+    text = ["customer"] * len(users)
+    return RawTable(raw_id=users, text=text, sparse={"user": users}, dense={})
 
 
 def _item_table(items: list[str], kinds: list[str]) -> RawTable:
-    ids = np.array(items)
-    text = np.array([f"{kind}: {item}" for item, kind in zip(items, kinds, strict=True)])
-    return RawTable(raw_id=ids, text=text, sparse={"item": ids}, dense={})
+    text = [f"{kind}: {item}" for item, kind in zip(items, kinds, strict=True)]
+    return RawTable(raw_id=items, text=text, sparse={"item": items}, dense={})

@@ -17,6 +17,8 @@ import pyarrow as pa
 
 from winnow.data.collection import DOCUMENTS, QRELS, QUERIES, Collection
 from winnow.data.raw import FileLines, Rejected, RejectedLines
+from winnow.data.readers.records import UNUSABLE
+from winnow.data.readers.text_lines import text_lines
 from winnow.errors import DataError
 
 T = TypeVar("T")
@@ -24,8 +26,6 @@ T = TypeVar("T")
 LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
 QRELS_HEADER = ["query-id", "corpus-id", "score"]
 SCORE = re.compile(r"-?[0-9]{1,9}")  # nine digits always fit into 32 bits
-TOLERATED = 10
-"""Bad lines of a file that never stop the reading, even if they are more than 1 % of it."""
 BLOCK_ROWS = 50_000
 """Rows held as Python objects, tens of MB of text, before they become a block of a table."""
 SHOWN_CHARACTERS = 200
@@ -35,7 +35,7 @@ SHOWN_CHARACTERS = 200
 def read_beir(folder: str | Path) -> tuple[Collection, RejectedLines]:
     """The collection in a folder, and the lines that could not be used.
 
-    A line is skipped and listed if it is not UTF-8, has another form than its file, is empty,
+    A line is skipped and listed if it is not UTF-8, has another form than its file, is blank,
     repeats an id, or judges an id that does not exist (perhaps because its line was skipped). A
     query that is judged in a split but has nothing relevant there is listed, too.
 
@@ -85,31 +85,24 @@ class _Rows:
 def _parsed(
     path: Path, name: str, skipped: RejectedLines, parse: Callable[[int, str], T], *, first: int = 1
 ) -> Iterator[T]:
-    """`parse(number, line)` of each line from `first` on; a ValueError skips and lists the line.
-
-    Lines of white space are ignored.
-    """
-    lines = FileLines(path, skipped, name=name, tolerated=TOLERATED)
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            if number < first or not raw.strip():
-                continue
-            lines.saw(1)
-            try:
-                value = parse(number, _decoded(raw))
-            except ValueError as reason:
-                shown = raw.decode(errors="replace").strip()[:SHOWN_CHARACTERS]
-                lines.reject(number, str(reason), shown)
-                continue
-            yield value
+    """`parse(number, line)` of each line from `first` on; a ValueError skips and lists the line."""
+    lines = FileLines(path, skipped, name=name)
+    for number, text, fault in text_lines(path):
+        if number < first:
+            continue
+        if not fault and not text.strip():
+            lines.blank(number)
+            continue
+        lines.saw(1)
+        try:
+            if fault:
+                raise ValueError(fault)
+            value = parse(number, text)
+        except UNUSABLE as reason:
+            lines.reject(number, str(reason), text.strip()[:SHOWN_CHARACTERS])
+            continue
+        yield value
     lines.finish()
-
-
-def _decoded(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
 
 
 def _read_texts(
@@ -182,7 +175,7 @@ def _read_qrels(
     judged: set[tuple[str, str]] = set()
 
     def row_of(number: int, line: str) -> tuple[str, str, str, int]:
-        fields = line.rstrip("\r\n").split("\t")
+        fields = line.split("\t")
         if len(fields) != len(QRELS_HEADER):
             raise ValueError("a judgement has three fields, parted by tabs")
         query, document, score = fields
@@ -211,8 +204,7 @@ def _read_qrels(
 
 
 def _check_header(path: Path) -> None:
-    with path.open("rb") as file:
-        line = file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
+    line = next((line.text for line in text_lines(path)), "")
     if line.split("\t") != QRELS_HEADER:
         wanted = "<tab>".join(QRELS_HEADER)
         raise DataError(f"{path}: line 1 must be {wanted}, got {line[:SHOWN_CHARACTERS]!r}")

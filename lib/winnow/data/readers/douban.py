@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from winnow.data.raw import RawLog, RawTable, RejectedLines, Words
-from winnow.data.readers.records import Record, read_records, require_files
+from winnow.data.readers.records import (
+    Record,
+    finite,
+    first_of_each,
+    read_records,
+    require_files,
+    whole_number,
+)
 
 SCENARIOS = ("book", "music", "movie")
 TAB = "\t"
@@ -38,10 +45,11 @@ def read_douban(folder: str | Path) -> RawLog:
     require_files(root, "a folder of Douban reviews", FILES, optional=MOVIES)
     rejected = RejectedLines()
     needed = ("UID", "living_place", "join_time")
-    profiles = dict(read_records(root / USERS, needed, _by_number, rejected, delimiter=TAB))
+    dropped = {"no rating": 0}
+    records = read_records(root / USERS, needed, _by_number, rejected, delimiter=TAB)
+    profiles = first_of_each(records, dropped, "a user's later line")
     users = {user: row for row, user in enumerate(profiles)}
     items: dict[str, int] = {}
-    dropped = {"no rating": 0}
     parts = [
         np.fromiter(_rows(root, kind, users, items, rejected, dropped), ROW) for kind in SCENARIOS
     ]
@@ -50,7 +58,7 @@ def read_douban(folder: str | Path) -> RawLog:
         name="douban",
         scenarios=SCENARIOS,
         users=_user_table(list(users), profiles),
-        items=_item_table(list(items), _read_movies(root / MOVIES, rejected)),
+        items=_item_table(list(items), _read_movies(root / MOVIES, rejected, dropped)),
         user_N=rows["user"],
         item_N=rows["item"],
         label_N=rows["label"],
@@ -77,9 +85,9 @@ def _rows(
         record = _stripped(record)
         if not record["rating"]:
             return None
-        rating = float(record["rating"])
+        rating = finite(record["rating"], "rating")
         if not 1 <= rating <= 5:
-            raise ValueError(f"rating must be 1 to 5, got {record['rating']}")
+            raise ValueError(f"rating must be 1 to 5, got {rating:g}")
         item = f"{kind} {_number(record, item_column)}"
         return _number(record, "user_id"), item, float(rating > 3), _day(record["time"]) * 86_400
 
@@ -105,11 +113,8 @@ def _stripped(record: Record) -> Record:
 
 
 def _number(record: Record, name: str) -> str:
-    """The field as text; "7.0" becomes "7"."""
-    found = record[name].removesuffix(".0")
-    if not found.isdecimal():
-        raise ValueError(f"{name} must be a whole number, got {record[name]!r}")
-    return found
+    """The field as text; "7.0" and "007" become "7"."""
+    return str(whole_number(record[name].removesuffix(".0"), name))
 
 
 def _day(text: str) -> int:
@@ -127,13 +132,14 @@ def _time_bin(joined: str) -> str:
     return str(month) if 0 <= month < MONTHS else MISSING
 
 
-def _read_movies(path: Path, rejected: RejectedLines) -> dict[str, Record]:
+def _read_movies(path: Path, rejected: RejectedLines, dropped: dict[str, int]) -> dict[str, Record]:
     """Records of movies by item id; empty if the file is absent."""
     if not path.is_file():
         return {}
     needed = ("UID", "name", "tag", "summary")
-    movies = read_records(path, needed, _by_number, rejected, delimiter=TAB)
-    return {f"movie {number}": record for number, record in movies}
+    records = read_records(path, needed, _by_number, rejected, delimiter=TAB)
+    movies = first_of_each(records, dropped, "a movie's later line")
+    return {f"movie {number}": record for number, record in movies.items()}
 
 
 def _user_table(users: list[str], profiles: dict[str, Record]) -> RawTable:
@@ -142,17 +148,15 @@ def _user_table(users: list[str], profiles: dict[str, Record]) -> RawTable:
     words = [
         f"lives in: {place}, joined: {day[:7]}" for place, day in zip(places, joined, strict=True)
     ]
-    ids = np.array(users)
     fields: dict[str, Words] = {
-        "user_id": ids,
-        "living_place": np.array(places),
-        "time_bin": np.array([_time_bin(day) for day in joined]),
+        "user_id": users,
+        "living_place": places,
+        "time_bin": [_time_bin(day) for day in joined],
     }
-    return RawTable(raw_id=ids, text=np.array(words), sparse=fields, dense={})
+    return RawTable(raw_id=users, text=words, sparse=fields, dense={})
 
 
 def _item_table(items: list[str], movies: dict[str, Record]) -> RawTable:
-    ids = np.array(items)
     known = [movies.get(item, {}) for item in items]
     titles = [record.get("name") or item for item, record in zip(items, known, strict=True)]
     texts = [
@@ -160,9 +164,9 @@ def _item_table(items: list[str], movies: dict[str, Record]) -> RawTable:
         for title, record in zip(titles, known, strict=True)
     ]
     return RawTable(
-        raw_id=ids,
-        title=np.array(titles),
-        text=np.array(texts),
-        sparse={"item_id": ids},
+        raw_id=items,
+        title=titles,
+        text=texts,
+        sparse={"item_id": items},
         dense={},
     )

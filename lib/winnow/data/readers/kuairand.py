@@ -9,7 +9,6 @@ statistics by video, which count the clicks of the whole month.
 Suffix: N lines of a block.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,16 @@ import pyarrow.compute as pc
 
 from winnow.data.raw import Chunk, RawStream, RawTable, RejectedLines, Words
 from winnow.data.readers.lines import Block, DelimitedFile
-from winnow.data.readers.records import require_files
+from winnow.data.readers.records import (
+    LAST_SECOND,
+    Record,
+    finite,
+    first_of_each,
+    read_records,
+    require_files,
+    whole_number,
+)
 from winnow.data.readers.row_numbers import RowNumbers
-from winnow.errors import DataError
 
 LOGS = ("log_standard_4_08_to_4_21_1k.csv", "log_standard_4_22_to_5_08_1k.csv")
 USERS = "user_features_1k.csv"
@@ -45,6 +51,8 @@ USER_FIELDS = (
     *(f"onehot_feat{number}" for number in range(18)),
 )
 VIDEO_FIELDS = ("video_id", "video_type", "visible_status", "server_width", "server_height")
+OTHER_TAB = f"tab other than {', '.join(map(str, TABS))}"
+LATER_VIDEO = "a video's later line"
 MISSING = "missing"
 """The value of an empty field, because absence is informative too."""
 
@@ -55,9 +63,9 @@ def read_kuairand(folder: str | Path) -> RawStream:
     root = root / "data" if (root / "data").is_dir() else root
     require_files(root, "a KuaiRand-1K folder", FILES)
     rejected = RejectedLines()
-    user_row, users = _read_users(root / USERS, rejected)
-    video_row, videos = _read_videos(root / VIDEOS, rejected)
-    dropped = {f"tab other than {', '.join(map(str, TABS))}": 0}
+    dropped = {OTHER_TAB: 0}
+    user_row, users = _read_users(root / USERS, rejected, dropped)
+    video_row, videos = _read_videos(root / VIDEOS, rejected, dropped)
     return RawStream(
         name="kuairand_1k",
         scenarios=SCENARIOS,
@@ -78,12 +86,11 @@ def _chunks(
 ) -> Iterator[Chunk]:
     scenario_of_tab = np.full(15, -1, np.int16)
     scenario_of_tab[list(TABS)] = np.arange(len(TABS))
-    (reason,) = dropped
     for name in LOGS:
         for block in DelimitedFile(root / name, LOG_COLUMNS, rejected).blocks():
             block = _checked(block, user_row, video_row)
             scenario_N = scenario_of_tab[block.ints("tab")]
-            dropped[reason] += int((scenario_N < 0).sum())
+            dropped[OTHER_TAB] += int((scenario_N < 0).sum())
             block = block.take(scenario_N >= 0)
             yield Chunk(
                 user_N=user_row.find(block.ints("user_id")),
@@ -97,6 +104,9 @@ def _chunks(
 def _checked(block: Block, user_row: RowNumbers, video_row: RowNumbers) -> Block:
     block = block.whole_numbers(*LOG_COLUMNS)
     block = block.require(np.isin(block.ints("is_click"), (0, 1)), "is_click", "must be 0 or 1")
+    time_N = block.ints("time_ms")
+    good_N = (time_N >= 0) & (time_N <= LAST_SECOND * 1000)
+    block = block.require(good_N, "time_ms", "must be milliseconds since 1970")
     block = block.require(np.isin(block.ints("tab"), range(15)), "tab", "must be 0 to 14")
     known_N = user_row.find(block.ints("user_id")) >= 0
     block = block.require(known_N, "user_id", f"must be in {USERS}")
@@ -104,32 +114,27 @@ def _checked(block: Block, user_row: RowNumbers, video_row: RowNumbers) -> Block
     return block.require(known_N, "video_id", f"must be in {VIDEOS}")
 
 
-def _read_users(path: Path, rejected: RejectedLines) -> tuple[RowNumbers, RawTable]:
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        absent = [name for name in (*USER_FIELDS, *COUNTS) if name not in header]
-        if absent:
-            raise DataError(f"{path}: columns {', '.join(absent)} are needed, got {header}")
-        records = ((reader.line_num, record) for record in reader)
-        users = list(rejected.parse(path, records, _parse_user))
+def _read_users(
+    path: Path, rejected: RejectedLines, dropped: dict[str, int]
+) -> tuple[RowNumbers, RawTable]:
+    records = read_records(path, (*USER_FIELDS, *COUNTS), _parse_user, rejected)
+    by_number = first_of_each(records, dropped, "a user's later line")
     rows = RowNumbers()
-    first = rows.add(np.array([int(user["user_id"]) for user in users], np.int64))
-    users = [users[at] for at in first]
-    ids = np.array([user["user_id"] for user in users])
+    rows.add(np.array(list(by_number), np.int64))
+    users = list(by_number.values())
+    ids = [user["user_id"] for user in users]
     fields: dict[str, Words] = {name: [user[name] for user in users] for name in USER_FIELDS}
     counts = {name: np.array([user[name] for user in users], np.float64) for name in COUNTS}
-    text = np.array([_describe(user) for user in users])
+    text = [_describe(user) for user in users]
     return rows, RawTable(raw_id=ids, text=text, sparse=fields, dense=counts)
 
 
-def _parse_user(record: dict[str | Any, str | Any]) -> dict[str, Any]:
-    if None in record or None in record.values():
-        raise ValueError(f"{len(USER_FIELDS) + len(COUNTS)} fields expected, more or fewer found")
-    if not record["user_id"].isdecimal():
-        raise ValueError(f"user_id must be a whole number, got {record['user_id']!r}")
+def _parse_user(record: Record) -> tuple[int, dict[str, Any]]:
+    """The user's number and fields."""
+    number = whole_number(record["user_id"], "user_id")
     words = {name: record[name] or MISSING for name in USER_FIELDS}
-    return words | {name: float(record[name] or "nan") for name in COUNTS}
+    counts = {name: finite(record[name], name) if record[name] else np.nan for name in COUNTS}
+    return number, words | counts
 
 
 def _describe(user: dict[str, Any]) -> str:
@@ -140,13 +145,17 @@ def _describe(user: dict[str, Any]) -> str:
     )
 
 
-def _read_videos(path: Path, rejected: RejectedLines) -> tuple[RowNumbers, RawTable]:
+def _read_videos(
+    path: Path, rejected: RejectedLines, dropped: dict[str, int]
+) -> tuple[RowNumbers, RawTable]:
     rows = RowNumbers()
     names = (*VIDEO_FIELDS, "upload_type", "tag")
     pieces: dict[str, list[pa.Array]] = {name: [] for name in names}
     for block in DelimitedFile(path, names, rejected, quoted=True).blocks():
         block = block.whole_numbers("video_id")
         first = rows.add(block.ints("video_id"))
+        if later := len(block) - len(first):
+            dropped[LATER_VIDEO] = dropped.get(LATER_VIDEO, 0) + later
         for name in names:
             values = block[name].take(first)
             pieces[name].append(pc.if_else(pc.equal(values, ""), MISSING, values))

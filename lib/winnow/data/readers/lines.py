@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from winnow.data.raw import FileLines, RejectedLines
+from winnow.data.raw import FileLines, RejectedLines, shortened
+from winnow.data.readers.records import UNUSABLE, split_cells
+from winnow.data.readers.text_lines import BOM, NOT_TEXT, NUL
 from winnow.errors import DataError
 
 BLOCK_BYTES = 32 << 20
@@ -59,7 +61,9 @@ class Block:
         """The lines where `good_N` is true; the others are rejected, blaming column `name`."""
         for at in np.flatnonzero(~good_N):
             found = self[name][at].as_py()
-            self._text.reject(int(self.line_N[at]), f"{name} {wanted}, got {_short(repr(found))}")
+            self._text.reject(
+                int(self.line_N[at]), f"{name} {wanted}, got {shortened(repr(found))}"
+            )
         return self.take(good_N)
 
     def whole_numbers(self, *names: str) -> "Block":
@@ -105,47 +109,89 @@ class DelimitedFile:
         Raises:
             DataError: a column is missing; at the end, if there were no lines or too many bad ones.
         """
-        with self._path.open("rb") as file:
-            first = 1
+        first = 1
+        for number, data in enumerate(self._read()):
+            if not number:
+                data = data.removeprefix(BOM)
             if not self._header:
+                header, _, data = data.partition(b"\n")
+                self._header = self._read_header(header)
                 first = 2
-                self._header = self._read_header(file.readline())
-            rest = b""
-            while data := file.read(BLOCK_BYTES):
-                data = rest + data
-                end = data.rfind(b"\n") + 1
-                rest = data[end:]
-                if end:
-                    yield self._block(data[:end], first)
-                    first += data.count(b"\n", 0, end)
-            if rest:
-                yield self._block(rest, first)
+                if not data:
+                    continue
+            yield self._block(data, first)
+            first += data.count(b"\n")
         self._lines.finish()
 
+    def _read(self) -> Iterator[bytes]:
+        """The bytes of whole lines, some BLOCK_BYTES of them."""
+        try:
+            with self._path.open("rb") as file:
+                while data := file.read(BLOCK_BYTES):
+                    yield data if data.endswith(b"\n") else data + file.readline()
+        except OSError as error:
+            raise DataError(f"{self._path} cannot be read: {error}") from error
+
     def _read_header(self, line: bytes) -> list[str]:
-        names = line.decode("utf-8-sig", errors="replace").rstrip("\r\n").split(self._delimiter)
+        names = line.decode(errors="replace").rstrip("\r\n").split(self._delimiter)
         missing = [name for name in self._columns if name not in names]
         if missing:
-            raise DataError(f"{self._path}: columns {', '.join(missing)} are needed, got {names}")
+            found = shortened(str(names), 200)
+            raise DataError(f"{self._path}: columns {', '.join(missing)} are needed, got {found}")
+        if twice := sorted({name for name in self._columns if names.count(name) > 1}):
+            raise DataError(f"{self._path}: columns {', '.join(twice)} are there twice in line 1")
         return names
 
     def _block(self, data: bytes, first: int) -> Block:
-        data = _as_utf8(data)
+        text = _Text(data, first, self._lines)
         num_lines = data.count(b"\n") + (not data.endswith(b"\n"))
-        table, bad = self._parse(data)
-        if table.num_rows + len(bad) != num_lines:  # an unclosed quote swallowed line ends
-            table, bad = self._parse(_without_open_quotes(data))
+        readable, faults = self._readable(data)
+        table, bad = self._parse(readable)
         if table.num_rows + len(bad) != num_lines:
             end = first + num_lines - 1
-            raise DataError(f"{self._path}: a quote in lines {first} to {end} is never closed")
-        text = _Text(data, first, self._lines)
+            raise DataError(f"{self._path}: lines {first} to {end} cannot be told apart")
+        blank = 0
         for row in bad:
-            reason = f"{row.expected_columns} fields expected, {row.actual_columns} found"
-            text.reject(first + row.number - 1, reason)
-        self._lines.saw(num_lines)
+            at = row.number - 1
+            if text.is_blank(first + at):
+                blank += 1
+                self._lines.blank(first + at)
+                continue
+            fields = f"{row.expected_columns} fields expected, {row.actual_columns} found"
+            text.reject(first + at, faults.get(at, fields))
+        self._lines.saw(num_lines - blank)
         line_N = first + np.delete(np.arange(num_lines), [row.number - 1 for row in bad])
         columns = {name: table[name].combine_chunks() for name in self._columns}
         return Block(columns, line_N, text)
+
+    def _readable(self, data: bytes) -> tuple[bytes, dict[int, str]]:
+        """The block as Arrow can read it, line by line, and what is wrong with lines by position.
+
+        Such a line becomes one with too many fields, which Arrow sorts out.
+        """
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+        quotes = self._quoted and b'"' in data
+        if not quotes and b"\0" not in data and _is_utf8(data):
+            return data, {}
+        lines, faults = data.split(b"\n"), {}
+        for at, line in enumerate(lines):
+            try:
+                if b"\0" in line:
+                    raise ValueError(NUL)
+                if quotes and b'"' in line:
+                    lines[at] = self._requoted(line.decode())
+                elif not _is_utf8(line):
+                    raise ValueError(NOT_TEXT)
+            except UNUSABLE as error:
+                faults[at] = NOT_TEXT if isinstance(error, UnicodeDecodeError) else str(error)
+                lines[at] = self._delimiter.encode() * len(self._header)
+        return b"\n".join(lines), faults
+
+    def _requoted(self, line: str) -> bytes:
+        """The line with all fields in quotes, as no parser can misread it."""
+        cells = (cell.replace('"', '""') for cell in split_cells(line, self._delimiter))
+        return self._delimiter.join(f'"{cell}"' for cell in cells).encode()
 
     def _parse(self, data: bytes) -> tuple[pa.Table, list[csv.InvalidRow]]:
         """The rows with the right number of fields, and the rows with another number."""
@@ -185,8 +231,14 @@ class _Text:
         self._lines = lines
 
     def reject(self, line: int, reason: str) -> None:
+        self._lines.reject(line, reason, self._line(line).decode(errors="replace"))
+
+    def is_blank(self, line: int) -> bool:
+        return not self._line(line).strip()
+
+    def _line(self, line: int) -> bytes:
         start, end = self._bounds[line - self._first : line - self._first + 2]
-        self._lines.reject(line, reason, _short(self._data[start + 1 : end].decode(), 1000))
+        return self._data[start + 1 : end].removesuffix(b"\r")
 
     @cached_property
     def _bounds(self) -> NDArray[np.int64]:
@@ -195,21 +247,9 @@ class _Text:
         return np.concatenate([[-1], ends, [len(self._data)]])
 
 
-def _as_utf8(data: bytes) -> bytes:
-    """The bytes as valid UTF-8 in which only a newline ends a line."""
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
     except UnicodeDecodeError:
-        return data.decode(errors="replace").encode()
-    return data
-
-
-def _without_open_quotes(data: bytes) -> bytes:
-    lines = data.split(b"\n")
-    return b"\n".join(line.replace(b'"', b"'") if line.count(b'"') % 2 else line for line in lines)
-
-
-def _short(value: str, length: int = 80) -> str:
-    return value if len(value) <= length else f"{value[:length]}..."
+        return False
+    return True

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from winnow.data.raw import Chunk, RawStream, RawTable, RejectedLines
 from winnow.data.readers.lines import Block, DelimitedFile
+from winnow.data.readers.records import first_of_each, read_lines
 from winnow.data.readers.row_numbers import RowNumbers
 from winnow.errors import DataError
 
@@ -29,6 +30,7 @@ PUBLISHED = dict(zip(SCENARIOS, (26_057_579, 11_206_494, 10_237_589, 9_226_382),
 TIME = "%m/%d/%Y %I:%M:%S %p"
 SHOWN = "^N[0-9]+-[01]( N[0-9]+-[01])*$"
 OTHER = "another category"
+OTHER_NEWS = "news of another category"
 UNKNOWN = "not in news.tsv"
 
 News = tuple[str, str, str, str, str]
@@ -43,12 +45,10 @@ def read_mind(folder: str | Path) -> RawStream:
     """
     root = Path(folder)
     parts = [_part(root, name) for name in PARTS]
-    rejected = RejectedLines()
-    news: dict[str, News] = {}
-    for part in parts:
-        for record in _read_news(part, rejected):
-            news.setdefault(record[0], record)
-    reader = _Reader(parts, list(news.values()), rejected)
+    rejected, dropped = RejectedLines(), {OTHER: 0, UNKNOWN: 0}
+    records = ((record[0], record) for part in parts for record in _read_news(part, rejected))
+    news = first_of_each(records, dropped, "a news item's later line")
+    reader = _Reader(parts, list(news.values()), rejected, dropped)
     return RawStream(
         name="mind",
         scenarios=SCENARIOS,
@@ -61,13 +61,20 @@ def read_mind(folder: str | Path) -> RawStream:
 
 
 class _Reader:
-    def __init__(self, parts: Sequence[Path], news: list[News], rejected: RejectedLines) -> None:
-        self.dropped = {OTHER: 0, UNKNOWN: 0}
+    def __init__(
+        self,
+        parts: Sequence[Path],
+        news: list[News],
+        rejected: RejectedLines,
+        dropped: dict[str, int],
+    ) -> None:
+        self.dropped = dropped
         self._parts = parts
         self._rejected = rejected
         self._users = RowNumbers()
         self._items = [record for record in news if record[1] in SCENARIOS]
         self._others = [record[0] for record in news if record[1] not in SCENARIOS]
+        dropped[OTHER_NEWS] = len(self._others)
         self._news_id = pa.array([*(item[0] for item in self._items), *self._others], pa.string())
         kinds = [SCENARIOS.index(category) for _, category, *_ in self._items]
         self._scenario_I = np.array(kinds, np.int16)
@@ -82,8 +89,8 @@ class _Reader:
                 yield self._chunk(_checked(block))
 
     def tables(self) -> tuple[RawTable, RawTable]:
-        readers = np.array([f"U{number}" for number in self._users.ids()], np.str_)
-        text = np.full(len(readers), "reader")
+        readers = [f"U{number}" for number in self._users.ids().tolist()]
+        text = ["reader"] * len(readers)
         users = RawTable(raw_id=readers, text=text, sparse={"user_id": readers}, dense={})
         return users, _item_table(self._items)
 
@@ -129,9 +136,7 @@ def _name(path: Path) -> str:
 
 def _read_news(part: Path, rejected: RejectedLines) -> Iterator[News]:
     path = part / "news.tsv"
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, 1))
-        yield from rejected.parse(path, lines, _parse_news, name=_name(path))
+    return read_lines(path, _parse_news, rejected, name=_name(path))
 
 
 def _parse_news(line: str) -> News:
@@ -145,7 +150,7 @@ def _parse_news(line: str) -> News:
 
 
 def _checked(block: Block) -> Block:
-    good_N = np.asarray(pc.match_substring_regex(block["user_id"], "^U[0-9]{1,18}$"))
+    good_N = np.asarray(pc.match_substring_regex(block["user_id"], "^U(0|[1-9][0-9]{0,17})$"))
     block = block.require(good_N, "user_id", "must be like U13")
     seconds = pc.strptime(block["time"], format=TIME, unit="s", error_is_null=True)
     block = block.joined({"seconds": seconds.cast(pa.int64())})
@@ -163,8 +168,8 @@ def _checked(block: Block) -> Block:
 
 
 def _item_table(items: list[News]) -> RawTable:
-    ids = np.array([news_id for news_id, *_ in items], np.str_)
-    kinds = np.array([subcategory for _, _, subcategory, *_ in items], np.str_)
+    ids = [news_id for news_id, *_ in items]
+    kinds = [subcategory for _, _, subcategory, *_ in items]
     texts = [" ".join(filter(None, (f"{title}.", abstract))) for _, _, _, title, abstract in items]
     return RawTable(
         raw_id=ids,

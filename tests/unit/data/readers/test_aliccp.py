@@ -169,11 +169,12 @@ def test_a_bad_line_is_kept_with_its_number_and_reason(tmp_path, line, reason):
 
 
 def test_a_common_line_needs_its_user(tmp_path):
-    log = read_aliccp(
-        write(tmp_path, train_common=[*TRAIN_COMMON, f"00cc,1,{features(('121', 1, 1.0))}"])
-    )
-    with pytest.raises(DataError, match="line 3: features must have field 101"):
-        list(log.chunks)
+    line = f"00cc,1,{features(('121', 1, 1.0))}"
+    log = read_aliccp(write(tmp_path, train_common=[*TRAIN_COMMON, line]))
+    assert list(log.chunks)
+    (rejected,) = log.rejected.lines
+    assert (rejected.file, rejected.line) == ("common_features_train.csv", 3)
+    assert rejected.reason.startswith("features must have field 101")
 
 
 def test_three_positions_are_needed(tmp_path):

@@ -47,9 +47,9 @@ def test_every_column_of_the_files(tmp_path):
     assert log.user_N.tolist() == [0, 1, 1, 2, 0]
     assert log.item_N.tolist() == [0, 0, 1, 0, 2]
     assert log.time_N.tolist() == [1391040000, 1397779200, 1378425600, 1404345600, 1404345601]
-    assert log.users.sparse["user"].tolist() == ["A1", "A2", "A3"]
-    assert log.items.sparse["item"].tolist() == ["B1", "B2", "B3"]
-    assert log.items.text.tolist() == [
+    assert log.users.sparse["user"] == ["A1", "A2", "A3"]
+    assert log.items.sparse["item"] == ["B1", "B2", "B3"]
+    assert log.items.text == [
         "beauty: B1",  # where it is first seen
         "clothing, shoes and jewelry: B2",
         "health and personal care: B3",

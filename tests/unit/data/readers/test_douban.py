@@ -70,13 +70,13 @@ def test_every_column_of_the_files(tmp_path):
 
 def test_tables(tmp_path):
     log = read_douban(write(tmp_path))
-    assert log.users.sparse["user_id"].tolist() == ["7", "8", "9", "11"]
-    assert log.users.sparse["living_place"].tolist() == ["北京", "missing", "上海", "missing"]
+    assert log.users.sparse["user_id"] == ["7", "8", "9", "11"]
+    assert log.users.sparse["living_place"] == ["北京", "missing", "上海", "missing"]
     # as in the published sample: July 2007 is 27 and May 2005 is 1; April 2018 is too late
-    assert log.users.sparse["time_bin"].tolist() == ["27", "1", "missing", "missing"]
+    assert log.users.sparse["time_bin"] == ["27", "1", "missing", "missing"]
     assert log.users.text[0] == "lives in: 北京, joined: 2007-07"
-    assert log.items.sparse["item_id"].tolist() == ["book 1", "music 1", "movie 1", "movie 2"]
-    assert log.items.title.tolist() == ["book 1", "music 1", "movie 1", "movie 2"]
+    assert log.items.sparse["item_id"] == ["book 1", "music 1", "movie 1", "movie 2"]
+    assert log.items.title == ["book 1", "music 1", "movie 1", "movie 2"]
 
 
 def test_movies_may_have_names(tmp_path):
@@ -88,14 +88,14 @@ def test_movies_may_have_names(tmp_path):
     (tmp_path / MOVIES).write_text(quoted(rows), encoding="utf-8")
     items = read_douban(tmp_path).items
     assert items.title[3] == "肖申克的救赎"
-    assert items.text[2:].tolist() == ["movie 1", "肖申克的救赎. classic|prison. Hope."]
+    assert items.text[2:] == ["movie 1", "肖申克的救赎. classic|prison. Hope."]
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         (("7", "1", "9", "", "", "2008-10-21", "1"), "rating must be 1 to 5, got 9"),
-        (("7", "1", "good", "", "", "2008-10-21", "1"), "could not convert string to float"),
+        (("7", "1", "good", "", "", "2008-10-21", "1"), "rating must be a number, got 'good'"),
         (("ann", "1", "4", "", "", "2008-10-21", "1"), "user_id must be a whole number, got 'ann'"),
         (("7", "", "4", "", "", "2008-10-21", "1"), "book_id must be a whole number, got ''"),
         (("7", "1", "4", "", "", "in May", "1"), "Invalid isoformat string: 'in May'"),

@@ -149,22 +149,32 @@ def test_a_bad_line_is_kept_with_its_number_and_reason(tmp_path, line, reason):
 
 
 def test_too_many_bad_lines_stop_the_reader(tmp_path):
-    log = read_kuairand(write(tmp_path, logs=[[*LOG_LINES[0], "x"], LOG_LINES[1]]))
-    with pytest.raises(DataError, match=r"1 of 4 lines cannot be used.*line 5: 19 fields expected"):
+    log = read_kuairand(write(tmp_path, logs=[[*LOG_LINES[0], *"x" * 11], LOG_LINES[1]]))
+    with pytest.raises(
+        DataError, match=r"11 of 14 lines cannot be used.*line 5: 19 fields expected"
+    ):
         list(log.chunks)
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("7,full_active", "31 fields expected, more or fewer found"),
+        ("7,full_active", "31 fields expected, 2 found"),
         (USER_LINES[0].replace("7,", "x,", 1), "user_id must be a whole number, got 'x'"),
-        (USER_LINES[0].replace("3624", "long"), "could not convert string to float: 'long'"),
+        (USER_LINES[0].replace("3624", "long"), "register_days must be a number, got 'long'"),
     ],
 )
 def test_bad_users(tmp_path, line, reason):
-    with pytest.raises(DataError, match=f"line 4: {reason}"):
-        read_kuairand(write(tmp_path, users=[*USER_LINES, line]))
+    log = read_kuairand(write(tmp_path, users=[*USER_LINES, line]))
+    (rejected,) = log.rejected.lines
+    assert (rejected.file, rejected.line, rejected.reason) == (USERS, 4, reason)
+
+
+def test_one_row_a_user_and_one_a_video(tmp_path):
+    again = USER_LINES[0].replace("full_active", "high_active")
+    log, _ = read(write(tmp_path, users=[*USER_LINES, again]))
+    assert len(log.tables()[0].raw_id) == len(USER_LINES)
+    assert log.dropped["a user's later line"] == 1
 
 
 def test_missing_files_are_named(tmp_path):

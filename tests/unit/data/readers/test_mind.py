@@ -64,16 +64,21 @@ def test_interactions(tmp_path):
     assert dev.label_N.tolist() == [1, 0, 0]
     assert dev.scenario_N.tolist() == [0, 1, 2]
     assert dev.time_N.tolist() == [1573776000] * 3
-    assert log.dropped == {"another category": 1, "not in news.tsv": 1}
+    assert log.dropped == {
+        "another category": 1,
+        "not in news.tsv": 1,
+        "a news item's later line": 1,
+        "news of another category": 1,
+    }
     assert sum(PUBLISHED.values()) == 56_728_044
 
 
 def test_tables(tmp_path):
     log, _, _ = read(write(tmp_path))
     users, items = log.tables()
-    assert users.sparse["user_id"].tolist() == ["U87243", "U598644"]
-    assert items.sparse["news_id"].tolist() == ["N10", "N12", "N13", "N14"]
-    assert items.sparse["subcategory"].tolist() == ["football_nfl", "markets", "newsus", "pets"]
+    assert users.sparse["user_id"] == ["U87243", "U598644"]
+    assert items.sparse["news_id"] == ["N10", "N12", "N13", "N14"]
+    assert items.sparse["subcategory"] == ["football_nfl", "markets", "newsus", "pets"]
     assert items.title.to_pylist()[0] == 'Title "10'
     assert items.text.to_pylist()[:2] == ['Title "10. An abstract.', 'Title "12.']
 
@@ -112,8 +117,10 @@ def test_a_bad_line_is_kept_with_its_number_and_reason(tmp_path, line, reason):
     ],
 )
 def test_bad_news(tmp_path, line, reason):
-    with pytest.raises(DataError, match=rf"MINDlarge_dev.news\.tsv: 1 of 4 .*line 4: {reason}"):
-        read_mind(write(tmp_path, dev_news=[*DEV_NEWS, line]))
+    log = read_mind(write(tmp_path, dev_news=[*DEV_NEWS, line]))
+    (rejected,) = log.rejected.lines
+    assert (rejected.file, rejected.line) == ("MINDlarge_dev/news.tsv", 4)
+    assert rejected.reason == reason
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -26,8 +26,8 @@ def test_every_column_of_the_files(tmp_path):
     assert log.label_N.tolist() == [1, 0, 1]
     assert log.scenario_N.tolist() == [0, 2, 1]
     assert log.item_N.tolist() == [0, 1, 0]
-    assert log.items.title.tolist() == ["Toy Story (1995)", "Amélie (2001)"]
-    assert log.items.sparse["cate_id"].tolist() == ["Animation", "Comedy"]
+    assert log.items.title == ["Toy Story (1995)", "Amélie (2001)"]
+    assert log.items.sparse["cate_id"] == ["Animation", "Comedy"]
     assert log.users.dense["age"].tolist() == [1, 56, 25]
     assert log.users.text[0] == "woman, under 18, school student"
     assert log.rejected.lines == []
@@ -46,10 +46,10 @@ def test_plots_join_the_text(tmp_path):
     ("line", "reason"),
     [
         ("1::1::5", "4 fields expected, 3 found"),
-        ("1::1::9::978300760", "rating must be 1 to 5, got 9"),
+        ("1::1::9::978300760", "rating must be 1 to 5, got '9'"),
         ("99::1::5::978300760", "user '99' is not in users.dat"),
         ("1::99::5::978300760", "movie '99' is not in movies.dat"),
-        ("1::1::x::978300760", "invalid literal"),
+        ("1::1::x::978300760", "rating must be 1 to 5, got 'x'"),
     ],
 )
 def test_a_bad_rating_is_kept_with_its_line_and_reason(tmp_path, line, reason):
@@ -70,10 +70,32 @@ def test_a_bad_rating_is_kept_with_its_line_and_reason(tmp_path, line, reason):
         ("4::M::25::1", "5 fields expected"),
     ],
 )
-def test_more_than_one_percent_bad_lines_stop_the_reader(tmp_path, line, reason):
-    write(tmp_path, users=[*USERS, line])
-    with pytest.raises(DataError, match=rf"1 of 4 lines cannot be used.*line 4: {reason}"):
+def test_a_bad_user_is_kept_with_its_line_and_reason(tmp_path, line, reason):
+    log = read_movielens(write(tmp_path, users=[*USERS, line]))
+    (rejected,) = log.rejected.lines
+    assert (rejected.file, rejected.line, rejected.text) == ("users.dat", 4, line)
+    assert rejected.reason.startswith(reason)
+
+
+def test_too_many_bad_lines_stop_the_reader(tmp_path):
+    write(tmp_path, users=[*USERS, *["4::X::25::1::1"] * 11])
+    with pytest.raises(DataError, match=r"11 of 14 lines cannot be used.*line 4: gender must be"):
         read_movielens(tmp_path)
+
+
+def test_one_item_a_catalogue_id_and_one_user_a_user_id(tmp_path):
+    again = [MOVIES[0].replace("Toy Story", "Toy Story, restored"), USERS[0]]
+    log = read_movielens(write(tmp_path, movies=[*MOVIES, again[0]], users=[*USERS, again[1]]))
+    assert (len(log.items.raw_id), len(log.users.raw_id)) == (len(MOVIES), len(USERS))
+    assert log.items.title[0] == "Toy Story (1995)"
+    assert log.dropped == {"a user's later line": 1, "a movie's later line": 1}
+
+
+def test_a_copy_in_utf_8_has_the_same_titles(tmp_path):
+    latin = read_movielens(write(tmp_path)).items.title
+    path = tmp_path / "movies.dat"
+    path.write_text(path.read_text("latin-1"), encoding="utf-8")
+    assert read_movielens(tmp_path).items.title == latin
 
 
 def test_a_movie_needs_a_title(tmp_path):

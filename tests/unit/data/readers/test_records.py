@@ -18,8 +18,10 @@ def test_missing_files_are_named_with_all_that_are_needed(tmp_path):
 def test_records_are_named_by_the_header_and_may_span_lines(tmp_path):
     path = tmp_path / "items.csv"
     path.write_bytes(b'\xef\xbb\xbfid,text\n1,"two\nlines"\n2,\xff\n')
-    rows = list(read_records(path, ["id"], lambda record: record["text"], RejectedLines()))
-    assert rows == ["two\nlines", "\ufffd"]
+    rejected = RejectedLines()
+    rows = list(read_records(path, ["id"], lambda record: record["text"], rejected))
+    assert rows == ["two\nlines"]
+    assert [(line.line, line.reason) for line in rejected.lines] == [(4, "not UTF-8")]
 
 
 def test_a_bad_record_is_rejected_with_its_line(tmp_path):
