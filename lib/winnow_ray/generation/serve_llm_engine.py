@@ -13,6 +13,7 @@ from winnow.llm.engines.openai_json import (
     is_over_context,
     payload,
     read_completion,
+    tokens_cut,
 )
 from winnow.llm.engines.refusals import REFUSALS, Refusals
 from winnow.llm.engines.vllm_config import ServeLlmConfig
@@ -61,7 +62,8 @@ class ServeLlmEngine:
         for version in fitting(request, self._max_tokens):
             completion, error = await self._spelling.send(partial(self._call, version), _refusal)
             if completion is not None:
-                return replace(completion, trimmed=version.messages != request.messages), ""
+                cut = tokens_cut(request, version, completion.prompt_tokens)
+                return replace(completion, trimmed=cut), ""
             if not is_over_context(error):
                 break
         return None, error
@@ -82,7 +84,9 @@ class ServeLlmEngine:
                 stream = self._handle.embeddings.remote(vector_request)
             async for response in stream:
                 made = read_completion(response.model_dump())
-                return (None, made.error) if made.error else (made, "")
+                if made.error:
+                    return None, made.error
+                return replace(made, engine=dialect.named(made.engine)), ""
         except (ray.exceptions.RayError, RayServeException) as error:
             raise EngineUnavailable(f"the LLM deployment failed: {cause_of(error)}") from error
         return None, "the deployment gave no response"

@@ -33,6 +33,7 @@ class VllmEngine:
             config: sizes of the engine.
             vectors: whether it computes hidden states instead of text; an engine does only one.
         """
+        import vllm
         from vllm import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -53,9 +54,13 @@ class VllmEngine:
             usage_context=UsageContext.LLM_CLASS,  # decides how much it takes in one step
             stat_loggers=[RayPrometheusStatLogger],
         )
-        made = set(psutil.Process().children(recursive=True)) - before
-        self._leash = Leash([process.pid for process in made])
-        self._context: int = self._engine.model_config.max_model_len
+        started = set(psutil.Process().children(recursive=True)) - before
+        self._leash = Leash([process.pid for process in started])
+        made = self._engine.model_config
+        self._context: int = made.max_model_len
+        number_format = str(made.dtype).removeprefix("torch.")
+        parts = ["vllm", vllm.__version__, number_format, made.quantization]
+        self._name = " ".join(part for part in parts if part)
         self._tokenizer = Tokenizer(source)
         self._numbers = itertools.count()
 
@@ -76,7 +81,11 @@ class VllmEngine:
                 raise EngineDied(f"the engine's process is gone: {error}") from error
             return Completion(finish_reason="error", error=f"{type(error).__name__}: {error}")
         asked = Completion(
-            prompt_tokens=len(ids), cached_tokens=output.num_cached_tokens or 0, trimmed=trimmed
+            prompt_tokens=len(ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            trimmed=trimmed,
+            context=self._context,
+            engine=self._name,
         )
         if not request.schema:
             return replace(asked, vector=output.outputs.data.tolist())

@@ -42,7 +42,6 @@ COUNTED = (
     "quarantined",
     "truncated",
     "refused",
-    "trimmed",
     "prompt_tokens",
     "cached_tokens",
     "output_tokens",

@@ -81,15 +81,16 @@ def application(config, own):
 
 
 def answers(config, name, **changes):
-    """Texts by key of a run with its own output, and its result."""
+    """Texts by inputs of a run with its own output, and its result; each names what answered."""
     folder = config.output.rpartition("/")[0]
     changed = replace(config, output=f"{folder}/{name}", **changes)
     result = generate.run(changed)
     rows = pq.read_table(f"{changed.output}/answers.parquet").to_pylist()
-    return {row["key"]: row["text"] for row in rows}, result
+    assert all(row["engine"] for row in rows)
+    return {row["inputs"]: row["text"] for row in rows}, result
 
 
-def test_same_rows_same_keys_same_answers(config, own, application):
+def test_same_rows_same_answers(config, own, application):
     served, by_serve = answers(
         config,
         "served",

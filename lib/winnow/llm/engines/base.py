@@ -36,8 +36,12 @@ class Completion:
     """Prompt tokens that prefix caching saved from being computed again."""
     output_tokens: int = 0
     """Tokens of the answer."""
-    trimmed: bool = False
-    """Whether the data of the prompt was shortened to fit the context."""
+    trimmed: int = 0
+    """Tokens that the prompt's data lost to fit the context; about, if the engine counts none."""
+    context: int = 0
+    """Most tokens of a prompt and its answer that the engine takes; 0 if it does not say."""
+    engine: str = ""
+    """What answered: engine, version and number format, or the model that an endpoint names."""
 
 
 class Engine(Protocol):

@@ -75,6 +75,10 @@ class Dialect:
         described = {"name": name, "schema": schema, "strict": True}
         return {"response_format": {"type": "json_schema", "json_schema": described}}
 
+    def named(self, engine: str) -> str:
+        """The engine's name, with the format if answers were not bound to the schema."""
+        return engine if self.format == "json_schema" else f"{engine} ({self.format})".strip()
+
     def after(self, refusal: str) -> "Dialect | None":
         """The spelling to try after a server refused this one; None if it names nothing of it."""
         words = refusal.lower()

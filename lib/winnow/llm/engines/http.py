@@ -21,6 +21,7 @@ from winnow.llm.engines.openai_json import (
     passing_code,
     payload,
     read_completion,
+    tokens_cut,
 )
 from winnow.llm.engines.refusals import REFUSALS, Refusals
 from winnow.llm.engines.retries import ENDPOINT_ATTEMPTS, is_final, pause_s
@@ -195,7 +196,8 @@ class HttpEngine:
             if completion is not None:
                 if version.schema and self._most(version) < min(room, self._most(request)):
                     self._room = self._most(version)
-                return replace(completion, trimmed=version.messages != request.messages), ""
+                cut = tokens_cut(request, version, completion.prompt_tokens)
+                return replace(completion, trimmed=cut), ""
             if not is_over_context(error):
                 break
         return None, error
@@ -249,11 +251,15 @@ class HttpEngine:
         try:
             async with self._session.post(url, json=body, allow_redirects=False) as response:
                 data = await _bounded(response.content)
-                return self._read(response.status, response.headers, data)
+                reply = self._read(response.status, response.headers, data)
         except TimeoutError:
             return Reply(reason=f"no answer within {self._config.timeout_s:g} s")
         except (aiohttp.ClientError, OSError) as error:
             return Reply(reason=one_line(str(error) or type(error).__name__))
+        if reply.completion is None:
+            return reply
+        named = replace(reply.completion, engine=dialect.named(reply.completion.engine))
+        return replace(reply, completion=named)
 
     def _read(self, status: int, headers: Mapping[str, str], data: bytes | None) -> Reply:
         """The reply in a body; None stands for one of more than `MOST_BYTES`."""

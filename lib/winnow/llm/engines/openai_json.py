@@ -17,6 +17,8 @@ from winnow.llm.prompting.request import Request
 
 ERROR_CHARACTERS = 300
 """Most characters of a server's message that are kept: it is stored with the answer."""
+NAME_CHARACTERS = 120
+"""Most characters of a server's name of its model: it is stored with every answer."""
 LEAST_ROOM = 256
 """Tokens that the answer keeps: below, the prompt is shortened rather than the answer."""
 MOST_TOKENS = 2**31 - 1
@@ -63,7 +65,7 @@ def read_completion(body: Any) -> Completion:
     A body without a usable answer gives a `Completion` whose `error` holds the server's words.
     """
     body = body if isinstance(body, dict) else {}
-    counted = _counted(body.get("usage"))
+    counted = replace(_counted(body.get("usage")), engine=_engine(body))
     choice, message = _choice(body)
     if not message:
         vector = _vector(body)
@@ -133,6 +135,17 @@ def fitting(request: Request, most_tokens: int) -> Iterator[Request]:
         yield replace(request, messages=json.dumps(messages))
 
 
+def tokens_cut(request: Request, sent: Request, prompt_tokens: int) -> int:
+    """About how many tokens a request lost when it was sent; 0 if its messages are whole."""
+    if sent.messages == request.messages:
+        return 0
+    whole, left = (
+        sum(len(message["content"]) for message in json.loads(version.messages))
+        for version in (request, sent)
+    )
+    return max((whole - left) * prompt_tokens // max(left, 1), 1)
+
+
 def _counted(usage: Any) -> Completion:
     """A completion with the tokens of prompt and answer alone; 0 where the server does not say."""
     usage = usage if isinstance(usage, dict) else {}
@@ -143,6 +156,13 @@ def _counted(usage: Any) -> Completion:
         cached_tokens=_tokens(cached),
         output_tokens=_tokens(usage.get("completion_tokens")),
     )
+
+
+def _engine(body: dict[str, Any]) -> str:
+    """What the server says that it is: its name of the model, and the build that ran it."""
+    said = (body.get(name) for name in ("model", "system_fingerprint"))
+    words = " ".join(word for word in said if isinstance(word, str))
+    return one_line(words)[:NAME_CHARACTERS] if words.strip() else ""
 
 
 def _tokens(value: Any) -> int:

@@ -90,6 +90,7 @@ async def _asked_again(
     both = replace(
         first,
         text=kept.text,
+        trimmed=kept.trimmed,
         finish_reason=kept.finish_reason,
         prompt_tokens=first.prompt_tokens + second.prompt_tokens,
         cached_tokens=first.cached_tokens + second.cached_tokens,
@@ -116,6 +117,9 @@ def _row(request: Request, completion: Completion, response: Response) -> dict[s
         "prompt_tokens": completion.prompt_tokens,
         "output_tokens": completion.output_tokens,
         "vector": completion.vector,
+        "engine": storable(completion.engine),
+        "context": completion.context,
+        "trimmed": completion.trimmed,
     }
 
 
@@ -129,7 +133,6 @@ def _count(
         quarantined=outcome is Outcome.FAILED,
         truncated=completion.finish_reason == "length",
         refused=refused,
-        trimmed=completion.trimmed,
         prompt_tokens=completion.prompt_tokens,
         cached_tokens=completion.cached_tokens,
         output_tokens=completion.output_tokens,

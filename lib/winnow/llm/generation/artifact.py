@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact
-from winnow.llm.generation.rows import ANSWER_SCHEMA, with_outcome
+from winnow.llm.generation.rows import ANSWER_SCHEMA, with_added, with_outcome
 from winnow.llm.prompting.parse_answer import Outcome
 
 ANSWERS_FILE = "answers.parquet"
@@ -66,7 +66,7 @@ def answer_tables(
         path = artifact.path / name
         if path.is_file():
             for batch in pq.ParquetFile(path).iter_batches(columns=columns):
-                yield pa.Table.from_batches([batch])
+                yield with_added(pa.Table.from_batches([batch]), columns)
 
 
 class Tables(Protocol):
@@ -149,12 +149,15 @@ class _Files(ExitStack):
 
 def _count(counts: Counter[tuple[str, str]], rows: pa.Table) -> None:
     """Add the rows of a table to the counts of their tasks."""
+    cut = pc.fill_null(rows["trimmed"], 0)
     figures = {
         "rows": pa.repeat(1, len(rows)),
         "valid": rows["valid"],
         "repaired": pc.equal(rows["outcome"], Outcome.REPAIRED.value),
         "prompt_tokens": rows["prompt_tokens"],
         "output_tokens": rows["output_tokens"],
+        "trimmed": pc.greater(cut, 0),
+        "trimmed_tokens": cut,
     }
     columns = {name: pc.cast(values, pa.int64()) for name, values in figures.items()}
     sums = (
@@ -175,8 +178,9 @@ def _summary(counts: Counter[tuple[str, str]]) -> dict[str, Any]:
 
     tasks = dict.fromkeys(task for task, _ in counts)
     names = ("rows", "valid", "repaired", "prompt_tokens", "output_tokens")
+    cut = ("trimmed", "trimmed_tokens")
     return {
-        **{name: total(name) for name in names},
+        **{name: total(name) for name in (*names, *cut)},
         "quarantined": total("rows") - total("valid"),
         "valid_share": share(),
         "tasks": {t: {"rows": total("rows", t), "valid_share": share(t)} for t in tasks},

@@ -30,7 +30,7 @@ class GenerationConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the answers' tokens are drawn; part of every key."""
     retry_quarantined: bool = False
-    """Ask again where earlier runs got no valid answer, for example with a longer context."""
+    """Ask again where earlier runs got no valid answer, or an endpoint one to a cut prompt."""
     tiny_model: TinyConfig = field(default_factory=TinyConfig)
     """Size and training of `model=tiny`."""
 
@@ -48,6 +48,14 @@ class GenerationConfig:
             raise ValueError(f"{name}.tasks must name at least one task, got none")
         if not self.model:
             raise ValueError(f"{name}.model must name at least one model, got none")
+
+    def identified(self, model: LanguageModel) -> LanguageModel:
+        """The model with what its engine adds to its identity; a config with engines knows it.
+
+        Raises:
+            GenerationError: the engine cannot be used with this model.
+        """
+        return model
 
     def recorded(self, source: Source, models: Sequence[LanguageModel]) -> dict[str, Any]:
         """The settings that decide the answers, for the manifest: not where to read and run."""

@@ -50,7 +50,7 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     if TINY in config.model:
         raise GenerationError(f"model={TINY} is trained by the run itself; name another model")
     models, _ = find_models(config, source)
-    requests = OpenRequests(config, source, keeps_misfits=False)
+    requests = OpenRequests(config, source, models, keeps_misfits=False)
     known = _mean_output_tokens(requests)
     total: dict[str, float] = defaultdict(float)
     for model in models:

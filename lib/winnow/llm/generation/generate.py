@@ -23,7 +23,7 @@ from winnow.llm.tasks.sources import Source, open_source
 
 logger = logging.getLogger(__name__)
 
-REPORTED = ("truncated", "refused", "trimmed", "prefix_cache_hit_rate", "tokens_per_s", "start_s")
+REPORTED = ("truncated", "refused", "prefix_cache_hit_rate", "tokens_per_s", "start_s")
 """Figures that describe the run that made the answers, not the answers."""
 
 
@@ -59,11 +59,11 @@ def generate(
     models, parents = find_models(config, source)
     recorded = config.recorded(source, models)
     made = up_to_date(config.output, "generation", config=recorded, parents=parents)
-    if made and not (config.retry_quarantined and made.metrics["quarantined"]):
+    if made and not _asks_again(config, made.metrics, models):
         logger.info("already there: %s", config.output)
         return _result(config, made.metrics, Counter())
     with claimed(config.output):
-        requests = OpenRequests(config, source)
+        requests = OpenRequests(config, source, models)
         counts = _ask(config, requests, models, engine, rows_per_batch)
         with create_artifact(
             config.output, "generation", config=recorded, parents=parents
@@ -74,9 +74,24 @@ def generate(
             )
             draft.metrics |= _report(counts, requests.earlier)
             draft.metrics |= {"tiny_model": TINY in config.model}
+            draft.metrics |= {"contexts": {model.digest: model.context for model in models}}
         requests.store.clear()
+    if draft.metrics["trimmed"]:
+        figures = (draft.metrics[name] for name in ("trimmed", "rows", "trimmed_tokens"))
+        logger.warning("%d of %d prompts lost data to fit, about %d tokens in all", *figures)
     logger.info("wrote %s", config.output)
     return _result(config, draft.metrics, counts)
+
+
+def _asks_again(
+    config: GenerationConfig, made: Mapping[str, Any], models: Sequence[LanguageModel]
+) -> bool:
+    """Whether a finished generation has answers that a run may replace by better ones."""
+    if config.retry_quarantined and (made["quarantined"] or made.get("trimmed")):
+        return True
+    before = made.get("contexts", {})
+    longer = any(model.context > before.get(model.digest, model.context) for model in models)
+    return bool(longer and made.get("trimmed"))
 
 
 def find_models(
@@ -92,7 +107,7 @@ def find_models(
             )
         else:
             model = find_model(name)
-        models.append(model)
+        models.append(config.identified(model))
     return models, parents
 
 
@@ -118,6 +133,12 @@ def _ask(
             rows = sum(item.rows for item in items)
             asked += rows
             logger.info("model=%s open=%d of %d", model.source, rows, len(requests.wanted))
+            if requests.answered and not requests.answered & requests.wanted:
+                logger.info(
+                    "%d answers there are to other requests: another model, endpoint, sampling or "
+                    "wording; they are kept",
+                    len(requests.answered),
+                )
             spent = dict(engine(items, requests.store, model.source, vectors=vectors))
             if vectors:  # without output tokens, their time is not part of tokens/s
                 del spent["seconds"]
@@ -152,7 +173,6 @@ def _report(counts: Counter[str], earlier: Artifact | None) -> dict[str, Any]:
     return {
         "truncated": counts["truncated"],
         "refused": counts["refused"],
-        "trimmed": counts["trimmed"],
         "prefix_cache_hit_rate": round(share, 4),
         "tokens_per_s": round(counts["output_tokens"] / max(counts["seconds"], 1e-3), 1),
         "start_s": round(counts["start_s"], 1),

@@ -1,12 +1,13 @@
 """All requests of a generation, and which of them have no answer yet."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from winnow.artifact import Artifact, open_artifact
 from winnow.errors import ArtifactError, GenerationError
@@ -15,6 +16,7 @@ from winnow.llm.generation.artifact import answer_tables, short_key
 from winnow.llm.generation.config import GenerationConfig
 from winnow.llm.generation.rows import misfit_row
 from winnow.llm.generation.work_store import AnswerStore
+from winnow.llm.models.find import LanguageModel
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.base import Task
 from winnow.llm.tasks.registry import task_named
@@ -29,12 +31,21 @@ NO_LIMIT = 2**62
 
 
 class OpenRequests:
-    """The requests of one config. Memory holds 16 bytes per key, and only shared prompts."""
+    """The requests of one config. Memory holds about 200 bytes per key, and only shared prompts."""
 
     def __init__(
-        self, config: GenerationConfig, source: Source, *, keeps_misfits: bool = True
+        self,
+        config: GenerationConfig,
+        source: Source,
+        models: Sequence[LanguageModel] = (),
+        *,
+        keeps_misfits: bool = True,
     ) -> None:
-        """With `keeps_misfits`, rows that fit no prompt are stored as unusable answers."""
+        """With `keeps_misfits`, rows that fit no prompt are stored as unusable answers.
+
+        An answer of one of `models` to a cut prompt counts for nothing once its context is longer.
+        """
+        self._models = models
         self._config, self._source, self._keeps_misfits = config, source, keeps_misfits
         self.store = AnswerStore.beside(config.output)
         self.earlier: Artifact | None = None
@@ -57,11 +68,24 @@ class OpenRequests:
         yield from self.store.tables(columns)
 
     def refresh(self, *, asked: bool = False) -> None:
-        """Read which keys have an answer; once all are asked, an unusable answer counts too."""
-        for table in self.tables(["key", "valid"]):
-            if self._config.retry_quarantined and not asked:
-                table = table.filter(table["valid"])
+        """Read which keys have an answer; once all are asked, one to be replaced counts too."""
+        for table in self.tables(["key", "valid", "model", "context", "trimmed"]):
+            if not asked:
+                table = table.filter(pc.invert(self._replaceable(table)))
             self.answered.update(map(short_key, table["key"].to_pylist()))
+
+    def _replaceable(self, rows: pa.Table) -> pa.ChunkedArray:
+        """A mask of the answers that this run asks for again."""
+        trimmed = pc.greater(pc.fill_null(rows["trimmed"], 0), 0)
+        context = pc.fill_null(rows["context"], 0)
+        again = pc.and_(trimmed, False)
+        for model in self._models:
+            longer = pc.and_(pc.equal(rows["model"], model.digest), pc.less(context, model.context))
+            again = pc.or_(again, pc.and_(trimmed, longer))
+        if self._config.retry_quarantined:
+            unknown = pc.and_(trimmed, pc.equal(context, 0))
+            again = pc.or_(again, pc.or_(pc.invert(rows["valid"]), unknown))
+        return again
 
     def unanswered(self, name: str, model: str) -> Iterator[Request]:
         """Requests without an answer of one task to one model, each once; `model` is its digest.

@@ -1,7 +1,7 @@
 """The rows of a generation: one per answer, usable or not."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,17 +28,33 @@ ANSWER_SCHEMA = pa.schema(
         ("template", pa.string()),
         ("sampling", pa.string()),
         ("vector", pa.list_(pa.float32())),
+        ("engine", pa.string()),
+        ("context", pa.int32()),
+        ("trimmed", pa.int32()),
     ]
 )
 """Columns of a row. `inputs`, `parsed` and `sampling` hold JSON. `outcome` is a value of
 `winnow.llm.prompting.parse_answer.Outcome`; `reason` says what was undone or why the answer cannot
 be used. `finish_reason` is `stop`, `length` (cut off), `error` (the engine refused it) or `input`
-(no prompt could be made of it). `vector` is the hidden state of a vector task."""
+(no prompt could be made of it). `vector` is the hidden state of a vector task.
+`engine` is what answered, as far as it says; `context` the tokens that it takes, 0 if it does not
+say; `trimmed` the tokens that the prompt lost to fit. Rows of earlier versions have 0 and ""."""
+ADDED = {"engine": "", "context": 0, "trimmed": 0}
+"""Columns that rows of earlier versions lack, and what stands for them."""
 
 
 def storable(text: str) -> str:
     """The text with its lone surrogates replaced, which Arrow does not take."""
     return text.encode(errors="replace").decode()
+
+
+def with_added(rows: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows with those of the columns (all, if None) that a file of an earlier version lacks."""
+    for name, value in ADDED.items():
+        if name not in rows.schema.names and (columns is None or name in columns):
+            field = ANSWER_SCHEMA.field(name)
+            rows = rows.append_column(field, pa.repeat(value, len(rows)).cast(field.type))
+    return rows
 
 
 def with_outcome(rows: pa.Table) -> pa.Table:
@@ -73,6 +89,7 @@ def unusable_row(*, reason: str, finish_reason: str = "error", **columns: str) -
         "prompt_tokens": 0,
         "output_tokens": 0,
         "vector": None,
+        **ADDED,
     }
 
 

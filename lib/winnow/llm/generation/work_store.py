@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from winnow.artifact.work_folder import file_system_of, hidden_sibling
-from winnow.llm.generation.rows import ANSWER_SCHEMA
+from winnow.llm.generation.rows import ANSWER_SCHEMA, with_added
 from winnow.llm.prompting.request import Request
 
 REQUEST_SCHEMA = pa.schema([(field.name, pa.string()) for field in fields(Request)])
@@ -120,7 +120,8 @@ class AnswerStore:
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Every part file, in the order of the names."""
         for path in self._part_files():
-            yield pq.read_table(path, columns=columns, filesystem=self._fs)
+            with self._fs.open_input_file(path) as file:
+                yield with_added(pq.ParquetFile(file).read(columns=columns), columns)
 
     def clear(self) -> None:
         """Remove the work folder."""

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
 from winnow.artifact.digests import model_digest
 from winnow.errors import GenerationError
 from winnow.llm.models.tiny_model import TinyConfig, train_tiny
-from winnow.llm.prompting.fit_context import Tokenizer
+from winnow.llm.prompting.fit_context import Tokenizer, hub_name
 from winnow.llm.tasks.base import TextTask
 from winnow.llm.tasks.sources import Source
 
@@ -26,7 +27,9 @@ class LanguageModel:
     source: str
     """An absolute folder, or a Hugging Face id."""
     digest: str
-    """Digest of the folder's files; the id itself for an id."""
+    """Digest of the folder's files, or the id; with the endpoint's address if one answers."""
+    context: int = 0
+    """Most tokens of a prompt and its answer; 0 if only an engine elsewhere knows."""
 
 
 def find_model(name: str) -> LanguageModel:
@@ -43,6 +46,37 @@ def find_model(name: str) -> LanguageModel:
     if name.startswith((".", "/", "~")):
         raise GenerationError(f"model={name} is no folder here; name one or a Hugging Face id")
     return LanguageModel(name, name)
+
+
+def pinned(model: LanguageModel) -> LanguageModel:
+    """The model of an id at the commit that it stands for now; others as they are.
+
+    The id itself stays if its files cannot be had here.
+    """
+    from huggingface_hub import hf_hub_download
+
+    if Path(model.source).is_dir():
+        return model
+    name, revision = hub_name(model.source)
+    try:
+        file = hf_hub_download(name, "config.json", revision=revision)
+    except Exception:  # no network, no access, no such id: the engine will say
+        return model
+    source = f"{name}@{Path(file).parent.name}"  # files of a commit lie in a folder of its name
+    return replace(model, source=source, digest=source)
+
+
+def answering_at(model: LanguageModel, address: str, served_model: str) -> LanguageModel:
+    """The model as an endpoint at `address` serves it, under another name if it has one.
+
+    What the address names decides the answers: two endpoints never share a key.
+    """
+    parts = urlsplit(address)
+    if parts.hostname:  # without user, password and query, which may be secrets
+        host = parts.netloc.rpartition("@")[2]
+        address = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+    served = f" as {served_model}" if served_model else ""
+    return replace(model, digest=f"{model.digest} at {address}{served}")
 
 
 def check_loadable(source: str) -> Tokenizer:

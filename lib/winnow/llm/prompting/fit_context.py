@@ -78,19 +78,19 @@ class Tokenizer:
         text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
         return text
 
-    def fit(self, messages: Messages, most: int) -> tuple[Messages, list[int], bool]:
-        """Messages of at most `most` tokens, their token ids, and whether they were shortened.
+    def fit(self, messages: Messages, most: int) -> tuple[Messages, list[int], int]:
+        """Messages of at most `most` tokens, their token ids, and how many tokens they lost.
 
         Raises:
             PromptTooLong: the fixed words alone are longer.
         """
         ids = self.encode(messages)
         if len(ids) <= most:
-            return messages, ids, False
+            return messages, ids, 0
         for shorter in shortened(messages):
             shorter_ids = self.encode(shorter)
             if len(shorter_ids) <= most:
-                return shorter, shorter_ids, True
+                return shorter, shorter_ids, max(len(ids) - len(shorter_ids), 1)
         raise PromptTooLong(f"the prompt has {len(ids)} tokens and can't be cut to {most}")
 
 

@@ -42,7 +42,7 @@ class Request:
     sampling: str
     """JSON: how to draw, and `max_tokens`; `pooling` for a request for a hidden state."""
     model: str
-    """Digest of the model's files; its id if they are not on this machine."""
+    """Digest of the model's files, or its id and commit; with the endpoint, if one answers."""
     template: str
     """Name and version of the template, such as `user_summary/1`."""
 

@@ -126,6 +126,18 @@ def test_a_text_request_carries_schema_sampling_and_key(monkeypatch):
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 
+def test_a_completion_says_what_the_endpoint_calls_itself():
+    body = {"choices": [{"message": {"content": "{}"}}], "model": "m-2026", "usage": None}
+    (named,) = ask(Server(web.json_response(body)), request())
+    assert named.engine == "m-2026"
+    both = {**body, "system_fingerprint": "fp\n1" + "x" * 999}
+    (named,) = ask(Server(web.json_response(both)), request())
+    assert named.engine.startswith("m-2026 fp 1xx")
+    assert len(named.engine) <= 120
+    (named,) = ask(Understands(no_lengths), request())
+    assert named.engine == "(json_object)"
+
+
 def test_a_vector_request_asks_for_embeddings():
     body = {"data": [{"embedding": [0.5, 1]}], "usage": {"prompt_tokens": 7}}
     server = Server(web.json_response(body))

@@ -137,15 +137,20 @@ def test_a_second_unusable_answer_leaves_the_first_and_its_problem(second):
             "error",
             ("failed", "no such grammar ?"),
         ),
-        ([said(GOOD, trimmed=True)], {"trimmed": 1}, "stop", ("ok", "")),
     ],
-    ids=["refused", "closed", "truncated", "second is whole", "error", "trimmed"],
+    ids=["refused", "closed", "truncated", "second is whole", "error"],
 )
 def test_the_outcome_of_an_answer_is_counted(completions, figures, finish_reason, told):
     row, counts, _ = answered(*completions)
-    counted = {name: counts[name] for name in ("refused", "truncated", "trimmed") if counts[name]}
+    counted = {name: counts[name] for name in ("refused", "truncated") if counts[name]}
     assert counted == figures
     assert (row["finish_reason"], row["outcome"], row["reason"]) == (finish_reason, *told)
+
+
+def test_a_row_says_what_answered_and_what_its_prompt_lost():
+    asked = {"engine": "vllm 9 bfloat16 \ud800", "context": 2048}
+    row, _, _ = answered(said("Hm", trimmed=70, **asked), said(GOOD, trimmed=90, **asked))
+    assert (row["engine"], row["context"], row["trimmed"]) == ("vllm 9 bfloat16 ?", 2048, 90)
 
 
 @pytest.mark.parametrize("text", ["half \ud800", '{"\\udfff": "\\ud800"}', '{"\ud800": "\udfff"}'])

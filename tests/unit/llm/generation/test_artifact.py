@@ -38,6 +38,9 @@ def row(key, **values):
         "template": "t/1",
         "sampling": "{}",
         "vector": None,
+        "engine": "",
+        "context": 0,
+        "trimmed": 0,
         **values,
     }
 
@@ -130,6 +133,8 @@ def test_counts_are_over_what_is_asked_for(tmp_path):
         "repaired": 1,
         "prompt_tokens": 30,
         "output_tokens": 6,
+        "trimmed": 0,
+        "trimmed_tokens": 0,
         "quarantined": 1,
         "valid_share": 0.6667,
         "tasks": {"t": {"rows": 2, "valid_share": 0.5}, "u": {"rows": 1, "valid_share": 1.0}},
@@ -154,6 +159,21 @@ def test_an_artifact_gives_back_all_its_answers(tmp_path, columns):
         tuple(columns or ANSWER_SCHEMA.names)
     }
     assert list(answer_tables(None, columns)) == []
+
+
+def test_rows_of_an_earlier_version_get_the_columns_of_today(tmp_path):
+    with create_artifact(tmp_path / "made", "generation", config={}) as draft:
+        write(draft.path, [row(0)])
+        path = draft.path / "answers.parquet"
+        pq.write_table(pq.read_table(path).drop(["engine", "context", "trimmed"]), path)
+    made = open_artifact(tmp_path / "made")
+    (table,) = answer_tables(made)
+    assert table.schema.names == ANSWER_SCHEMA.names
+    assert table.select(["engine", "context", "trimmed"]).to_pylist() == [
+        {"engine": "", "context": 0, "trimmed": 0}
+    ]
+    (some,) = answer_tables(made, ["key", "trimmed"])
+    assert some.to_pylist() == [{"key": KEYS[0], "trimmed": 0}]
 
 
 def test_every_input_of_a_shared_prompt_is_read(tmp_path):

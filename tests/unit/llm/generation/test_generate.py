@@ -3,9 +3,10 @@
 import asyncio
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -133,7 +134,7 @@ def test_artifact_has_the_columns_and_figures(config):
     rows = read(config)
     assert " ".join(rows[0]) == (
         "key task inputs text parsed valid outcome reason finish_reason prompt_tokens "
-        "output_tokens model template sampling vector"
+        "output_tokens model template sampling vector engine context trimmed"
     )
     assert len(rows) == len({row["key"] for row in rows}) == 10
     assert json.loads(rows[0]["parsed"])["interests"] == ["bread", "stars"]
@@ -149,6 +150,8 @@ def test_artifact_has_the_columns_and_figures(config):
         "truncated": 0,
         "refused": 0,
         "trimmed": 0,
+        "trimmed_tokens": 0,
+        "contexts": {"org/model": 0},
         "prompt_tokens": 70,
         "output_tokens": 30,
         "prefix_cache_hit_rate": 0.5714,
@@ -228,6 +231,94 @@ def test_a_retry_asks_only_for_the_unusable_ones(config, recovers):
 def test_a_retry_with_nothing_quarantined_asks_nothing(config):
     run(config, Batches())
     assert run(replace(config, retry_quarantined=True), Refuses())["generated"] == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WithContext(GenerationConfig):
+    context: int = 0
+
+    def identified(self, model):
+        return replace(model, context=self.context)
+
+
+class Cuts(Batches):
+    """Keeps as many tokens of a prompt as its context holds."""
+
+    def __init__(self, context, text=SUMMARY):
+        super().__init__(text)
+        self.context = context
+
+    async def complete(self, request):
+        found = await super().complete(request)
+        lost = max(len(request.messages) - self.context, 0)
+        return replace(found, trimmed=lost, context=self.context)
+
+
+def short_of(config, short):
+    """The same run with a context, which may be too short for some of its prompts."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return WithContext(**values, context=short)
+
+
+@pytest.fixture
+def lengths(config):
+    engine = Batches()
+    run(replace(config, output=f"{config.output}_lengths"), engine)
+    return sorted(len(request.messages) for request in engine.asked)
+
+
+def test_an_answer_to_a_cut_prompt_is_asked_for_again_when_the_context_is_longer(config, lengths):
+    short, longer = lengths[4], lengths[-1]
+    few = short_of(config, short)
+    cut = sum(length > short for length in lengths)
+    result = run(few, Cuts(short))
+    assert (result["trimmed"], result["rows"]) == (cut, 10)
+    assert result["trimmed_tokens"] == sum(max(length - short, 0) for length in lengths)
+    assert run(few, Refuses())["trimmed"] == cut
+    engine = Cuts(longer)
+    result = run(short_of(config, longer), engine)
+    assert (len(engine.asked), result["trimmed"], result["generated"]) == (cut, 0, cut)
+    assert {row["trimmed"] for row in read(config)} == {0}
+    assert run(short_of(config, longer), Refuses())["generated"] == 0
+    assert run(few, Refuses())["generated"] == 0
+
+
+def test_an_answer_to_a_cut_prompt_stays_if_the_whole_one_gets_no_better(config, lengths):
+    run(short_of(config, lengths[0] - 1), Cuts(lengths[0] - 1))
+    worse = Cuts(lengths[-1], text="Sorry.")
+    result = run(short_of(config, lengths[-1]), worse)
+    assert (result["valid"], result["trimmed"]) == (10, 10)
+    assert run(short_of(config, lengths[-1]), Refuses())["generated"] == 0
+
+
+def test_a_retry_asks_an_endpoint_again_for_what_it_cut(config, lengths):
+    class Endpoint(Cuts):
+        async def complete(self, request):
+            return replace(await super().complete(request), context=0)
+
+    run(config, Endpoint(lengths[4]))
+    assert run(config, Refuses())["generated"] == 0
+    engine = Endpoint(lengths[-1])
+    assert run(replace(config, retry_quarantined=True), engine)["trimmed"] == 0
+    assert len(engine.asked) == sum(length > lengths[4] for length in lengths)
+
+
+def test_answers_that_a_killed_run_of_an_earlier_version_left_are_kept(config):
+    with pytest.raises(Killed):
+        run(config, Batches(rounds=1))
+    (path,) = Path(config.output).parent.glob(".generation.work/answers/*.parquet")
+    pq.write_table(pq.read_table(path).drop(["engine", "context", "trimmed"]), path)
+    result = run(short_of(config, 8192), Batches())
+    assert (result["rows"], result["generated"]) == (10, 7)
+    assert [row["trimmed"] for row in read(config)] == [0] * 10
+
+
+def test_answers_of_another_model_are_said_to_be_kept(config, caplog):
+    caplog.set_level("INFO")
+    run(config, Batches())
+    assert "answers there are to other requests" not in caplog.text
+    run(replace(config, model=("org/other",)), Batches())
+    assert "10 answers there are to other requests: another model, endpoint," in caplog.text
 
 
 def test_every_model_is_asked_everything(config):

@@ -6,7 +6,7 @@ from transformers import GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 from winnow.errors import GenerationError
 from winnow.llm.models.context import context_of
-from winnow.llm.models.find import check_loadable
+from winnow.llm.models.find import LanguageModel, answering_at, check_loadable, pinned
 
 TURNS = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
@@ -73,6 +73,40 @@ def test_a_broken_tokenizer_is_refused_in_a_sentence(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"model": 7}')
     with pytest.raises(GenerationError, match="cannot be used: "):
         check_loadable(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("address", "served", "digest"),
+    [
+        ("http://a:8000/v1/", "", "m at http://a:8000/v1"),
+        ("http://b:8000/v1", "", "m at http://b:8000/v1"),
+        ("https://user:secret@a/v1?key=secret#secret", "x", "m at https://a/v1 as x"),
+        ("Ray Serve application default", "x", "m at Ray Serve application default as x"),
+    ],
+)
+def test_an_endpoint_is_part_of_a_models_identity_without_its_secrets(address, served, digest):
+    assert answering_at(LanguageModel("m", "m"), address, served).digest == digest
+
+
+def test_an_id_stands_for_the_commit_whose_files_it_names(tmp_path, monkeypatch):
+    file = tmp_path / "snapshots" / "0a1b2c" / "config.json"
+    asked = []
+
+    def download(name, file_name, revision):
+        asked.append((name, revision))
+        if name == "org/gone":
+            raise OSError("no network")
+        return str(file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    for name in ("org/model", "org/model@main"):
+        model = pinned(LanguageModel(name, name))
+        assert (model.source, model.digest) == ("org/model@0a1b2c", "org/model@0a1b2c")
+    assert asked == [("org/model", None), ("org/model", "main")]
+    gone = LanguageModel("org/gone", "org/gone")
+    assert pinned(gone) == gone
+    folder = LanguageModel(str(tmp_path), "digest")
+    assert pinned(folder) == folder
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}

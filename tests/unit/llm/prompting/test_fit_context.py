@@ -148,7 +148,7 @@ def test_whatever_the_data_the_prompt_fits_or_is_refused(data, most):
         assert length(messages) > most
         return
     assert len(ids) == length(shorter) <= most
-    assert trimmed == (shorter != messages)
+    assert bool(trimmed) == (shorter != messages)
     assert shorter[0] == messages[0]
     left = data_of(shorter)
     assert is_cut(left, data)
