@@ -33,6 +33,10 @@ logger = logging.getLogger("winnow.generate")
 
 SPARE_TASKS = 2
 """Batches queued at a worker, so that it never waits for Ray."""
+MOST_BLOCKS = 4_096
+"""Most blocks of a run: the driver keeps some kilobytes for each, so more batches share one."""
+CALLS_PER_TASK = 4
+"""Batches of one block that Ray Data runs at a time in an asynchronous worker: its own default."""
 LOG_EVERY_S = 5.0
 """Time between two lines of progress."""
 COUNTED = (
@@ -101,7 +105,7 @@ class AnswerWorker:
             if not stopped:
                 await self._answer(item, counts)
         except (WinnowError, OSError) as error:  # Ray would bury the text of an exception
-            stopped = str(error)
+            stopped = self._stopped = str(error)  # no later batch would fare better
         figures: dict[str, list[Any]] = {name: [counts[name]] for name in COUNTED}
         times = {"began": [began], "ended": [time.time()], "start_s": [self._start_s]}
         return figures | times | {"stopped": [stopped]}
@@ -151,6 +155,16 @@ def _starter(ready: list[Engine], start: Callable[[], Engine]) -> Callable[[], A
     return next_engine
 
 
+def concurrent_tasks(batches: int, batches_per_block: int) -> int:
+    """Blocks in progress in one worker, so that about `batches` batches are.
+
+    Example:
+        >>> concurrent_tasks(18, 1), concurrent_tasks(18, 2), concurrent_tasks(18, 150)
+        (18, 9, 5)
+    """
+    return -(-batches // min(batches_per_block, CALLS_PER_TASK))
+
+
 def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool) -> "PoolReport":
     """Answer every batch with a pool of workers; logs progress.
 
@@ -164,17 +178,18 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool
         {"CPU": pool.resources.get("num_cpus", 0), "GPU": pool.resources.get("num_gpus", 0)},
         settings="workers.min, engine.cpus or number of GPUs of an engine",
     )
-    answers = ray.data.from_items(
-        [asdict(item) for item in items], override_num_blocks=len(items)
-    ).map_batches(
+    blocks = min(len(items), MOST_BLOCKS)
+    tasks = concurrent_tasks(pool.concurrent_batches, len(items) // blocks)
+    rows = [asdict(item) for item in items]
+    answers = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
         AnswerWorker,
         fn_constructor_args=(pool.start, store.uri),
         batch_size=1,
         compute=ActorPoolStrategy(
             min_size=pool.least,
             max_size=pool.most,
-            max_concurrent_calls_per_actor=pool.concurrent_batches,
-            max_tasks_in_flight_per_actor=pool.concurrent_batches + SPARE_TASKS,
+            max_concurrent_calls_per_actor=tasks,
+            max_tasks_in_flight_per_actor=tasks + SPARE_TASKS,
         ),
         runtime_env={"env_vars": dict(pool.environment)},
         **pool.resources,
@@ -197,12 +212,12 @@ class PoolReport:
 
     def __init__(self, rows: int) -> None:
         self.counts: Counter[str] = Counter()
-        self.ends: list[float] = []
-        """Time of each answer, in the order of the batches."""
+        self._ended: list[tuple[float, int]] = []
+        """Time and rows of each batch, in the order in which they were reported."""
         self.start_s = 0.0
         """Seconds that the first engine that answered took to start."""
         self._rows = rows
-        self._began = float("inf")
+        self._began, self._last = float("inf"), 0.0
         self._logged = 0.0
         self._left = metrics.Gauge("winnow_generate_rows_left", "Requests without an answer.")
         self._left.set(rows)
@@ -211,12 +226,12 @@ class PoolReport:
         """Add the figures of some batches; GenerationError if one could not be answered."""
         if stopped := next(filter(None, batch["stopped"]), None):
             raise GenerationError(f"generation stopped, answered rows are kept: {stopped}")
-        if not self.ends:
+        if not self._ended:
             self.start_s = batch["start_s"][0]
         self.counts.update({name: sum(batch[name]) for name in COUNTED})
         self._began = min(self._began, *batch["began"])
-        for ended, rows in zip(batch["ended"], batch["generated"], strict=True):
-            self.ends += [ended] * rows
+        self._ended += zip(batch["ended"], batch["generated"], strict=True)
+        self._last = max(self._last, *batch["ended"])
         left = max(self._rows - self.counts["generated"], 0)
         self._left.set(left)
         if time.monotonic() - self._logged >= LOG_EVERY_S or not left:
@@ -226,7 +241,12 @@ class PoolReport:
     @property
     def seconds(self) -> float:
         """Time from the start of the first batch to the end of the last."""
-        return max(max(self.ends, default=0.0) - self._began, 1e-3)
+        return max(self._last - self._began, 1e-3)
+
+    @property
+    def ends(self) -> list[float]:
+        """Time of each answer, in the order of the batches."""
+        return [ended for ended, rows in self._ended for _ in range(rows)]
 
     def _log(self, left: int) -> None:
         done, seconds = self.counts["generated"], self.seconds

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from winnow.errors import GenerationError
 from winnow.llm.engines.base import EngineUnavailable
+from winnow.llm.generation.work_store import AnswerStore
+from winnow.llm.prompting.request import SamplingConfig
+from winnow.llm.tasks.registry import TASKS
 from winnow_ray.generation.causes import cause_of, starting_engine
-from winnow_ray.generation.workers import AnswerWorker, PoolReport
+from winnow_ray.generation.workers import COUNTED, AnswerWorker, PoolReport
 
 BATCH = {
     "path": np.array(["requests.parquet"]),
@@ -93,6 +97,42 @@ def test_the_cause_of_a_process_that_failed_is_in_what_it_wrote(tmp_path):
     assert run.stdout.decode() == (
         "the engine does not start: ValueError: no memory for the cache\n"
     )
+
+
+def batch(began, ended, rows):
+    figures = {name: [0] * len(rows) for name in COUNTED}
+    figures |= {"generated": rows, "output_tokens": [2 * n for n in rows]}
+    times = {"began": began, "ended": ended, "start_s": [3.0] * len(rows)}
+    return figures | times | {"stopped": [""] * len(rows)}
+
+
+def test_a_report_sums_batches_that_come_one_by_one_or_in_blocks():
+    report = PoolReport(9)
+    report.add(batch([10.0, 11.0], [14.0, 13.0], [2, 3]))
+    report.add(batch([12.0], [16.0], [4]))
+    assert report.ends == [14.0] * 2 + [13.0] * 3 + [16.0] * 4
+    assert (report.seconds, report.start_s) == (6.0, 3.0)
+    assert report.counts["output_tokens"] == 18
+
+
+def test_after_a_batch_that_cannot_be_answered_no_other_is_tried(tmp_path):
+    class Engine:
+        asked = 0
+
+        async def complete(self, request):
+            self.asked += 1
+            raise EngineUnavailable("the key is wrong")
+
+    engine, store = Engine(), AnswerStore(tmp_path / "work")
+    task = TASKS["tree_labels"]
+    inputs = task.from_row({"title": "Heat", "text": "A heist."}, seed=0)
+    request = task.request(inputs, model="m", sampling=SamplingConfig())
+    worker = AnswerWorker(lambda: engine, store.uri)
+    for item in store.write_requests([request] * 3, rows_per_batch=1):
+        row = {name: np.array([value]) for name, value in asdict(item).items()}
+        figures = asyncio.run(worker(row))
+        assert figures["stopped"] == ["the key is wrong"]
+    assert engine.asked == 1
 
 
 def test_an_interrupt_is_no_cause():
