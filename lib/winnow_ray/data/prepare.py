@@ -1,11 +1,14 @@
 """From raw logs to a dataset: read, split, encoded; rejected lines are kept."""
 
 import logging
-from dataclasses import asdict, dataclass, field
+import os
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from winnow.artifact import create_artifact, up_to_date
+from winnow.artifact.artifact import MANIFEST
+from winnow.artifact.digests import file_digest
 from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset
 from winnow.data.raw import RawLog, RawStream
@@ -28,6 +31,8 @@ class PrepareConfig:
     """Dataset artifact to write: a path or any pyarrow URI."""
     split: SplitConfig = field(default_factory=SplitConfig)
     """Rows of training, validation and test."""
+    min_count: int = 0
+    """Training rows that a sparse value needs to be known; 0 takes the reader's own number."""
     simulate: SimulateConfig = field(default_factory=SimulateConfig)
     """Size and seed of the simulated log."""
 
@@ -35,6 +40,8 @@ class PrepareConfig:
         if self.reader not in (known := ("simulate", *READERS)):
             hint = suggestion(self.reader, known)
             raise ValueError(f"PrepareConfig.reader: no reader {self.reader!r}; {hint}")
+        if self.min_count < 0:
+            raise ValueError(f"PrepareConfig.min_count must be 0 or more, got {self.min_count}")
         if self.reader != "simulate" and not self.data:
             raise ValueError(f"PrepareConfig.data must be the folder that {self.reader} reads")
 
@@ -42,16 +49,36 @@ class PrepareConfig:
 def read(config: PrepareConfig) -> RawLog | RawStream:
     """The raw log that the config names."""
     if config.reader == "simulate":
-        return simulate(config.simulate)
-    return READERS[config.reader](config.data)
+        log: RawLog | RawStream = simulate(config.simulate)
+    else:
+        log = READERS[config.reader](config.data)
+    return replace(log, min_count=config.min_count) if config.min_count else log
 
 
-def fingerprint(folder: str) -> dict[str, list[int]]:
-    """Size and modification time of every raw file: a changed file makes a new dataset."""
-    root = Path(folder)
-    files = sorted(path for path in root.rglob("*") if path.is_file()) if folder else []
-    stats = {str(path.relative_to(root)): path.stat() for path in files}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+def fingerprint(folder: str, output: str) -> dict[str, str]:
+    """SHA-256 of every raw file below `folder`: equal files make equal datasets wherever they are.
+
+    Hidden files, artifacts and what lies below `output` are no raw data.
+    """
+    if not folder:
+        return {}
+    root, made = Path(folder), Path(output).absolute()
+    found: dict[str, str] = {}
+    for here, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not _is_made(Path(here, name), made))
+        for name in sorted(names):
+            path = Path(here, name)
+            if not name.startswith(".") and path.is_file():
+                found[str(path.relative_to(root))] = file_digest(path)
+    return found
+
+
+def _is_made(folder: Path, output: Path) -> bool:
+    """Whether a folder within raw data is hidden, the output of this job or any artifact."""
+    if folder.name.startswith(".") or folder.absolute() == output:
+        return True
+    manifest = folder / MANIFEST
+    return manifest.is_file() and b'"winnow"' in manifest.read_bytes()
 
 
 def prepare(config: PrepareConfig) -> dict[str, Any]:
@@ -71,7 +98,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
         >>> prepare(config)["rows"]
         1000
     """
-    recorded = asdict(config) | {"data": fingerprint(config.data)}
+    recorded = asdict(config) | {"data": fingerprint(config.data, config.output)}
     del recorded["output"]
     if made := up_to_date(config.output, "dataset", config=recorded, parents={}):
         logger.info("already there: %s", config.output)

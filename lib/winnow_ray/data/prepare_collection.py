@@ -51,7 +51,7 @@ def counts(collection: Collection, skipped: RejectedLines) -> dict[str, Any]:
 def recorded(config: PrepareCollectionConfig) -> dict[str, Any]:
     """The part of the config that decides the content of the collection."""
     if config.reader == "beir":
-        return {"reader": config.reader, "data": fingerprint(config.data)}
+        return {"reader": config.reader, "data": fingerprint(config.data, config.output)}
     return {"reader": config.reader, "likes": asdict(config.likes)}
 
 

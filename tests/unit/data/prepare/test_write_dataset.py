@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -111,19 +112,41 @@ def test_running_again_changes_nothing(tmp_path):
 
 
 def test_a_changed_raw_file_makes_a_new_dataset(tmp_path):
-    (tmp_path / "a.dat").write_text("1")
-    before = fingerprint(str(tmp_path))
-    (tmp_path / "a.dat").write_text("12")
-    assert fingerprint(str(tmp_path)) != before
-
-
-def test_so_does_one_in_a_folder_below(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.dat").write_text("1")
-    before = fingerprint(str(tmp_path))
+    before = fingerprint(str(tmp_path), "elsewhere")
     assert list(before) == ["train/a.dat"]
-    (tmp_path / "train" / "a.dat").write_text("12")
-    assert fingerprint(str(tmp_path)) != before
+    (tmp_path / "train" / "a.dat").write_text("2")
+    assert fingerprint(str(tmp_path), "elsewhere") != before
+
+
+def test_a_copy_of_the_raw_files_makes_the_same_dataset(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.dat").write_text("1")
+    os.utime(tmp_path / "two" / "a.dat", (1, 1))
+    one, two = (fingerprint(str(tmp_path / folder), "elsewhere") for folder in ("one", "two"))
+    assert one == two
+
+
+def test_what_a_job_writes_among_the_raw_files_is_none_of_them(tmp_path):
+    (tmp_path / "a.dat").write_text("1")
+    before = fingerprint(str(tmp_path), str(tmp_path / "dataset"))
+    prepare.run(replace(prepare.tiny(), output=str(tmp_path / "other")))
+    (tmp_path / "dataset").mkdir()
+    for name in ("dataset/x.parquet", ".dataset-draft", ".DS_Store"):
+        (tmp_path / name).write_text("x")
+    assert fingerprint(str(tmp_path), str(tmp_path / "dataset")) == before
+
+
+def test_a_user_sets_how_often_a_value_is_needed(monkeypatch):
+    log = log_of([0, 1] * 5, [0] * 10)
+    monkeypatch.setitem(READERS, "mine", lambda folder: log)
+    config = PrepareConfig(reader="mine", data="here")
+    assert read(config).min_count == 1
+    assert read(replace(config, min_count=5)).min_count == 5
+    with pytest.raises(ValueError, match=r"PrepareConfig\.min_count must be 0 or more, got -1"):
+        replace(config, min_count=-1)
 
 
 def test_every_reader_can_be_named():
