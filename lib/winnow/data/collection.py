@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -106,6 +107,9 @@ class Collection:
     ) -> "Collection":
         """A collection from columns in memory.
 
+        Raises:
+            DataError: a value is null or has another type than its column, or an id is there twice.
+
         Example:
             >>> two = Collection.of(
             ...     {"id": ["a", "b"], "title": ["Tides", ""], "text": ["The moon.", "Rain."]},
@@ -115,9 +119,9 @@ class Collection:
             ['Tides The moon.', 'Rain.']
         """
         return cls(
-            pa.table(documents, schema=DOCUMENTS),
-            pa.table(queries, schema=QUERIES),
-            pa.table(qrels, schema=QRELS),
+            _table("documents", documents, DOCUMENTS),
+            _table("queries", queries, QUERIES),
+            _table("qrels", qrels, QRELS),
         )
 
     @classmethod
@@ -180,6 +184,23 @@ class Collection:
             document_N=document_N[order_N],
             relevance_N=table["relevance"].to_numpy()[order_N],
         )
+
+
+def _table(name: str, columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    """The columns as a table without null and, if they have ids, with distinct ones."""
+    try:
+        table = pa.table(columns, schema=schema)
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name} must have the columns {schema.names}: {error}") from None
+    for column in schema.names:
+        if table[column].null_count:
+            row = table[column].is_null().index(True).as_py()
+            raise DataError(f"{name}: {column} of row {row} is null; give an empty text")
+    if "id" in schema.names and len(pc.unique(table["id"])) < table.num_rows:
+        counts = pc.value_counts(table["id"])
+        twice = next(count["values"] for count in counts.to_pylist() if count["counts"] > 1)
+        raise DataError(f"{name}: id {twice!r} is there twice; only its first row could be judged")
+    return table
 
 
 def _rows_of(wanted: pa.ChunkedArray, ids: pa.ChunkedArray, what: str) -> Rows:

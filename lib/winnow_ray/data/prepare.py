@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow.artifact import create_artifact, up_to_date
-from winnow.artifact.artifact import MANIFEST
+from winnow.artifact.claim import MANIFEST
 from winnow.artifact.digests import file_digest
 from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset

@@ -105,3 +105,19 @@ def test_digests_fold_case_and_white_space_only():
     assert text_digest("Straße  am\tMeer ") == text_digest("strasse am meer")
     assert text_digest("a b") != text_digest("ab")
     assert len(text_digest("")) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": ["a", None, "", "b"]}, r"documents: text of row 1 is null"),
+        ({"title": [None, "", "x", "y"]}, r"documents: title of row 0 is null"),
+        ({"id": ["d0", "d1", "d0", "d3"]}, r"documents: id 'd0' is there twice"),
+        ({"id": ["d0"]}, r"documents must have the columns \['id', 'title', 'text'\]"),
+        ({"text": ["a", 7, "", "b"]}, r"documents must have the columns"),
+        ({"text": ["a", "\ud800", "", "b"]}, r"documents must have the columns"),
+    ],
+)
+def test_columns_that_are_no_collection_are_refused(changes, message):
+    with pytest.raises(DataError, match=message):
+        Collection.of(DOCUMENTS | changes, QUERIES, QRELS)

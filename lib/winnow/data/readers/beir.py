@@ -1,6 +1,7 @@
 """Search sets in the layout of BEIR (Thakur et al., NeurIPS 2021 Datasets and Benchmarks).
 
-    corpus.jsonl            {"_id", "title", "text"} per line; the title is optional
+    corpus.jsonl            {"_id", "title", "text"} per line; without a title, too; ids are text or
+                            whole numbers
     queries.jsonl           {"_id", "text"} per line
     qrels/<split>.tsv       query-id, corpus-id and score, with that header
 
@@ -154,6 +155,8 @@ def _query(record: dict[str, Any]) -> tuple[str, ...]:
 
 def _text(record: dict[str, Any], name: str) -> str:
     value = record.get(name)
+    if name == "_id" and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str):
         raise ValueError(f"{name} must be there and be text")
     try:

@@ -22,6 +22,8 @@ from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
 from winnow.llm.tasks.base import Inputs, Task
 
+NO_TABLES = (".csv", ".tsv", ".json", ".gz", ".zip", ".txt")
+"""Ends of names that no dataset has: what is there is refused as a table, not as a dataset."""
 TEXT_ROWS = 20_000
 """Rows of a table whose texts the tiny model learns from: more than it can read in its time."""
 
@@ -74,7 +76,6 @@ class TableSource:
             if isinstance(row, Misfit):
                 yield row
                 continue
-            row = _plain(row)
             try:
                 yield task.from_row(row, seed)
             except ValueError as error:
@@ -86,8 +87,7 @@ class TableSource:
         found: dict[str, None] = {}
         for row in islice(self._rows(), TEXT_ROWS):
             if not isinstance(row, Misfit):
-                plain = _plain(row)
-                values = (plain.get(name) for name in names)
+                values = (row.get(name) for name in names)
                 found |= {text: None for text in values if isinstance(text, str) and text.strip()}
         return list(found)
 
@@ -98,16 +98,24 @@ class TableSource:
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise GenerationError(f"input={path} cannot be read: {error}") from error
 
-    def _parquet_rows(self, path: str) -> Iterator[dict[str, Any]]:
+    def _parquet_rows(self, path: str) -> Iterator[dict[str, Any] | Misfit]:
+        number = 0
         with self._fs.open_input_file(path) as file:
             for batch in pq.ParquetFile(file).iter_batches():
-                yield from batch.to_pylist()
+                for at in range(batch.num_rows):
+                    number += 1
+                    try:
+                        yield _plain(batch.slice(at, 1).to_pylist()[0])
+                    except (ValueError, TypeError, RecursionError) as error:
+                        yield Misfit({"row": number}, f"row {number} cannot be read: {error}")
 
     def _json_rows(self, path: str) -> Iterator[dict[str, Any] | Misfit]:
         with self._fs.open_input_stream(path) as file:
             for number, line in enumerate(file.readall().splitlines(), start=1):
+                if not line.strip():
+                    continue
                 try:
-                    row = json.loads(line)
+                    row = _plain(json.loads(line))
                 except (ValueError, RecursionError):
                     row = None
                 if isinstance(row, dict):
@@ -127,7 +135,7 @@ class TableSource:
                 return files
         raise GenerationError(
             f"input={self._uri} is neither a dataset artifact nor a table (.parquet, .jsonl, or a "
-            "folder of .parquet files)"
+            "folder of .parquet files, none of them packed)"
         )
 
     def _digest(self) -> str:
@@ -139,11 +147,10 @@ class TableSource:
         return total.hexdigest()
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(row: Any) -> Any:
     """A row as JSON can hold it: times and the like as text, no lone surrogates."""
     text = json.dumps(row, ensure_ascii=False, default=str)
-    plain: dict[str, Any] = json.loads(text.encode(errors="replace"))
-    return plain
+    return json.loads(text.encode(errors="replace"))
 
 
 Source = DatasetSource | TableSource
@@ -156,7 +163,7 @@ def open_source(uri: str) -> Source:
         GenerationError: `uri` is neither.
         ArtifactError: `uri` is an artifact, but no complete dataset.
     """
-    if uri.endswith((".parquet", ".jsonl")):
+    if uri.endswith((".parquet", ".jsonl", *NO_TABLES)) or Path(uri).is_file():
         return TableSource(uri)
     if "://" not in uri and not (Path(uri) / "manifest.json").is_file() and Path(uri).is_dir():
         return TableSource(uri)

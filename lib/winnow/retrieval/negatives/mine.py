@@ -116,12 +116,14 @@ def _source_probe(
 ) -> dict[str, float | None]:
     """AUC of telling LLM texts from mined documents of the same queries; None if too few."""
     rows = llm_rows.filter(pc.is_valid(llm_rows["text"]))
-    query_M = np.array(rows["query"].to_pylist(), object).astype(str)
+    known = pc.unique(llm_rows["query"])
+    known = known.take(pc.array_sort_indices(known))
+    query_M = pc.index_in(rows["query"], value_set=known).to_numpy()
     kept_M = np.asarray(rows["verdict"]) == KEPT
     partners = _partners(file, llm_rows["query"])
     document_N = pc.index_in(partners["document"], value_set=positives.document_ids).to_numpy()
     document_NV = positives.document_DV[document_N]
-    query_N = np.array(partners["query"].to_pylist(), object).astype(str)
+    query_N = pc.index_in(partners["query"], value_set=known).to_numpy()
     before = source_auc(text_MV, query_M, document_NV, query_N)
     after = source_auc(text_MV[kept_M], query_M[kept_M], document_NV, query_N)
     return {

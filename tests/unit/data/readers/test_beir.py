@@ -84,7 +84,7 @@ def test_line_ends_marks_and_empty_lines_do_no_harm(tmp_path):
         ('["d3", "title", "text"]', "not a JSON object"),
         ("[" * 100_000, "not a JSON object"),
         ({"title": "t", "text": "x"}, "_id must be there and be text"),
-        ({"_id": 3, "text": "x"}, "_id must be there and be text"),
+        ({"_id": 3.5, "text": "x"}, "_id must be there and be text"),
         ({"_id": "", "text": "x"}, "_id must not be empty"),
         ({"_id": "d3", "title": "t"}, "text must be there and be text"),
         ({"_id": "d3", "title": 5, "text": "x"}, "title must be there and be text"),
@@ -181,3 +181,9 @@ def test_missing_judgements_are_named_with_the_layout(tmp_path):
     (write(tmp_path) / "qrels" / "test.tsv").unlink()
     with pytest.raises(DataError, match=r"qrels has no \.tsv file; a BEIR folder holds"):
         read_beir(tmp_path)
+
+
+def test_ids_may_be_numbers(tmp_path):
+    corpus = [{"_id": 10 * row, "text": "x"} for row in range(3)]
+    folder = write(tmp_path, corpus=corpus, test=["q0\t20\t1"])
+    assert read_beir(folder)[0].documents["id"].to_pylist() == ["0", "10", "20"]
