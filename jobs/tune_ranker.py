@@ -20,10 +20,15 @@ from winnow_ray.training.tune_ranker import TuneRankerConfig, tune_ranker
 
 
 def tuning(preset: str, **changes: Any) -> TuneRankerConfig:
-    """A search around the preset of `jobs.train_ranker` with the same name."""
+    """A search around the preset of `jobs.train_ranker` with the same name.
+
+    A trial trains in its own process, or on workers if the preset streams its rows.
+    """
     base = train_ranker.PRESETS[preset]()
     kept = {field.name: getattr(base, field.name) for field in fields(base)}
-    own = {"output": f"runs/{preset}/tuned", "num_workers": 0, "data": "memory", "preset": preset}
+    own: dict[str, Any] = {"output": f"runs/{preset}/tuned", "preset": preset}
+    if base.data == "memory":
+        own["num_workers"] = 0
     return TuneRankerConfig(**kept | own | changes)
 
 

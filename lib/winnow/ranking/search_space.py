@@ -27,12 +27,11 @@ class LogUniform:
 TRAINING: Mapping[str, Choice | LogUniform] = {
     "optimizer.lr": LogUniform(5e-4, 5e-3),
     "optimizer.weight_decay": LogUniform(1e-8, 1e-5),
-    "batch_size": Choice(("1024", "2048", "4096")),
     "inputs.dim": Choice(("16", "32")),
     "inputs.std": LogUniform(1e-4, 1e-1),
     "architecture.dropout": Choice(("0.1", "0.2", "0.3", "0.4")),
 }
-"""Fields searched for every model."""
+"""Fields searched for every model, beside `batch_size`."""
 
 HIDDEN = Choice(("128,64,32", "256,128,64"))
 WIDTHS = Choice(("128", "256", "512"))
@@ -69,7 +68,11 @@ ARCHITECTURE: Mapping[str, Mapping[str, Choice]] = {
 """Fields of `RankerConfig.architecture` searched for one model each; others keep their defaults."""
 
 
-def search_space(model: str) -> dict[str, Choice | LogUniform]:
-    """All fields searched for a model."""
-    sizes = ARCHITECTURE.get(model, {})
-    return {**TRAINING, **{f"architecture.{name}": choice for name, choice in sizes.items()}}
+def search_space(model: str, batch_size: int) -> dict[str, Choice | LogUniform]:
+    """All fields searched for a model; batches of half, once and twice the given size.
+
+    A size that suits one dataset costs another, of a hundred times as many rows, days for a trial.
+    """
+    sizes = {f"architecture.{name}": one for name, one in ARCHITECTURE.get(model, {}).items()}
+    batches = Choice([str(max(batch_size // 2, 1)), str(batch_size), str(2 * batch_size)])
+    return {**TRAINING, "batch_size": batches, **sizes}

@@ -107,7 +107,7 @@ def streams(dataset: Dataset, config: TrainRankerConfig) -> dict[str, ray.data.D
     if config.data == "memory":
         return {}
     connect()
-    return {"train": training_rows(dataset.artifact.path / "train", dataset.schema, config.seed)}
+    return {"train": training_rows(dataset.artifact, dataset.schema, config.seed)}
 
 
 def train_ranker(config: TrainRankerConfig) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Training rows through Ray Data, for tables that do not fit in a worker's memory."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 import torch
+from pyarrow import fs
 from ray.data import DataIterator, Dataset, RandomSeedConfig
 
+from winnow.artifact import Artifact
+from winnow.artifact.work_folder import file_system_of
 from winnow.data.batches import Batch, by_scenario
 from winnow.data.schema import DatasetSchema
 from winnow.data.streamed import RowReader
@@ -17,14 +19,30 @@ WINDOW_ROWS = 500_000
 """Rows that a worker holds at a time; it draws its batches from them in an order of its own."""
 
 
-def training_rows(folder: Path, schema: DatasetSchema, seed: int) -> Dataset:
-    """Rows of a split's Parquet files, shuffled as a whole for every epoch; nothing is read yet.
+def training_files(artifact: Artifact) -> tuple[fs.FileSystem, list[str]]:
+    """The store and the Parquet files of a dataset's training rows, as every node can read them.
+
+    A remote dataset is read where it lies. Its local copy exists only on nodes that opened it.
+    """
+    if "://" in artifact.uri:
+        store, root = file_system_of(artifact.uri)
+        root = "/".join([root, *filter(None, [artifact.manifest.get("folder")])])
+    else:
+        store, root = fs.LocalFileSystem(), str(artifact.path)
+    names = sorted(artifact.manifest["files"])
+    rows = [name for name in names if name.startswith("train/") and name.endswith(".parquet")]
+    return store, [f"{root}/{name}" for name in rows]
+
+
+def training_rows(artifact: Artifact, schema: DatasetSchema, seed: int) -> Dataset:
+    """Training rows of a dataset, shuffled as a whole for every epoch; nothing is read yet.
 
     Logs are often sorted by user or time. Without a shuffle of the whole, the rows of a user come
     together, and weight decay undoes what they taught before the epoch ends.
     """
-    files = sorted(str(path) for path in folder.glob("*.parquet"))
-    rows = ray.data.read_parquet(files).select_columns(RowReader(schema).columns)
+    store, files = training_files(artifact)
+    rows = ray.data.read_parquet(files, filesystem=store)
+    rows = rows.select_columns(RowReader(schema).columns)
     return rows.random_shuffle(
         seed=RandomSeedConfig(seed=seed)
     )  # with a plain number every epoch has the same order

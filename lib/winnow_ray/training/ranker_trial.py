@@ -45,13 +45,13 @@ class Proposals(OptunaSearch):
             super().on_trial_complete(trial_id, result, error)
 
 
-def space(model: str) -> dict[str, Any]:
+def space(model: str, batch_size: int) -> dict[str, Any]:
     """Ray Tune's form of a model's search space."""
     return {
         name: tune.choice(list(domain.values))
         if isinstance(domain, Choice)
         else tune.loguniform(domain.low, domain.high)
-        for name, domain in search_space(model).items()
+        for name, domain in search_space(model, batch_size).items()
     }
 
 

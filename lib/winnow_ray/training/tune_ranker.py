@@ -84,7 +84,7 @@ def tuner(config: TuneRankerConfig, name: str, room: int) -> tune.Tuner:
         return tune.Tuner.restore(f"{storage}/{name}", trainable, restart_errored=True)
     return tune.Tuner(
         trainable,
-        param_space=space(config.model),
+        param_space=space(config.model, config.batch_size),
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
@@ -130,7 +130,8 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
     dataset = Dataset.open(config.dataset)
     recorded = {"ranker": asdict(config.ranker()), "num_samples": config.num_samples}
     recorded |= {"search_seed": config.search_seed}
-    recorded |= {"space": {n: repr(d) for n, d in search_space(config.model).items()}}
+    searched = search_space(config.model, config.batch_size)
+    recorded |= {"space": {n: repr(d) for n, d in searched.items()}}
     parents = {"dataset": dataset.artifact}
     if made := up_to_date(config.output, "tuning", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)

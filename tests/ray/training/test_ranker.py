@@ -122,7 +122,7 @@ def test_streamed_rows_are_shuffled_anew_in_every_epoch_and_alike_in_every_run(t
     opened = Dataset.open(dataset)
 
     def epochs(count):
-        rows = training_rows(opened.artifact.path / "train", opened.schema, seed=3)
+        rows = training_rows(opened.artifact, opened.schema, seed=3)
         (shard,) = rows.streaming_split(1, equal=True)  # as a worker gets it
         tables = [list(shard.iter_batches(batch_format="pyarrow")) for _ in range(count)]
         return [[row for table in epoch for row in table.to_pylist()] for epoch in tables]

@@ -15,7 +15,8 @@ def test_every_model_with_a_space_exists():
 @pytest.mark.parametrize("model", MODELS)
 def test_every_value_of_every_field_is_a_valid_override(model):
     config = RankerConfig(model=model)
-    space = search_space(model)
+    space = search_space(model, config.batch_size)
+    assert space["batch_size"] == Choice(["2048", "4096", "8192"])
     assert TRAINING.keys() <= space.keys()
     for name, domain in space.items():
         values = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)

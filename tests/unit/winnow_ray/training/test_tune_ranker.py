@@ -155,9 +155,9 @@ def test_a_trial_without_workers_trains_where_it_is_told(monkeypatch, use_gpu, d
 def test_a_trial_that_the_proposals_do_not_know_is_not_an_error():
     """Tune writes its trials and Optuna's state down one after the other."""
     proposals = ranker_trial.Proposals(
-        ranker_trial.space("star"), metric=search.METRIC, mode="max", seed=0
+        ranker_trial.space("star", 128), metric=search.METRIC, mode="max", seed=0
     )
-    assert proposals.suggest("known").keys() == ranker_trial.space("star").keys()
+    assert proposals.suggest("known").keys() == ranker_trial.space("star", 128).keys()
     result = {search.METRIC: 0.7, "training_iteration": 1}
     for trial_id in ("known", "unknown"):
         proposals.on_trial_result(trial_id, result)
@@ -179,3 +179,11 @@ def test_what_a_stopped_trial_leaves_is_in_the_folder_of_the_search(monkeypatch,
     with pytest.raises(KeyboardInterrupt):
         ranker_trial.on_workers(search)
     assert folders == [f"{work_folder(search.output)}/trials/.t1.train"]
+
+
+def test_a_search_reads_rows_and_sizes_batches_as_its_preset_does():
+    large = tune_ranker.PRESETS["ali_ccp"]()
+    assert (large.data, large.num_workers) == ("stream", 1)
+    assert tune_ranker.PRESETS["movielens_1m"]().num_workers == 0
+    batches = ranker_trial.space("star", large.batch_size)["batch_size"]
+    assert batches.categories == ["51200", "102400", "204800"]
