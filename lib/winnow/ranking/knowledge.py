@@ -7,14 +7,16 @@ this room uses it: only tests call the reader.
 In: the answers of a generation, a table with the columns key, task, inputs (JSON), vector
 (list<float32>), valid and model. Rows of other tasks and rows without a valid vector are skipped.
 A vector belongs to the dataset row that its inputs name, `scenario` or `user_row`.
-Out: one float32 row per scenario or user, standardised by dimension to mean 0 and standard
-deviation 1 over the rows that have a vector, because a few coordinates of such states are
-hundreds of times larger than the rest. A dimension that does not vary becomes 0. A row without a
-vector, such as a user who liked nothing in training, is all 0, which is the mean vector.
+Out: one float32 row per scenario or user, scaled by dimension, because a few coordinates of such
+states are hundreds of times larger than the rest. From `ENOUGH_ROWS` vectors on, a dimension gets
+mean 0 and standard deviation 1 over the rows that have a vector; one that does not vary becomes 0.
+Fewer vectors, such as those of a handful of scenarios, are divided by their root mean square alone:
+around the mean of two, any two vectors are opposites, however alike they are. A row without a
+vector, such as a user who liked nothing in training, is all 0.
 Refused: vectors of several models or widths, whose coordinates mean different things; two vectors
 of one row; rows that the dataset does not have; states that are not finite; and no vector at all.
 
-Reconstruction: the standardisation is ours; the paper's text on it was not available.
+Reconstruction: the scaling is ours; the paper's text on it was not available.
 Left out: storage in half precision; the vectors keep their type.
 
 Suffixes: R rows of the dataset's scenarios or users, V vectors, H width of a vector.
@@ -32,6 +34,8 @@ from winnow.errors import WinnowError
 
 ROW_OF = {"scenario_knowledge": "scenario", "user_knowledge": "user_row"}
 """Name, in the inputs of each task, of the row that a vector belongs to."""
+ENOUGH_ROWS = 30
+"""Vectors from which on their mean says something of others; a usual least sample."""
 CONSTANT = 1e-6
 """Spread, relative to the largest value, up to which a dimension is constant: float32 rounding."""
 BLOCK = 256
@@ -40,7 +44,7 @@ BLOCK = 256
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """Standardised vectors of all scenarios or users.
+    """Scaled vectors of all scenarios or users.
 
     Example:
         >>> answers = pa.table({
@@ -48,9 +52,9 @@ class Knowledge:
         ...     "inputs": ['{"user_row": 0}', '{"user_row": 2}'],
         ...     "vector": [[1.0, 5.0], [3.0, 5.0]], "model": ["m", "m"]})
         >>> Knowledge.read(answers, "user_knowledge", num_rows=3).vector_RH
-        array([[-1.,  0.],
-               [ 0.,  0.],
-               [ 1.,  0.]], dtype=float32)
+        array([[0.4472136, 1.       ],
+               [0.       , 0.       ],
+               [1.3416408, 1.       ]], dtype=float32)
     """
 
     vector_RH: NDArray[np.float32]
@@ -118,12 +122,14 @@ def _width(vectors: pa.ChunkedArray, task: str) -> int:
 
 
 def _standardise(vector_RH: NDArray[np.float32], known_R: NDArray[np.bool_]) -> None:
-    """Standardise the known rows in place; the others stay 0."""
+    """Scale the known rows in place; the others stay 0."""
+    centred = np.count_nonzero(known_R) >= ENOUGH_ROWS
     for start in range(0, vector_RH.shape[1], BLOCK):
         block = vector_RH[known_R, start : start + BLOCK].astype(np.float64)
         largest = np.abs(block).max(axis=0)
-        block -= block.mean(axis=0)
-        spread = block.std(axis=0)
+        if centred:
+            block -= block.mean(axis=0)
+        spread = np.sqrt(np.square(block).mean(axis=0))
         varies = spread > CONSTANT * largest
         scaled = np.where(varies, block / np.where(varies, spread, 1.0), 0.0)
         vector_RH[known_R, start : start + BLOCK] = scaled

@@ -35,15 +35,26 @@ def read(*rows, num_rows=4):
     return Knowledge.read(table(*rows), "user_knowledge", num_rows)
 
 
-def test_vectors_are_standardised_over_the_rows_that_have_one():
-    found = read(answer(3, [2.0, -7.0, 100.0]), answer(0, [4.0, -7.0, 300.0]))
+def test_a_few_vectors_are_divided_by_their_root_mean_square():
+    found = read(answer(3, [1.0, -7.0, 100.0]), answer(0, [7.0, -7.0, 700.0]))
     assert found.vector_RH.dtype == np.float32
-    assert found.vector_RH.tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0], [-1, 0, -1]]
+    expected = [[1.4, -1, 1.4], [0, 0, 0], [0, 0, 0], [0.2, -1, 0.2]]
+    np.testing.assert_allclose(found.vector_RH, expected, rtol=1e-6)
     assert found.known_R.tolist() == [True, False, False, True]
     assert found.model == "m"
 
 
-def test_many_dimensions_have_mean_0_and_deviation_1():
+@pytest.mark.parametrize("count", [1, 2, 3, 29])
+def test_vectors_that_are_alike_stay_alike_however_few_they_are(count):
+    """Around the mean of two, any two vectors are opposites."""
+    draw = np.random.default_rng(0)
+    values = draw.choice([-5, 5], 64) + draw.normal(0, 0.02, (count, 64))
+    found = read(*(answer(row, values[row].tolist()) for row in range(count)), num_rows=count)
+    unit = found.vector_RH / np.linalg.norm(found.vector_RH, axis=1, keepdims=True)
+    assert (unit @ unit.T).min() > 0.99
+
+
+def test_many_vectors_have_mean_0_and_deviation_1_in_each_dimension():
     values = np.random.default_rng(0).normal(5, 3, (40, 300)).astype(np.float32)
     values[:, 280] *= 1e4
     values[:, 290] = 0.1  # its mean in floating point is not exactly 0.1
@@ -67,7 +78,7 @@ def test_scenarios_are_found_by_their_number():
         for number, value in ((1, 1.0), (0, 3.0))
     ]
     found = Knowledge.read(table(*rows, answer(0, [9.0, 9.0])), "scenario_knowledge", 2)
-    assert found.vector_RH.tolist() == [[1], [-1]]
+    np.testing.assert_allclose(found.vector_RH, [[3 / 5**0.5], [1 / 5**0.5]], rtol=1e-6)
 
 
 def test_rows_without_a_valid_vector_are_skipped():
@@ -75,7 +86,7 @@ def test_rows_without_a_valid_vector_are_skipped():
     failed = [answer(1, None, valid=False), answer(2, [5.0], valid=False), answer(3, None)]
     found = read(text, *failed, answer(0, [1.0], model="m"))
     assert found.known_R.tolist() == [True, False, False, False]
-    assert not found.vector_RH.any()  # one vector alone varies in nothing
+    assert found.vector_RH.tolist() == [[1], [0], [0], [0]]
 
 
 @pytest.mark.parametrize(
