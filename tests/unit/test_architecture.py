@@ -56,7 +56,7 @@ LAYERS = {
         {"batch_norm", "dropout", "embeddings", "routing"},
         {"blocks", "data"},
         {"models"},
-        {"registry", "train"},
+        {"registry", "train", "newcomers"},
         {"experiment", "ranker", "leaderboard", "plot", "search_space", "knowledge", "selection"},
     ),
     "winnow.reranking": (

@@ -61,6 +61,8 @@ class Inputs(nn.Module):
         starts = [0, *accumulate(sizes)]
         self.table = nn.Embedding(starts[-1], config.dim, sparse=config.sparse)
         nn.init.normal_(self.table.weight, std=config.std)
+        with torch.no_grad():  # the unknown id of a field, which most training rows never have
+            self.table.weight[torch.tensor(starts[:-1], device=self.table.weight.device)] = 0
         ids = torch.int32 if starts[-1] <= torch.iinfo(torch.int32).max else torch.int64
         offset_F = torch.tensor(starts[:-1], dtype=ids)
         self.register_buffer("offset_F", offset_F, persistent=False)  # follows from the schema

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from winnow.artifact.digests import run_key
+from winnow.config import check_finite
 from winnow.data.dataset import Dataset
 from winnow.data.schema import DatasetSchema
 from winnow.errors import DivergenceError
@@ -19,6 +20,7 @@ from winnow.metrics.clicks import auc, by_scenario, probability_of
 from winnow.ranking.data import EvaluationRows, RankContext, Splits, splits_in_memory
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig
+from winnow.ranking.newcomers import WithNewcomers
 from winnow.ranking.registry import ModelSpec, model_type
 from winnow.ranking.train import (
     EpochReport,
@@ -50,9 +52,15 @@ class RankerConfig(TrainerConfig):
     by this model's if it sets only dropout and compat: naming a model is enough."""
     inputs: InputConfig = field(default_factory=InputConfig)
     """Widths and initial scale of the embeddings."""
+    newcomers: float = 0.0
+    """Share of training rows whose user looks new, and as many whose item does, so that unknown ids
+    are trained. It helps new users and items, and costs known ones a little AUC."""
 
     def __post_init__(self) -> None:
         TrainerConfig.__post_init__(self)
+        check_finite(self)
+        if not 0 <= self.newcomers < 1:
+            raise ValueError(f"RankerConfig.newcomers must be in [0, 1), got {self.newcomers}")
         if self.optimizer.clip and self.inputs.sparse:
             raise ValueError("RankerConfig.optimizer.clip needs inputs.sparse=false, got true")
         wanted = model_type(self.model).Config
@@ -87,6 +95,9 @@ class Experiment:
         wrap: Wrap | None = None,
     ) -> None:
         """`wrap` moves the new model to its device and, in a distributed run, into DDP."""
+        if config.newcomers:
+            train = WithNewcomers(splits.train, schema, config.newcomers, config.seed)
+            splits = replace(splits, train=train)
         self.config, self.schema, self.splits = config, schema, splits
         torch.manual_seed(config.seed)
         model = config.spec().build(schema)
@@ -120,6 +131,8 @@ class Experiment:
             resume: folder of the checkpoint to go on from.
         """
         first = self.splits.train.rank == 0
+        if first and (caveat := self.config.architecture.caveat):
+            logger.warning("%s", caveat)
         if resume:
             self.trainer.load_state_dict(load_checkpoint(resume))
             logger.info("continuing after epoch=%d", self.trainer.epoch)
@@ -156,6 +169,8 @@ class Experiment:
         measures = by_scenario(test.label_N, probability_N, test.scenario_N, names, score_N)
         if note := choice_note(valid.label_N):
             measures["notes"].append(note)
+        if caveat := self.config.architecture.caveat:
+            measures["notes"].append(caveat)
         return measures | {
             "model": self.config.model,
             "chosen": chosen,

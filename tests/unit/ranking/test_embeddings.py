@@ -29,8 +29,11 @@ def test_fields_have_their_own_rows_of_one_table():
 
 
 def test_initial_vectors_have_the_standard_deviation_of_the_config():
-    weight = Inputs(SCHEMA, InputConfig(dim=4000, std=0.5)).table.weight
-    assert weight.std().item() == pytest.approx(0.5, rel=0.02)
+    inputs = Inputs(SCHEMA, InputConfig(dim=4000, std=0.5))
+    weight, unknown = inputs.table.weight, inputs.offset_F.tolist()
+    known = [row for row in range(len(weight)) if row not in unknown]
+    assert weight[known].std().item() == pytest.approx(0.5, rel=0.02)
+    assert not weight[unknown].any()
 
 
 def test_a_schema_without_dense_fields_has_an_input_of_embeddings():

@@ -39,7 +39,8 @@ class AdaSparseConfig(ModelConfig):
     alpha: float = 1.0
     """Steepness of the sigmoid at the start."""
     alpha_growth: float = 1e-4
-    """What every training step adds to alpha."""
+    """What every training step adds to alpha, without a bound, as in the paper. After 150,000 steps
+    of 1e-4 alpha is 16 and the factors are hard gates: divide it by the ratio for longer runs."""
     beta: float = 2.0
     """Largest factor; at 2 neurons start near a factor of 1."""
     epsilon: float = 1e-2

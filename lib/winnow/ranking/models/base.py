@@ -35,6 +35,11 @@ class ModelConfig:
         """Number of liked items before each row that the model reads; most models read none."""
         return 0
 
+    @property
+    def caveat(self) -> str:
+        """What a user should know of a model in these sizes before it trains; mostly nothing."""
+        return ""
+
     def __post_init__(self) -> None:
         check_finite(self)
         if not 0 <= self.dropout < 1:

@@ -18,7 +18,10 @@ that of DIN (Zhou et al., KDD 2018) with a second term for the scenario, or a pl
 co-attention. The elimination is that of MACR (Wei et al., KDD 2021), which has the same causal
 graph.
 
-Without a history (`all_history=0`), z comes from e_s alone and v is left out.
+Without a history (`all_history=0`, the default), z comes from e_s alone and v is left out.
+S and M both read e_s, so the equations do not say how much of a scenario's effect either holds:
+c removes what training happened to put into S.
+
 Suffixes: B rows, T history steps, C steps in the current scenario, F item fields, K embedding
 width, H hidden width.
 """
@@ -46,7 +49,8 @@ REFERENCES = tuple(tenth / 10 for tenth in range(10))
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MScanConfig(ModelConfig):
     all_history: int = 0
-    """Liked items before each row that the model sees, over all scenarios; 0: none."""
+    """Liked items before each row that the model sees, over all scenarios. At 0, which suits data
+    without timestamps, it is not M-scan: encoder and attention are left out."""
     current_history: int = 20
     """Number of these, the latest in the row's own scenario, that the encoder reads."""
     hidden: int = 64
@@ -71,6 +75,15 @@ class MScanConfig(ModelConfig):
     @property
     def history(self) -> int:
         return self.all_history
+
+    @property
+    def caveat(self) -> str:
+        if self.history:
+            return ""
+        return (
+            "mscan without histories has neither its encoder nor its attention: set "
+            "architecture.all_history=20 for the whole model"
+        )
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)
