@@ -245,6 +245,7 @@ def _request_of(body: RecommendBody) -> RecommendRequest:
         user_id=body.user_id,
         history=None if body.history is None else tuple(body.history),
         scenario=body.scenario,
+        context=body.context,
         k=body.k,
         mode=body.mode,
         goal=body.goal,

@@ -10,6 +10,7 @@ const FIELDS = ["user_id", "scenario", "k", "mode", "goal", "deadline_ms"];
 export class Form {
   constructor(send) {
     this.node = at("request");
+    this.context = [];
     this.users = new Combobox(at("user_id"), at("users"), send);
     this.node.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -32,8 +33,9 @@ export class Form {
     at("k").max = catalogue.max_k;
     at("k").value = Math.min(10, catalogue.max_k);
     at("user_id").value = catalogue.users[0] ?? "";
+    this.offerContext(catalogue.context ?? []);
     for (const [name, value] of new URLSearchParams(location.search)) {
-      if (FIELDS.includes(name)) at(name).value = value;
+      if (this.names().includes(name)) at(name).value = value;
     }
     for (const choice of [at("scenario"), at("mode")]) {
       if (choice.selectedIndex < 0) choice.selectedIndex = 0; // the address named one that is not here
@@ -45,6 +47,23 @@ export class Form {
     return !["", "standard"].includes(at("mode").value);
   }
 
+  // One input for each context field; its id is the name that an error gives to it.
+  offerContext(fields) {
+    this.context = fields.map((field) => ({ ...field, id: `context.${field.name}` }));
+    at("context").replaceChildren(...this.context.map(({ id, name, kind, follows_scenario: follows }) =>
+      make("div", { class: "field" },
+        make("label", { for: id }, name),
+        make("input", {
+          id, type: kind === "number" ? "number" : "text", step: kind === "number" && "any", maxlength: "256",
+          placeholder: follows ? "from the scenario" : "unknown", "aria-describedby": `${id}-error`,
+        }),
+        make("p", { id: `${id}-error`, class: "error" }))));
+  }
+
+  names() {
+    return [...FIELDS, ...this.context.map(({ id }) => id)];
+  }
+
   showGoal() {
     at("goal-field").hidden = at("mode").value !== "goal";
   }
@@ -52,9 +71,12 @@ export class Form {
   body() {
     const number = (name) => (at(name).value === "" ? undefined : Number(at(name).value));
     const mode = at("mode").value || "standard";
+    const said = this.context.filter(({ id }) => at(id).value !== "");
+    const context = said.map(({ id, name, kind }) => [name, kind === "number" ? number(id) : at(id).value]);
     return {
       user_id: at("user_id").value.trim(),
       scenario: at("scenario").value,
+      context: context.length ? Object.fromEntries(context) : undefined,
       k: number("k"),
       mode,
       goal: mode === "goal" ? at("goal").value.trim() || undefined : undefined,
@@ -66,16 +88,18 @@ export class Form {
   // The page's address asks for the same list when it is opened again.
   remember(body) {
     const named = FIELDS.filter((name) => body[name] !== undefined).map((name) => [name, body[name]]);
-    history.replaceState(null, "", `?${new URLSearchParams(named)}`);
+    const context = Object.entries(body.context ?? {}).map(([name, value]) => [`context.${name}`, value]);
+    history.replaceState(null, "", `?${new URLSearchParams([...named, ...context])}`);
   }
 
   clearErrors() {
-    for (const name of FIELDS) this.mark(name, "");
+    for (const name of this.names()) this.mark(name, "");
   }
 
   // Shows each error at the field it names; returns those that name no field of the form.
   showErrors(errors) {
-    const here = errors.filter((error) => FIELDS.includes(error.field));
+    const names = this.names();
+    const here = errors.filter((error) => names.includes(error.field));
     for (const { field, message } of here) this.mark(field, message);
     if (here.length) at(here[0].field).focus();
     return errors.filter((error) => !here.includes(error));

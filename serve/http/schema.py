@@ -15,8 +15,11 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     with_config,
 )
+from pydantic_core import PydanticCustomError
 
 from serve.args import Deadline, Share
 from serve.http.limits import BODY_BYTES
@@ -27,6 +30,23 @@ from winnow.cascade.request import Mode, RequestError
 MAX_ID = 256
 """Characters of an id: every known data set's ids are shorter."""
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID)]
+MAX_CONTEXT = 256
+"""Context values of a request: far more than a data set has fields."""
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Text = Annotated[str, StringConstraints(max_length=MAX_ID)]
+
+
+def _one_error(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Refuse a value once, not once for each type that it might have had."""
+    try:
+        return check(value)
+    except ValidationError:
+        message = f"must be a finite number or a text of at most {MAX_ID} characters"
+        raise PydanticCustomError("context_value", message) from None
+
+
+Value = Annotated[Text | Integer | Number, WrapValidator(_one_error)]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 
 
@@ -46,6 +66,9 @@ class RecommendBody(Body):
     """Liked item ids, oldest first; they replace what is known of the user."""
     scenario: Id
     """Name or number of the surface that the items will be shown on."""
+    context: Annotated[dict[Id, Value], Field(max_length=MAX_CONTEXT)] = {}
+    """Context fields by name, with values as the log has them; /catalogue lists the names. The
+    ranker takes a value that it never saw, and one that is missing, as unknown."""
     k: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Items wanted; /catalogue has the most."""
     mode: Mode = "standard"

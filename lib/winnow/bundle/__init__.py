@@ -11,6 +11,7 @@
     neighbours.npy              per item row: the nearest rows, nearest first; -1: no more
     names.json paths.parquet    names of the facet's values, and per item row its path in the item
                                 tree, for modes that ask a language model
+    vocab/ context.json         encoders of the context fields, and what follows from the scenario
     cascade.json                settings of the stages
 
 The tables cover the whole log, as nothing is held out online; models saw the training rows only.
@@ -18,6 +19,7 @@ The tables cover the whole log, as nothing is held out online; models saw the tr
 
 from winnow.bundle.bundle import Bundle
 from winnow.bundle.config import CascadeConfig
+from winnow.bundle.context import ContextFields
 from winnow.bundle.tables import Lists, UserHistories
 from winnow.bundle.write import PARTS, check_cascade, check_parts, write_bundle
 
@@ -25,6 +27,7 @@ __all__ = [
     "PARTS",
     "Bundle",
     "CascadeConfig",
+    "ContextFields",
     "Lists",
     "UserHistories",
     "check_cascade",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from winnow.artifact import Artifact, open_artifact
 from winnow.bundle.config import CascadeConfig
+from winnow.bundle.context import ContextFields
 from winnow.bundle.tables import Lists, UserHistories
 from winnow.data.schema import DatasetSchema
 from winnow.errors import ArtifactError
@@ -22,6 +23,8 @@ NAMES = "names.json"
 PATHS = "paths.parquet"
 TEXT = "text"
 """File and folder names that writer and reader share."""
+MODELS = ("retriever", "ranker")
+"""Parts that read fields, which their schema.json names."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Bundle:
                     f"{uri} was written before bundles had a {name}; "
                     f"build it again with jobs.build_bundle"
                 )
+        for model in MODELS:
+            check_fields(model, bundle.part(model), bundle.schema, f"the bundle {uri}")
+        _ = bundle.context
         return bundle
 
     @property
@@ -75,6 +81,11 @@ class Bundle:
     def cascade(self) -> CascadeConfig:
         """Settings of the stages."""
         return CascadeConfig.load(self.artifact.path / "cascade.json")
+
+    @cached_property
+    def context(self) -> ContextFields:
+        """Encoders of the context fields."""
+        return ContextFields.load(self.artifact.path, self.schema)
 
     @cached_property
     def items(self) -> pa.Table:
@@ -111,3 +122,13 @@ class Bundle:
         """Rows nearest to each item, nearest first, mapped into memory; -1: no more."""
         # a plain array, since indexing a numpy.memmap takes several times as long
         return np.asarray(np.load(self.artifact.path / NEIGHBOURS, mmap_mode="r"))
+
+
+def check_fields(name: str, folder: Path, given: DatasetSchema, source: str) -> None:
+    """Raise ArtifactError if the model in the folder reads fields that `source` does not have.
+
+    A folder without a schema is not checked here; loading the model says what is missing.
+    """
+    path = folder / "schema.json"
+    if path.is_file() and (lack := given.lack_of(DatasetSchema.load(path))):
+        raise ArtifactError(f"the {name} reads what {source} does not have: {lack}")

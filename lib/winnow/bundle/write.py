@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +15,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact
-from winnow.bundle.bundle import NAMES, NEIGHBOURS, PATHS, TEXT
+from winnow.bundle.bundle import MODELS, NAMES, NEIGHBOURS, PATHS, TEXT, check_fields
 from winnow.bundle.config import CascadeConfig
+from winnow.bundle.context import left_to_requests, write_context
 from winnow.bundle.tables import Lists, UserHistories
 from winnow.data.dataset import Dataset
 from winnow.data.history import Histories
 from winnow.data.item_words import value_names
 from winnow.data.prepare.split import SPLITS
+from winnow.data.schema import DatasetSchema
 from winnow.errors import ArtifactError, DataError
 from winnow.retrieval.index import ItemIndex, choose_kind
 
@@ -54,6 +57,10 @@ def check_parts(dataset: Artifact, parts: Mapping[str, Artifact]) -> None:
                     f"{parts[name].uri} was not made from the {role} at {parent.uri}; "
                     f"run the {name} job again on it"
                 )
+    schema = DatasetSchema.load(dataset.path / "schema.json")
+    for name in MODELS:
+        if name in parts:
+            check_fields(name, parts[name].path, schema, f"the dataset {dataset.uri}")
 
 
 def check_cascade(cascade: CascadeConfig, dataset: Dataset) -> None:
@@ -79,8 +86,11 @@ def write_bundle(
     text_ID: Floats | None,
     tree_paths: Sequence[Sequence[str]],
     folder: Path,
-) -> dict[str, int]:
-    """Fill `folder` with everything that serving reads; returns counts for the manifest.
+) -> dict[str, Any]:
+    """Fill `folder` with everything that serving reads; returns figures for the manifest.
+
+    These are counts and, if the ranker reads any, `context`: the fields that only requests can
+    give. One that a request leaves out is unknown to the ranker.
 
     Args:
         parts: artifacts by the names in `PARTS`; empty for an untrained bundle.
@@ -102,11 +112,17 @@ def write_bundle(
     (folder / NAMES).write_text(json.dumps(value_names(dataset), ensure_ascii=False))
     paths = pa.array([list(path) for path in tree_paths], pa.list_(pa.string()))
     pq.write_table(pa.table({"path": paths}), folder / PATHS)
-    return {
+    figures: dict[str, Any] = {
         "users": dataset.users.num_rows,
         "items": dataset.items.num_rows,
         "interactions": _write_log(dataset, folder),
     }
+    by_scenario = write_context(dataset, folder)
+    if "ranker" in parts:
+        reads = DatasetSchema.load(parts["ranker"].path / "schema.json")
+        if names := left_to_requests(reads, by_scenario):
+            figures["context"] = names
+    return figures
 
 
 def neighbours_of(index: ItemIndex | None, num_items: int, count: int) -> Ints:

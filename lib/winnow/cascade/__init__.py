@@ -1,6 +1,7 @@
 """The stage graph without Ray: recall, rank, rerank as plain callables over a batch.
 
     request.py lookup.py answer.py   a request, what is known of its user, and the whole answer
+    context.py                       the context of a request, encoded
     query.py                         a resolved request, its candidates, what became of them
     recall.py rank.py rerank.py      the stages, `stage(queries, candidates) -> candidates`
     nearest.py popular.py            where recall looks

@@ -108,12 +108,22 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextField:
+    name: str
+    kind: Literal["text", "number"]
+    follows_scenario: bool
+    """Whether the scenario decides the value that a request leaves out; else that is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """What can be asked for."""
 
     bundle: str
     """Version of the models and tables that answer."""
     scenarios: list[Scenario]
+    context: list[ContextField]
+    """Fields that a request may give as `context`."""
     users: list[str]
     """Some known users."""
     items: int

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from winnow.bundle import Bundle
 from winnow.cascade.answer import Catalogue, Item, Liked, Proposed, Scenario, UserAnswer
+from winnow.cascade.context import ContextEncoder
 from winnow.cascade.query import CHANNELS, Candidates, Outcome, Query
 from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.data.join import Features
@@ -46,11 +47,11 @@ class Lookup:
         self._some_users = users[:: max(1, len(users) // NUM_USERS)][:NUM_USERS]
         self._users = Features.of(bundle.users, bundle.users.num_rows, bundle.schema, ["user"])
         self._unknown_user = Features.unknown(bundle.schema, "user")
-        self._unknown_context = Features.unknown(bundle.schema, "context")
+        self._context = ContextEncoder(bundle)
         self._histories = bundle.histories
 
     def resolve(self, request: RecommendRequest) -> Query:
-        """Look up user, history and scenario; raises RequestError naming the wrong field.
+        """Look up user, history, scenario and context; raises RequestError naming the wrong field.
 
         A user unknown to the bundle gets the unknown id in every field (cold start). History items
         unknown to it are skipped. The arrays are views of the tables unless something is added.
@@ -72,7 +73,7 @@ class Lookup:
             liked_on = np.concatenate([liked_on, np.full(missing, scenario, np.int32)])
         return Query(
             user=user,
-            context=self._unknown_context,
+            context=self._context(request.context, scenario),
             scenario=scenario,
             history=liked,
             history_scenario=liked_on,
@@ -153,6 +154,7 @@ class Lookup:
         return Catalogue(
             bundle=self._version,
             scenarios=[Scenario(row, name) for row, name in enumerate(self._schema.scenarios)],
+            context=self._context.described(),
             users=self._some_users,
             items=len(self._item_ids),
             max_k=self._max_k,

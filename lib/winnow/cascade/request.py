@@ -1,11 +1,13 @@
 """What is asked of the endpoint, without HTTP."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Mode = Literal["standard", "goal", "tree"]
 """How a list is made: by the stages, reordered by a language model towards a goal, or by a
 language model's walk through the item tree."""
+ContextValue = str | int | float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +20,8 @@ class RecommendRequest:
     """A known or a new user; None needs `history`."""
     history: tuple[str, ...] | None = None
     """Liked item ids, oldest first. They replace what is known of the user."""
+    context: Mapping[str, ContextValue] = field(default_factory=dict)
+    """Values of context fields by name, as the raw log has them."""
     k: int = 10
     """Items wanted."""
     mode: Mode = "standard"

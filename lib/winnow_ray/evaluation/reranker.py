@@ -42,6 +42,7 @@ def evaluate_reranker(config: EvaluateRerankerConfig) -> dict[str, Any]:
     parents = {"dataset": data.dataset.artifact}
     if config.mode == "goal":
         parents["ranker"] = open_artifact(config.ranker, kind="ranker")
+        check_parts(data.dataset.artifact, {"ranker": parents["ranker"]})
     elif config.tree_labels:
         parents["generation"] = open_artifact(config.tree_labels, kind="generation")
         check_parts(data.dataset.artifact, {"generation": parents["generation"]})

@@ -53,10 +53,12 @@ def build_bundle(config: BundleConfig) -> dict[str, Any]:
     """Check that the parts were made from each other, and write the bundle.
 
     Returns:
-        Version of the bundle and the counts that its manifest records.
+        Version of the bundle and the figures that its manifest records: counts and, if there are
+        any, the context fields that the ranker knows from requests alone.
 
     Raises:
-        ArtifactError: a part is missing, damaged, or made from another dataset.
+        ArtifactError: a part is missing, damaged, made from another dataset, or reads fields that
+            the dataset does not have.
 
     Example:
         A catalogue alone, with nothing trained:
@@ -84,6 +86,11 @@ def build_bundle(config: BundleConfig) -> dict[str, Any]:
             )
         made = open_artifact(config.output, kind="bundle")
         logger.info("wrote %s", config.output)
+    if names := made.metrics.get("context"):
+        logger.warning(
+            "the ranker reads %s from the context of a request; what it leaves out is unknown",
+            ", ".join(names),
+        )
     return {"bundle": made.digest[:12], **made.metrics}
 
 

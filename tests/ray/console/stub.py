@@ -71,7 +71,7 @@ class Stub:
         scenarios = [{"id": str(row), "name": name} for row, name in enumerate(SCENARIOS)]
         users = {"users": self.users, "items": len(self.titles), "max_k": MAX_K}
         head = {"bundle": BUNDLES["a"], "topology": "fused"}
-        return head | users | {"scenarios": scenarios, "modes": list(self.modes)}
+        return head | users | {"scenarios": scenarios, "context": [], "modes": list(self.modes)}
 
     def user(self, user_id: str) -> dict:
         live = [e for e in self.events.values() if e["user_id"] == user_id]

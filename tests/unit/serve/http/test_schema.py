@@ -84,8 +84,17 @@ def test_every_field_says_what_it_is():
 
 def test_component_names_are_what_clients_know():
     assert openapi.document()["components"]["schemas"].keys() == {
-        *("BundleBody", "BundleState", "CatalogueAnswer", "Degraded", "Errors", "EventBody"),
-        *("EventsAccepted", "EventsBody", "FieldError", "Health", "Item", "Liked", "Llm"),
+        *("BundleBody", "BundleState", "CatalogueAnswer", "ContextField", "Degraded", "Errors"),
+        *(
+            "EventBody",
+            "EventsAccepted",
+            "EventsBody",
+            "FieldError",
+            "Health",
+            "Item",
+            "Liked",
+            "Llm",
+        ),
         *("Proposed", "RecommendAnswer", "RecommendBody", "Scenario", "UserAnswer"),
     }
 
@@ -124,3 +133,43 @@ def test_a_wrong_body_names_its_fields():
     with pytest.raises(Refusal) as caught:
         schema.parse(schema.EventsBody, b'{"events": [{"event_id": "e", "user_id": 1}]}')
     assert [field for field, _ in caught.value.errors] == ["events.0.user_id", "events.0.item_id"]
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"slot": "x" * 257},
+        {"slot": None},
+        {"slot": ["a"]},
+        {"slot": True},
+        {"slot": 10**400},
+        {"slot": float("inf")},
+        {"slot": float("nan")},
+    ],
+)
+def test_a_wrong_context_value_is_one_error(context):
+    body = json.dumps({"user_id": "u", "scenario": "0", "context": context})
+    with pytest.raises(Refusal) as caught:
+        schema.parse(schema.RecommendBody, body.encode())
+    ((field, message),) = caught.value.errors
+    assert field.startswith("context.slot")
+    assert message == "must be a finite number or a text of at most 256 characters"
+
+
+def test_a_context_is_bounded():
+    context = {str(number): number for number in range(schema.MAX_CONTEXT + 1)}
+    body = json.dumps({"user_id": "u", "scenario": "0", "context": context})
+    with pytest.raises(Refusal) as caught:
+        schema.parse(schema.RecommendBody, body.encode())
+    assert [field for field, _ in caught.value.errors] == ["context"]
+
+
+def test_a_context_keeps_its_types():
+    context = {"slot": "7", "hour": 7, "price": 0.5}
+    body = {"user_id": "u", "scenario": "0", "context": context}
+    parsed = schema.parse(schema.RecommendBody, json.dumps(body).encode()).context
+    assert [(type(value), value) for value in parsed.values()] == [
+        (str, "7"),
+        (int, 7),
+        (float, 0.5),
+    ]
