@@ -35,7 +35,17 @@ STATES = {
     "state:hostile": "titles that hold HTML",
     "state:long": "titles without a place to break",
 }
-FIELDS = {"user_id", "history", "scenario", "k", "mode", "goal", "deadline_ms", "explain"}
+FIELDS = {
+    "user_id",
+    "history",
+    "scenario",
+    "context",
+    "k",
+    "mode",
+    "goal",
+    "deadline_ms",
+    "explain",
+}
 FIRST = ("Glass", "Quiet", "Paper", "Northern", "Hollow", "Second")
 FIRST += ("Borrowed", "Salt", "Copper", "Last", "Distant", "Crooked")
 LAST = ("Harbour", "Orchard", "Winter", "Letters", "Kingdom")
@@ -59,6 +69,8 @@ class Stub:
     token: str = ""
     """Every call must carry it; empty: none is asked for."""
     modes: tuple[str, ...] = ("standard", "goal", "tree")
+    context: tuple[dict, ...] = ()
+    """Context fields as /catalogue describes them."""
     requests: list[dict] = field(default_factory=list)
     """Bodies of POST /recommend, as they came."""
     events: dict[str, dict] = field(default_factory=dict)
@@ -71,7 +83,8 @@ class Stub:
         scenarios = [{"id": str(row), "name": name} for row, name in enumerate(SCENARIOS)]
         users = {"users": self.users, "items": len(self.titles), "max_k": MAX_K}
         head = {"bundle": BUNDLES["a"], "topology": "fused"}
-        return head | users | {"scenarios": scenarios, "context": [], "modes": list(self.modes)}
+        context = list(self.context)
+        return head | users | {"scenarios": scenarios, "context": context, "modes": [*self.modes]}
 
     def user(self, user_id: str) -> dict:
         live = [e for e in self.events.values() if e["user_id"] == user_id]
@@ -182,6 +195,8 @@ def check(body: dict, modes: tuple[str, ...]) -> None:
         raise Refused(422, "user_id", "give user_id or history")
     if body.get("scenario") not in ("0", "1", "2"):
         raise Refused(422, "scenario", "must be one of 0, 1, 2")
+    if body.get("context", {}).get("slot") == "wrong":
+        raise Refused(422, "context.slot", "is not a slot")
     if not isinstance(body.get("k", 10), int) or not 1 <= body.get("k", 10) <= MAX_K:
         raise Refused(422, "k", f"must be 1 to {MAX_K}, got {body['k']}")
     if not 1 <= body.get("deadline_ms", 100) <= 60_000:

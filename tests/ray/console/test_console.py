@@ -428,6 +428,24 @@ def test_a_mode_is_offered_only_where_there_is_a_choice(page):
         assert page.run("document.querySelector('#goal-field').hidden")
 
 
+def test_context_fields_are_sent_where_they_are_filled_in(page):
+    fields = [("slot", "text", False), ("hour", "number", False), ("place", "text", True)]
+    names = ("name", "kind", "follows_scenario")
+    stub = Stub(context=tuple(dict(zip(names, field, strict=True)) for field in fields))
+    with served(stub) as url:
+        open_list(page, url, "?user_id=37&context.hour=17.5")
+        assert page.texts("#context label") == ["slot", "hour", "place"]
+        assert stub.requests[-1]["context"] == {"hour": 17.5}
+        page.type("[id='context.slot']", "top")
+        send(page)
+        assert stub.requests[-1]["context"] == {"slot": "top", "hour": 17.5}
+        assert page.run("location.search").endswith("context.slot=top&context.hour=17.5")
+        page.type("[id='context.slot']", "wrong")
+        send(page, "document.querySelector('[id=\"context.slot-error\"]').textContent")
+        assert page.text("[id='context.slot-error']") == "is not a slot"
+        page.problems.clear()
+
+
 # --- safety -----------------------------------------------------------------------------------
 
 
