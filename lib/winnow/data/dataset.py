@@ -103,7 +103,12 @@ class Dataset:
         """The user table: raw_id, text, and the encoded user fields."""
         return pq.read_table(self.artifact.path / "users.parquet")
 
-    def table_features(self, role: Literal["user", "item"]) -> Features:
-        """Encoded fields of every user or item; row = row of the table."""
+    def table_features(
+        self, role: Literal["user", "item"], reads: DatasetSchema | None = None
+    ) -> Features:
+        """Encoded fields of every user or item; row = row of the table.
+
+        The fields are those that a model of the schema `reads` reads, by default all.
+        """
         table = {"item": self.items, "user": self.users}[role]
-        return Features.of(table, table.num_rows, self.schema, [role])
+        return Features.of(table, table.num_rows, reads or self.schema, [role])

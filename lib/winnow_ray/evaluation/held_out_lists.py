@@ -158,8 +158,7 @@ class Scorer:
         self._ranker = ranker
         self._join = RowJoin(ranker.schema, dataset.schema)
         self._users, self._items = dataset.table_features("user"), dataset.table_features("item")
-        items = dataset.items
-        liked_IF = Features.of(items, items.num_rows, ranker.schema, ["item"]).sparse
+        liked_IF = dataset.table_features("item", ranker.schema).sparse
         self._past = HistorySource(likes.histories, liked_IF, ranker.history)
 
     def __call__(

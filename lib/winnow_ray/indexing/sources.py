@@ -50,7 +50,8 @@ class CatalogueSource:
         vectors_ID = retriever.encode_catalogue(dataset)
         asked = held_out(dataset).take(slice(QUERIES))
         liked = training_pairs(dataset).histories()
-        return vectors_ID, retriever.encode_askers(asked, liked, *dataset.table_features("user"))
+        users = dataset.table_features("user", retriever.schema)
+        return vectors_ID, retriever.encode_askers(asked, liked, *users)
 
 
 class DocumentSource:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+import shutil
 import time
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,8 @@ from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.mscan import MScanConfig
 from winnow.ranking.ranker import Ranker, save_ranker
 from winnow.ranking.registry import MODELS, ModelSpec, model_type
+from winnow.retrieval.two_tower.model import TwoTower
+from winnow.retrieval.two_tower.retriever import Retriever
 
 STEPS = 4
 SPECS = {
@@ -289,3 +292,26 @@ def test_rows_whose_scores_are_all_1_keep_their_order(tiny_run):
     (ranked,) = rank([query], [recalled])
     assert (ranked.score_C == 1).all()
     assert ranked.item_C.tolist() == np.argsort(-logits).tolist()
+
+
+def test_a_retriever_of_fewer_fields_is_given_these(tiny_run, tmp_path):
+    dataset = Dataset.open(tiny_run / "dataset")
+    fields = tuple(f for f in dataset.schema.fields if f.kind == "sparse")[::-1]
+    reads = replace(dataset.schema, fields=fields)
+    whole = Retriever.load(tiny_run / "retriever")
+    torch.manual_seed(0)
+    words = whole.tokenizer.get_vocab_size()
+    liked = torch.from_numpy(dataset.table_features("item", reads).sparse)
+    narrow = Retriever(TwoTower(whole.model.config, reads, words), reads, whole.tokenizer, liked)
+    assert narrow.encode_catalogue(dataset).shape == (dataset.items.num_rows, narrow.dim)
+    source = Bundle.open(tiny_run / "bundle")
+    shutil.copytree(source.artifact.path, tmp_path / "bundle")
+    narrow.save(tmp_path / "bundle" / "retriever")
+    bundle = Bundle(replace(source.artifact, path=tmp_path / "bundle"), source.schema)
+    recall, lookup = STAGES["recall"](bundle), Lookup(bundle, SqliteEvents(":memory:"))
+    query = lookup.resolve(RecommendRequest(user_id="u3", scenario="0"))
+    found = recall._user_vectors(recall._vectors_of, [query])
+    row = dataset.users["raw_id"].to_pylist().index("u3")
+    user = dataset.table_features("user", reads).take(slice(row, row + 1))
+    expected = narrow.encode_users(query.history[None], *user, np.zeros(1, np.int64))
+    np.testing.assert_allclose(found, expected, atol=1e-5)

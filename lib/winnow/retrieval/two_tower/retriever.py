@@ -156,4 +156,5 @@ class Retriever:
 
     def encode_catalogue(self, dataset: Dataset) -> Floats:
         """Unit vectors of every row of the item table, float32 [I, D]."""
-        return self.encode_items(dataset.items["text"].to_pylist(), *dataset.table_features("item"))
+        features = dataset.table_features("item", self.schema)
+        return self.encode_items(dataset.items["text"].to_pylist(), *features)
