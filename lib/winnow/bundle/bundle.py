@@ -17,6 +17,7 @@ from winnow.bundle.tables import Lists, UserHistories
 from winnow.data.schema import DatasetSchema
 from winnow.errors import ArtifactError
 from winnow.retrieval.index import ItemIndex
+from winnow.secrets import masked
 
 NEIGHBOURS = "neighbours.npy"
 NAMES = "names.json"
@@ -47,7 +48,7 @@ class Bundle:
                     f"build it again with jobs.build_bundle"
                 )
         for model in MODELS:
-            check_fields(model, bundle.part(model), bundle.schema, f"the bundle {uri}")
+            check_fields(model, bundle.part(model), bundle.schema, f"the bundle {masked(str(uri))}")
         _ = bundle.context
         return bundle
 

@@ -48,8 +48,12 @@ class ContextFields:
                 f"{folder} was written before bundles had encoders of context fields; "
                 f"build it again with jobs.build_bundle"
             )
-        found = json.loads((folder / CONTEXT).read_text())
-        return cls({field.name: _encoder(folder, field) for field in fields}, found["by_scenario"])
+        try:
+            found = json.loads((folder / CONTEXT).read_text())
+            encoders = {field.name: _encoder(folder, field) for field in fields}
+            return cls(encoders, found["by_scenario"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ArtifactError(f"{folder} has no encoders of context fields: {error!r}") from error
 
 
 def write_context(dataset: Dataset, folder: Path) -> dict[str, list[int]]:

@@ -26,6 +26,7 @@ from winnow.data.prepare.split import SPLITS
 from winnow.data.schema import DatasetSchema
 from winnow.errors import ArtifactError, DataError
 from winnow.retrieval.index import ItemIndex, choose_kind
+from winnow.secrets import masked
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -60,7 +61,7 @@ def check_parts(dataset: Artifact, parts: Mapping[str, Artifact]) -> None:
     schema = DatasetSchema.load(dataset.path / "schema.json")
     for name in MODELS:
         if name in parts:
-            check_fields(name, parts[name].path, schema, f"the dataset {dataset.uri}")
+            check_fields(name, parts[name].path, schema, f"the dataset {masked(dataset.uri)}")
 
 
 def check_cascade(cascade: CascadeConfig, dataset: Dataset) -> None:

@@ -45,6 +45,8 @@ def like(schema):
 @st.composite
 def like_object(draw, schema):
     made = {}
+    if "additionalProperties" in schema and "properties" not in schema:  # names of any kind
+        return draw(st.dictionaries(WORDS, like(schema["additionalProperties"]), max_size=4))
     for name, part in schema["properties"].items():
         needed = name in schema.get("required", [])
         if draw(st.integers(0, 9)) < (9 if needed else 4):
