@@ -36,7 +36,7 @@ class CheckpointedTrainer:
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         for name in self.position:
-            setattr(self, name, content[name])
+            setattr(self, name, content.get(name, getattr(self, name)))  # absent in older ones
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint into an existing folder."""

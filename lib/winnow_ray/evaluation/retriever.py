@@ -23,9 +23,14 @@ from winnow.retrieval.evaluation.measures import (
 )
 from winnow.retrieval.evaluation.significance import compare
 from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow_ray.cluster.paths import absolute
-from winnow_ray.indexing.corpus_vectors import EncodingConfig, corpus_vectors, read_vectors
+from winnow_ray.indexing.corpus_vectors import (
+    EncodingConfig,
+    corpus_vectors,
+    read_vectors,
+    truncation_of,
+)
 
 logger = logging.getLogger("winnow.evaluate_retriever")
 COMPARED = "ndcg@10"
@@ -48,7 +53,8 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
     """Encode the documents that are not yet encoded, search them and measure.
 
     Returns:
-        Measures of the encoder, of BM25 and of both fused, and what the differences are worth.
+        Measures of the encoder, of BM25 and of both fused, what the differences are worth, and
+        shares of texts cut and tokens lost.
 
     Raises:
         DataError: the collection has no such split.
@@ -70,17 +76,19 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
     collection = Collection.open(config.collection)
     assert collection.artifact is not None
     parents = {"collection": collection.artifact}
-    recorded = {"split": config.split}
+    recorded = {"split": config.split, "query_prefix": config.query_prefix}
     with create_artifact(config.output, "evaluation", config=recorded, parents=parents) as draft:
         vectors = corpus_vectors(config.encoding(f"{config.output}_vectors"))
         parents["vectors"] = vectors  # the manifest is written at the end of the block
-        rows = measured_rows(config, collection, read_vectors(vectors))
+        encoder = TextEncoder.for_inference(config, precision=config.precision)
+        rows = measured_rows(config.split, encoder, collection, read_vectors(vectors))
         for name, measured in rows.items():
             pq.write_table(measured.per_query, draft.path / f"{name}.parquet")
         draft.metrics |= rows["encoder"].means() | {
             "bm25": rows["bm25"].means(),
             "fused": rows["fused"].means(),
             "vs_bm25": difference(rows["bm25"], rows["encoder"]),
+            **truncation_of(vectors, encoder),
             "seconds": time.perf_counter() - started,
         }
         if config.against:
@@ -93,12 +101,11 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
 
 
 def measured_rows(
-    config: EvaluateRetrieverConfig, collection: Collection, document_ID: Any
+    split: str, encoder: TextEncoder, collection: Collection, document_ID: Any
 ) -> dict[str, Measured]:
     """Measures of the encoder, of BM25 and of both fused."""
-    judged = collection.judged(config.split)
+    judged = collection.judged(split)
     queries = collection.query_texts(judged.query_Q)
-    encoder = TextEncoder.for_inference(find_encoder(config.model), precision=config.precision)
     dense_QK = exact_ranking(encoder.encode_queries(queries), document_ID, judged, collection)
     own = own_documents(judged, collection)
     _, lexical_QK = Bm25.build(collection.document_texts()).search(queries, DEPTH, list(own))

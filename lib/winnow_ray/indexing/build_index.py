@@ -5,14 +5,16 @@ Suffixes: I vectors to index, Q queries, D vector width.
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winnow.artifact import create_artifact, up_to_date
+from winnow.precision import InferencePrecision
 from winnow.retrieval.index import TUNED_K, ItemIndex, Tuning, choose_kind, tune
+from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig
 from winnow_ray.indexing.parts import build_in_parts
@@ -22,7 +24,7 @@ logger = logging.getLogger("winnow.build_index")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BuildIndexConfig:
+class BuildIndexConfig(EncoderRef):
     """What is indexed, by which kind of index and to which recall."""
 
     dataset: str = "runs/dataset"
@@ -33,6 +35,8 @@ class BuildIndexConfig:
     """Collection artifact whose documents are indexed instead, row by row; empty: none."""
     model: str = ""
     """Text encoder of the documents: a folder, a Hugging Face id, or a packaged name."""
+    precision: InferencePrecision = "auto"
+    """Number format of the encoder's products; `auto` is bfloat16 where that is fast."""
     vectors: str = ""
     """Vectors artifact of the documents; made as `jobs.encode_corpus` does if it does not exist."""
     output: str = "runs/index"
@@ -46,6 +50,7 @@ class BuildIndexConfig:
     documents; 0: all in this process."""
 
     def __post_init__(self) -> None:
+        EncoderRef.__post_init__(self)
         if not 0 < self.recall <= 1:
             raise ValueError(f"recall must be above 0 and at most 1, got {self.recall}")
         if self.workers < 0:
@@ -58,7 +63,8 @@ def build_index(config: BuildIndexConfig) -> dict[str, Any]:
     """Encode items or documents, index their vectors, and tune the index to the wanted recall.
 
     Returns:
-        Kind, size and tuned parameter of the index, and its recall on queries that tuned nothing.
+        Kind, size and tuned parameter of the index, and its recall on queries that tuned nothing;
+        of documents, also shares of texts cut and tokens lost.
 
     Raises:
         DataError: the collection has too few queries to tune on.
@@ -72,7 +78,7 @@ def build_index(config: BuildIndexConfig) -> dict[str, Any]:
     """
     started = time.perf_counter()
     source = source_of(config)
-    recorded = {"index": config.index, "recall": config.recall}
+    recorded = {"index": config.index, "recall": config.recall} | source.recorded
     if made := up_to_date(config.output, "index", config=recorded, parents=source.parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
@@ -81,7 +87,8 @@ def build_index(config: BuildIndexConfig) -> dict[str, Any]:
         rows_I = np.arange(len(vectors_ID))
         index, tuning = built_and_tuned(vectors_ID, rows_I, queries_QD, config)
         index.save(draft.path)
-        draft.metrics |= figures_of(index, tuning) | {"seconds": time.perf_counter() - started}
+        draft.metrics |= figures_of(index, tuning) | source.figures
+        draft.metrics["seconds"] = time.perf_counter() - started
     logger.info("wrote %s %s", config.output, draft.metrics)
     return draft.metrics
 
@@ -90,9 +97,11 @@ def source_of(config: BuildIndexConfig) -> IndexSource:
     """The items of a dataset or the documents of a collection."""
     if not config.collection:
         return CatalogueSource(config.dataset, config.retriever)
+    shared = {field.name: getattr(config, field.name) for field in fields(EncoderRef)}
     encoding = EncodeCorpusConfig(
+        **shared,
+        precision=config.precision,
         collection=absolute(config.collection),
-        model=config.model,
         output=absolute(config.vectors),
         workers=(min(config.workers, 1), config.workers),
     )

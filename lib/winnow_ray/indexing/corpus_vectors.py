@@ -7,7 +7,7 @@ import io
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from winnow.artifact.work_folder import WorkFolder
 from winnow.data.collection import Collection
 from winnow.data.progress import Progress
 from winnow.precision import InferencePrecision, dtype_of
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder, folder_of, inference_backend
+from winnow.retrieval.text_encoder.ref import EncoderRef
+from winnow.retrieval.text_encoder.token_lists import Truncation
 from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect
 from winnow_ray.cluster.paths import absolute, folder_or_name
 from winnow_ray.cluster.room import check_room, process_share
@@ -35,13 +37,11 @@ VECTORS_FILE = "vectors.npy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncodingConfig:
+class EncodingConfig(EncoderRef):
     """An encoder, the documents that it reads, and the workers that run it."""
 
     collection: str = "runs/collection"
     """Collection artifact whose documents are encoded, row by row."""
-    model: str = "all-MiniLM-L6-v2"
-    """Text encoder: a folder, a Hugging Face id, or a name in `text_encoder.encoder.PACKAGED`."""
     precision: InferencePrecision = "auto"
     """Number format of matrix products; `auto` is bfloat16 where that is fast. int8, on a CPU,
     takes three quarters of that time and moves the vectors a little more."""
@@ -53,11 +53,17 @@ class EncodingConfig:
     """Whether each worker takes a GPU."""
 
     def __post_init__(self) -> None:
+        EncoderRef.__post_init__(self)
         name = type(self).__name__
         if not 0 <= self.workers[0] <= self.workers[1]:
             raise ValueError(f"{name}.workers must be 0 <= least <= most, got {self.workers}")
         if self.cpus_per_worker < 1:
             raise ValueError(f"{name}.cpus_per_worker must be positive, got {self.cpus_per_worker}")
+
+    @property
+    def device(self) -> str:
+        """Device of each worker's encoder."""
+        return "cuda" if self.use_gpu else "cpu"
 
     def encoding(self, output: str) -> "EncodeCorpusConfig":
         """Config that writes the vectors of this encoder and these documents to `output`."""
@@ -90,18 +96,23 @@ class ShardEncoder:
             torch.set_num_threads(config.cpus_per_worker)
         self._collection = Collection.open(config.collection)
         self._encoder = TextEncoder.for_inference(
-            find_encoder(config.model),
-            precision=config.precision,
-            device="cuda" if config.use_gpu else "cpu",
+            config, precision=config.precision, device=config.device
         )
         self._work = WorkFolder.beside(config.output)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[int]]:
         (key,), (first,), (end,) = batch["key"], batch["first"], batch["end"]
         texts = self._collection.document_texts(np.arange(first, end))
-        vectors = io.BytesIO()
-        np.save(vectors, self._encoder.encode_documents(texts))
-        self._work.write(str(key), vectors.getvalue())
+        self._encoder.truncation["document"] = Truncation()
+        vectors = self._encoder.encode_documents(texts)
+        shard = io.BytesIO()
+        np.savez(
+            shard,
+            vectors=vectors,
+            truncation=astuple(self._encoder.truncation["document"]),
+            backend=self._encoder.backend,
+        )
+        self._work.write(str(key), shard.getvalue())
         return {"documents": [len(texts)]}
 
 
@@ -111,10 +122,11 @@ def encode_corpus(config: EncodeCorpusConfig) -> dict[str, Any]:
     Finished shards are kept, so a killed run continues with the rest.
 
     Returns:
-        Number of documents, width of the vectors, and seconds.
+        Number of documents, width of the vectors, library that encoded, seconds, and shares of
+        texts that were cut and of tokens that were lost.
 
     Raises:
-        EncoderError: the model cannot be found.
+        EncoderError: the model cannot be found, or gives a document a vector with NaN.
         DataError: the collection is not whole.
 
     Example:
@@ -129,7 +141,7 @@ def encode_corpus(config: EncodeCorpusConfig) -> dict[str, Any]:
 def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
     """Artifact with the vectors, for `read_vectors`; it is made if it does not exist."""
     started = time.perf_counter()
-    folder = find_encoder(config.model)
+    model = model_digest(folder_of(config))
     config = replace(
         config,
         collection=absolute(config.collection),
@@ -138,8 +150,7 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
     )
     collection = Collection.open(config.collection)
     assert collection.artifact is not None
-    precision = "int8" if config.precision == "int8" else str(dtype_of(config.precision))
-    recorded = {"model": model_digest(folder), "precision": precision}
+    recorded = recorded_of(config, model)
     parents = {"collection": collection.artifact}
     if made := up_to_date(config.output, "vectors", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
@@ -154,13 +165,53 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
         encode(shards, config, documents)
         work = WorkFolder.beside(config.output)
         with create_artifact(config.output, "vectors", config=recorded, parents=parents) as draft:
-            parts = (np.load(io.BytesIO(work.read_bytes(str(shard["key"])))) for shard in shards)
+            counted = Counted()
+            parts = (counted.read(work.read_bytes(str(shard["key"]))) for shard in shards)
             dim = write_vectors(draft.path / VECTORS_FILE, parts, documents)
             seconds = time.perf_counter() - started
             draft.metrics |= {"documents": documents, "dim": dim, "seconds": seconds}
+            draft.metrics |= counted.figures()
         work.clear()
     logger.info("wrote %s documents=%d seconds=%.1f", config.output, documents, seconds)
     return open_artifact(config.output)
+
+
+def recorded_of(config: EncodeCorpusConfig, model: str) -> dict[str, Any]:
+    """What decides the vectors besides the collection; `model` is the digest of the encoder.
+
+    Two libraries, and two devices, give vectors that differ by their rounding. What `auto` means
+    on a GPU is known there alone.
+    """
+    exact = config.precision == "int8" or config.use_gpu
+    return {
+        "model": model,
+        "document_prefix": config.document_prefix,
+        "max_tokens": config.max_tokens,
+        "precision": config.precision if exact else str(dtype_of(config.precision)),
+        "backend": inference_backend(config.device),
+        "device": config.device,
+    }
+
+
+class Counted:
+    """Reads finished shards one by one, and counts what their encoders cut."""
+
+    def __init__(self) -> None:
+        self._truncation = Truncation()
+        self._backends: set[str] = set()
+
+    def read(self, content: bytes) -> NDArray[np.float32]:
+        """The vectors of a shard."""
+        shard = np.load(io.BytesIO(content))
+        self._truncation.add(Truncation(*shard["truncation"].tolist()))
+        self._backends.add(str(shard["backend"]))
+        vectors: NDArray[np.float32] = shard["vectors"]
+        return vectors
+
+    def figures(self) -> dict[str, Any]:
+        """Library that encoded, and shares of texts cut and tokens lost."""
+        backend = ",".join(sorted(self._backends))
+        return {"backend": backend} | self._truncation.shares("document")
 
 
 def encode(shards: Sequence[Mapping[str, Any]], config: EncodeCorpusConfig, documents: int) -> None:
@@ -208,6 +259,13 @@ def write_vectors(path: Path, parts: Iterable[NDArray[np.float32]], documents: i
     if file is not None:
         file.flush()
     return width
+
+
+def truncation_of(vectors: Artifact, encoder: TextEncoder) -> dict[str, float]:
+    """Shares of texts cut and tokens lost: of the documents, and of queries encoded since."""
+    names = Truncation().shares("document")
+    of_documents = {name: vectors.metrics[name] for name in names}
+    return of_documents | encoder.truncation["query"].shares("query")
 
 
 def read_vectors(artifact: Artifact) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 Suffixes: I vectors to index, Q queries, D vector width.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,15 @@ from winnow.artifact import Artifact, open_artifact
 from winnow.data.collection import Collection
 from winnow.data.dataset import Dataset
 from winnow.errors import DataError
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.two_tower.pairs import held_out, training_pairs
 from winnow.retrieval.two_tower.retriever import Retriever
-from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
+from winnow_ray.indexing.corpus_vectors import (
+    EncodeCorpusConfig,
+    corpus_vectors,
+    read_vectors,
+    truncation_of,
+)
 
 QUERIES = 1000
 """Most queries compared with exact search: half choose the effort, half check it."""
@@ -30,6 +35,10 @@ class IndexSource(Protocol):
 
     parents: dict[str, Artifact]
     """Artifacts that decide the vectors, by role."""
+    recorded: dict[str, Any]
+    """What else decides the queries."""
+    figures: dict[str, Any]
+    """Shares of texts cut and tokens lost; empty before `encoded` and without texts."""
 
     def encoded(self) -> tuple[Floats, Floats]:
         """Vectors to index [I, D], by row, and those of at most `QUERIES` queries [Q, D]."""
@@ -43,6 +52,8 @@ class CatalogueSource:
         self._dataset = Dataset.open(dataset)
         source = open_artifact(retriever, kind="retriever")
         self.parents = {"dataset": self._dataset.artifact, "retriever": source}
+        self.recorded: dict[str, Any] = {}
+        self.figures: dict[str, Any] = {}
 
     def encoded(self) -> tuple[Floats, Floats]:
         dataset = self._dataset
@@ -74,11 +85,12 @@ class DocumentSource:
             )
         vectors = corpus_vectors(encoding)
         self.parents = {"collection": self._collection.artifact, "vectors": vectors}
+        self.recorded = {"query_prefix": encoding.query_prefix}
+        self.figures: dict[str, Any] = {}
 
     def encoded(self) -> tuple[Floats, Floats]:
-        encoder = TextEncoder.for_inference(
-            find_encoder(self._encoding.model), precision=self._encoding.precision
-        )
+        encoder = TextEncoder.for_inference(self._encoding, precision=self._encoding.precision)
         drawn_Q = np.random.default_rng(0).permutation(self._collection.queries.num_rows)
         queries_QD = encoder.encode_queries(self._collection.query_texts(drawn_Q[:QUERIES]))
+        self.figures = truncation_of(self.parents["vectors"], encoder)
         return read_vectors(self.parents["vectors"]), queries_QD

@@ -3,29 +3,36 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from winnow.artifact import create_artifact, open_artifact, up_to_date
 from winnow.artifact.digests import model_digest
 from winnow.data.collection import Collection
+from winnow.precision import InferencePrecision
 from winnow.retrieval.negatives.mine import NegativesConfig, write_negatives
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
-from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig, corpus_vectors, read_vectors
+from winnow.retrieval.text_encoder.encoder import TextEncoder, folder_of
+from winnow.retrieval.text_encoder.ref import EncoderRef
+from winnow_ray.indexing.corpus_vectors import (
+    EncodeCorpusConfig,
+    corpus_vectors,
+    read_vectors,
+    truncation_of,
+)
 
 logger = logging.getLogger("winnow.mine_negatives")
-UNRECORDED = ("collection", "model", "vectors", "workers", "generation", "output")
+UNRECORDED = ("collection", "revision", "vectors", "workers", "generation", "output")
 """Fields that do not decide the rows, or whose parent artifacts are recorded instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MineNegativesConfig(NegativesConfig):
+class MineNegativesConfig(NegativesConfig, EncoderRef):
     """What is mined, by which encoder, and whose LLM answers are taken in."""
 
     collection: str = "runs/collection"
     """Collection artifact whose queries need negatives."""
-    model: str = "all-MiniLM-L6-v2"
-    """Mining encoder: a folder, a packaged model or a Hugging Face id."""
+    precision: InferencePrecision = "auto"
+    """Number format of the encoder's products; `auto` is bfloat16 where that is fast."""
     vectors: str = "runs/vectors"
     """Vectors artifact of the documents; made as `jobs.encode_corpus` does if it does not exist."""
     workers: tuple[int, int] = (1, 1)
@@ -40,7 +47,8 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
     """Mine candidates for every training query, filter them and write the negatives.
 
     Returns:
-        Counts of every verdict by source, queries left short, and the number of rows.
+        Counts of every verdict by source, queries left short, the number of rows, and shares of
+        texts cut and tokens lost.
 
     Raises:
         EncoderError: the mining encoder cannot be found.
@@ -53,11 +61,12 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
                 vectors="runs/scifact/vectors", output="runs/scifact/negatives"))
     """
     started = time.perf_counter()
-    folder = find_encoder(config.model)
+    shared = {field.name: getattr(config, field.name) for field in fields(EncoderRef)}
     vectors = corpus_vectors(
         EncodeCorpusConfig(
+            **shared,
+            precision=config.precision,
             collection=config.collection,
-            model=config.model,
             output=config.vectors,
             workers=config.workers,
         )
@@ -68,20 +77,22 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
     if config.generation:
         parents["generation"] = open_artifact(config.generation, kind="generation")
     recorded = {key: value for key, value in asdict(config).items() if key not in UNRECORDED}
-    recorded["model"] = model_digest(folder)
+    recorded["model"] = model_digest(folder_of(config))
     if made := up_to_date(config.output, "negatives", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
+    encoder = TextEncoder.for_inference(config, precision=config.precision)
     with create_artifact(config.output, "negatives", config=recorded, parents=parents) as draft:
         draft.metrics |= write_negatives(
             draft.path,
             collection,
-            TextEncoder.for_inference(folder),
+            encoder,
             read_vectors(vectors),
             config,
             generation=parents.get("generation"),
             encoder_digest=recorded["model"],
         )
+        draft.metrics |= truncation_of(vectors, encoder)
         draft.metrics["seconds"] = time.perf_counter() - started
     report(draft.metrics)
     logger.info("wrote %s rows=%d", config.output, draft.metrics["rows"])

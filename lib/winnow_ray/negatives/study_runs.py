@@ -21,7 +21,7 @@ from winnow_ray.training.ray_train import check_workers
 
 Call = Callable[[], list[Run]]
 """Function that makes some runs."""
-UNTRAINED = ("collection", "model", "query_prefix", "document_prefix")
+UNTRAINED = ("collection", "model", "revision", "query_prefix", "document_prefix")
 """Fields that decide how good an encoder is before training; it reads as much text as its own files
 say."""
 NEVER = 10**9

@@ -71,7 +71,8 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
     """Train a text encoder, measure it beside the untuned one and write it.
 
     Returns:
-        Measures of the trained and of the untuned encoder, and what the difference is worth.
+        Measures of the trained and of the untuned encoder, what the difference is worth, and for
+        both the shares of texts cut and tokens lost.
 
     Raises:
         DataError: the negatives that the mode takes do not exist.
@@ -97,13 +98,17 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
             trained = read_checkpoint(Path(folder))
             # the untuned encoder reads texts as long as its own files say: a shorter limit, which
             # suits training, must not be its handicap
-            before = experiment.measure(replace(config, max_tokens=0).untuned(), config.test)
+            untuned = replace(config, max_tokens=0).untuned()
+            before = experiment.measure(untuned, config.test)
             encoder = experiment.trained(trained)
             after = experiment.measure(encoder, config.test)
             encoder.save(draft.path)
             after.save(draft.path)
-            draft.metrics |= figures(before, after) | {
+            draft.metrics |= figures(before, after) | encoder.truncated()
+            draft.metrics["untuned"] |= untuned.truncated()
+            draft.metrics |= {
                 "valid": trained["best"],
+                "diverged": trained.get("diverged", ""),
                 "epochs": trained["epoch"],
                 "steps": len(trained["losses"]),
                 "audit": experiment.audit(trained["epoch"] + bool(trained["step"])),

@@ -28,7 +28,8 @@ from winnow.retrieval.evaluation.order import Rows
 from winnow.retrieval.negatives.mix import Mix, MixConfig, Mixer
 from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
 from winnow.retrieval.negatives.table import NegativesTable
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder, folder_of
+from winnow.retrieval.text_encoder.ref import EncoderRef
 
 logger = logging.getLogger(__name__)
 
@@ -37,22 +38,13 @@ FOUND: tuple[Source, ...] = ("bm25", "dense", "fused")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderConfig:
-    """The encoder, its training and the artifacts it is made from."""
+class EncoderConfig(EncoderRef):
+    """The encoder to start from, its training and the artifacts it is made from."""
 
     collection: str = "runs/collection"
     """The collection artifact; every worker reads it."""
     mined: str = ""
     """A negatives artifact (`jobs.mine_negatives`); only `negatives.mode=none` needs none."""
-    model: str = "all-MiniLM-L6-v2"
-    """The encoder to start from: a folder, a Hugging Face id, or a name of
-    `winnow.retrieval.text_encoder.encoder.PACKAGED`."""
-    query_prefix: str | None = None
-    """Text put before every query; None: what the model's files say."""
-    document_prefix: str | None = None
-    """Text put before every document; None: what the model's files say."""
-    max_tokens: int = 0
-    """Tokens a text is cut to; 0: what the model's files say."""
     negatives: MixConfig = field(default_factory=MixConfig)
     """Kinds and number of the negatives of each training instance."""
     train: EncoderTrainConfig = field(default_factory=EncoderTrainConfig)
@@ -65,9 +57,11 @@ class EncoderConfig:
     """Documents that validation searches: the relevant ones, then those mined for the same
     queries, then random ones; 0: all."""
     teacher: str = ""
-    """An encoder whose similarities are distilled, if `train.distil` is above 0."""
+    """An encoder whose similarities are distilled, if `train.distil` is above 0. Its prompts are
+    those of its files."""
 
     def __post_init__(self) -> None:
+        EncoderRef.__post_init__(self)
         if not 0 < self.valid_share < 1:
             raise ValueError(f"valid_share must be above 0 and below 1, got {self.valid_share}")
         if bool(self.teacher) != bool(self.train.distil):
@@ -75,12 +69,12 @@ class EncoderConfig:
 
     def recorded(self) -> dict[str, Any]:
         """What decides the result besides the artifacts it is made from."""
-        names = EncoderConfig.__dataclass_fields__.keys() - {"collection", "mined"}
+        names = EncoderConfig.__dataclass_fields__.keys() - {"collection", "mined", "revision"}
         content = asdict(self)
         content["negatives"] |= {"mode": self.negatives.kind, "syn_ratio": self.negatives.ratio}
         # By content: another encoder may replace this one at the same path.
-        for name in ("model", "teacher"):
-            content[name] = model_digest(find_encoder(content[name])) if content[name] else ""
+        content["model"] = model_digest(folder_of(self))
+        content["teacher"] = model_digest(find_encoder(self.teacher)) if self.teacher else ""
         return {name: content[name] for name in sorted(names)}
 
     def parents(self) -> dict[str, Artifact]:
@@ -97,12 +91,7 @@ class EncoderConfig:
 
     def untuned(self) -> TextEncoder:
         """The encoder to start from."""
-        encoder = TextEncoder.load(find_encoder(self.model))
-        changes = {"query_prefix": self.query_prefix, "document_prefix": self.document_prefix}
-        encoder.change_settings(**{k: v for k, v in changes.items() if v is not None})
-        if self.max_tokens:
-            encoder.change_settings(max_tokens=min(self.max_tokens, encoder.most_tokens))
-        return encoder
+        return TextEncoder.load(self)
 
 
 class EncoderExperiment:

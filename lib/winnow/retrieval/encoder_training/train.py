@@ -8,6 +8,8 @@ global batch), G candidates of an instance, D vector width.
 """
 
 import logging
+import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,10 +36,13 @@ from winnow.retrieval.encoder_training.loss import (
     info_nce,
     similarities,
 )
-from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.text_encoder.encoder import NonFiniteVectorError, TextEncoder
 
 logger = logging.getLogger(__name__)
 
+DROPOUT_NAMES = re.compile("dropout|pdrop")
+"""Attributes with the probability of a dropout: `attention_dropout`, `dropout_prob`, GPT-2's
+`attn_pdrop`; not `layerdrop`, which drops whole layers."""
 MEASURE = "ndcg@10"
 """The validation measure that picks the best weights."""
 
@@ -104,10 +109,14 @@ class EncoderTrainConfig:
 class EncoderTrainer(CheckpointedTrainer):
     """A text encoder in training; `train` runs to the end or to a kill, and continues after one.
 
-    A checkpoint holds no random numbers: every step seeds its own.
+    A checkpoint holds no random numbers: every step seeds its own. Training that diverges ends with
+    the best weights so far.
     """
 
-    position = ("epoch", "step", "checks", "best_check", "best", "best_weights", "losses", "norms")
+    position = (
+        *("epoch", "step", "checks", "best_check", "best", "best_weights", "losses", "norms"),
+        "diverged",
+    )
 
     def __init__(
         self,
@@ -136,7 +145,10 @@ class EncoderTrainer(CheckpointedTrainer):
         """Mean loss of every step so far, over all ranks."""
         self.norms: list[float] = []
         """Length of every step's gradient before it was cut."""
+        self.diverged = ""
+        """Why training ended early with numbers that are not finite; empty: it did not."""
         self._epoch_instances, self._validate = epoch_instances, validate
+        self._measured: dict[str, float] = {}
         self._own_only_from = first_llm_text if config.mask_foreign_synthetic else None
         self._rank, self._world_size = rank_and_world()
         encoder.products = dtype_of(config.precision)
@@ -156,10 +168,25 @@ class EncoderTrainer(CheckpointedTrainer):
         else:
             self._check(report, loss=float("nan"), seconds=0.0)
         config = self.config
-        while self.epoch < config.epochs and self.checks - self.best_check <= config.patience:
+        while not self.diverged and self.epoch < config.epochs and self._may_rise():
             started = time.perf_counter()
-            loss = self.train_epoch()
-            self._check(report, loss=loss, seconds=time.perf_counter() - started)
+            try:
+                loss = self.train_epoch()
+                self._check(report, loss=loss, seconds=time.perf_counter() - started)
+            except (_DivergedError, NonFiniteVectorError) as error:
+                self._end_diverged(report, str(error))
+
+    def _may_rise(self) -> bool:
+        return self.checks - self.best_check <= self.config.patience
+
+    def _end_diverged(self, report: Report, reason: str) -> None:
+        """Report a last checkpoint, which keeps the best weights and says why it is the last."""
+        self.diverged = f"epoch {self.epoch}, step {self.step}: {reason}"
+        if self._rank == 0:
+            message = "training diverged at %s; the best weights, of check %d, are kept: lower lr"
+            logger.warning(message, self.diverged, self.best_check)
+        metrics = {"epoch": self.epoch, "step": self.step, "loss": float("nan"), "seconds": 0.0}
+        report(metrics | self._measured, self.save if self._rank == 0 else None)
 
     def train_epoch(self) -> float:
         """Train to the end of the epoch, or to the next check within; returns the mean loss."""
@@ -204,11 +231,14 @@ class EncoderTrainer(CheckpointedTrainer):
         query.backward()
         text.backward()
         sum_gradients(encoder.model)
-        norm = torch.nn.utils.clip_grad_norm_(encoder.model.parameters(), config.max_norm)
+        norm = float(torch.nn.utils.clip_grad_norm_(encoder.model.parameters(), config.max_norm))
+        loss = float(summed(loss_B.detach().sum())) / step.size
+        if not math.isfinite(loss) or not math.isfinite(norm):  # the same on every rank
+            raise _DivergedError(f"loss {loss:.4g}, gradient of length {norm:.4g}")
         self.optimizer.step()
-        self.losses.append(float(summed(loss_B.detach().sum())) / step.size)
-        self.norms.append(float(norm))
-        return self.losses[-1]
+        self.losses.append(loss)
+        self.norms.append(norm)
+        return loss
 
     def _seed_step(self) -> None:
         """Seed the dropout of this step and rank, on the CPU and on GPUs.
@@ -221,7 +251,7 @@ class EncoderTrainer(CheckpointedTrainer):
 
     def _check(self, report: Report, *, loss: float, seconds: float) -> None:
         """Validate, remember the best weights, and report with a checkpoint."""
-        measured = self._validate(self.encoder)
+        measured = self._measured = dict(self._validate(self.encoder))
         if measured[MEASURE] > self.best:
             self.best, self.best_check = measured[MEASURE], self.checks
             weights = self.model.state_dict().items()
@@ -234,7 +264,11 @@ class EncoderTrainer(CheckpointedTrainer):
                 "best=%(best).4f seconds=%(seconds).1f",
                 metrics | {"valid": measured[MEASURE], "best": self.best},
             )
-        report(metrics | dict(measured), self.save if self._rank == 0 else None)
+        report(metrics | measured, self.save if self._rank == 0 else None)
+
+
+class _DivergedError(Exception):
+    """Loss or gradient of a step is not finite."""
 
 
 def _loss(
@@ -264,9 +298,20 @@ def _groups(model: torch.nn.Module, config: EncoderTrainConfig) -> list[dict[str
 
 
 def _set_dropout(model: torch.nn.Module, probability: float) -> None:
+    """Set every dropout of a model: that of layers, and that which attention applies by itself.
+
+    Attention reads its probability from an attribute of its module or of a config.
+    """
+    seen: dict[int, Any] = {}
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.p = probability
+        seen |= {id(at): at for at in (module, getattr(module, "config", None)) if at is not None}
+    for holder in seen.values():
+        for name, value in list(vars(holder).items()):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and DROPOUT_NAMES.search(name):
+                setattr(holder, name, probability)
 
 
 def _schedule(progress: float, warmup: float) -> float:

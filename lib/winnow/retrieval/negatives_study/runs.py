@@ -64,6 +64,7 @@ def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, A
         "variant": config.negatives.mode,
         "seed": config.train.seed,
         "per_query": experiment.measure(encoder, test).per_query.to_pydict(),
+        "truncated": encoder.truncated(),
         "valid": trained["best"],
         "steps": len(trained["losses"]),
         "gradient_variance": float(np.var(trained["norms"])),
@@ -99,6 +100,7 @@ def baseline_runs(config: EncoderConfig, *, test: str, device: str) -> list[dict
         per_query = measure(found[variant], judged, collection).per_query.to_pydict()
         seconds = time.perf_counter() - started
         runs.append({"variant": variant, "seed": None, "per_query": per_query, "seconds": seconds})
+    runs[0]["truncated"] = encoder.truncated()
     return runs
 
 

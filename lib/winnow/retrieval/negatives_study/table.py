@@ -32,7 +32,8 @@ LEVEL = 0.05
 
 Run = Mapping[str, Any]
 """`variant`, `seed` (None without training), `per_query` (columns `query` and MEASURES), `seconds`,
-and for a trained encoder `steps` and `gradient_variance`."""
+for an encoder `truncated` (`TextEncoder.truncated`), for a trained one `steps` and
+`gradient_variance`."""
 Board = dict[str, dict[str, Any]]
 """Figures of each variant, by their names."""
 
@@ -61,9 +62,10 @@ def study(runs: Sequence[Run]) -> Board:
 
 
 def figures(board: Board) -> dict[str, dict[str, float | None]]:
-    """The job's output: nDCG@10, its spread and its p-value against the untuned encoder."""
+    """The job's output: nDCG@10, its spread and its p-value against the untuned encoder, and how
+    much of the texts its encoder left unread."""
     return {
-        variant: {name: row[name] for name in (MAIN, "spread", "p_vs_untuned")}
+        variant: {name: row[name] for name in (MAIN, "spread", "p_vs_untuned")} | row["truncated"]
         for variant, row in board.items()
     }
 
@@ -149,6 +151,7 @@ def _row(runs: Sequence[Run]) -> dict[str, Any]:
         "gradient_variance": _mean_of_known(run.get("gradient_variance") for run in runs),
         "steps": _mean_of_known(run.get("steps") for run in runs),
         "seconds": fmean(run["seconds"] for run in runs),
+        "truncated": dict(runs[0].get("truncated", {})),
         "seeds": [run["seed"] for run in runs if run["seed"] is not None],
     }
 

@@ -24,11 +24,39 @@ from winnow.precision import InferencePrecision, dtype_of
 
 INT8_MOST = 127
 """Largest int8 value; -128 stays unused, so that scales are symmetric."""
+TRIAL_TOKENS = 48
+"""Tokens of a made text beyond a window, or in all without one: several of every word position."""
 
 
 def has_openvino() -> bool:
     """Whether the extra `winnow[openvino]` is installed."""
     return importlib.util.find_spec("openvino") is not None
+
+
+def trial_batch(model: nn.Module, max_tokens: int) -> tuple[Tensor, Tensor]:
+    """Padded token ids of made texts and their mask, both [B, L], to compare two backends by.
+
+    Their lengths go from one token to beyond the window of local attention, where a mistake in the
+    mask shows, but not beyond the longest text.
+    """
+    config: Any = model.config
+    longest = max(min(2 * _window(config) + TRIAL_TOKENS, max_tokens), 2)
+    length_B = torch.tensor([longest, longest // 2, min(longest, TRIAL_TOKENS) // 2, 1])
+    real_BL = torch.arange(longest) < length_B[:, None]
+    words = int(config.get_text_config().vocab_size)
+    draw = torch.Generator().manual_seed(0)
+    ids_BL = torch.randint(words, real_BL.shape, generator=draw)
+    padding = getattr(config, "pad_token_id", None) or 0
+    ids_BL[ids_BL == padding] = (padding + 1) % words  # a text with it would have other positions
+    return ids_BL.masked_fill(~real_BL, padding), real_BL
+
+
+def _window(config: Any) -> int:
+    """Tokens of the widest local attention; 0 if all attention is global."""
+    names = ("sliding_window", "local_attention", "attention_window")
+    said = [getattr(config.get_text_config(), name, None) for name in names]
+    widths = [at for found in said for at in (found if isinstance(found, list) else [found])]
+    return max((at for at in widths if isinstance(at, int)), default=0)
 
 
 class OpenVinoTransformer:

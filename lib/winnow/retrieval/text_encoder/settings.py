@@ -10,12 +10,16 @@ spellings of the pooling file are read. The older one is written, because all ve
 """
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from winnow.errors import EncoderError
+from winnow.retrieval.text_encoder.ref import EncoderRef
+
+logger = logging.getLogger(__name__)
 
 Pooling = Literal["mean", "cls", "max", "lasttoken"]
 
@@ -28,7 +32,25 @@ SPELLINGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
 }
 """Keys of the older pooling file, and the newer name of each pooling; two of them are refused."""
-DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+QUERY_PROMPTS = (
+    "query",
+    "search_query",  # Nomic
+    "web_search_query",  # E5-Mistral
+    "retrieval.query",  # Jina
+    "retrieval_query",
+    "s2p_query",  # Stella
+)
+"""Names of the prompt put before queries, in order of preference."""
+DOCUMENT_PROMPTS = (
+    "document",
+    "passage",
+    "corpus",
+    "search_document",  # Nomic
+    "retrieval.passage",  # Jina
+    "retrieval.document",
+    "retrieval_passage",
+    "retrieval_document",
+)
 """Names of the prompt put before documents, in order of preference."""
 KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 """Modules of a chain that can be used, in their order."""
@@ -50,25 +72,31 @@ class EncoderSettings:
     """Text put before every document."""
 
     @classmethod
-    def read(cls, folder: Path, *, most_tokens: int) -> "EncoderSettings":
-        """The settings of a directory; `most_tokens` is what its weights and tokenizer allow.
+    def read(cls, folder: Path, *, most_tokens: int, ref: EncoderRef) -> "EncoderSettings":
+        """The settings of a directory, where `ref` does not say otherwise.
+
+        Args:
+            most_tokens: what weights and tokenizer allow.
 
         Raises:
             EncoderError: a module or a pooling is unknown; the message names the file.
         """
-        prompts = _read_json(folder / "config_sentence_transformers.json").get("prompts") or {}
-        document = next((prompts[name] for name in DOCUMENT_PROMPTS if name in prompts), "")
-        words = {"query_prefix": prompts.get("query", ""), "document_prefix": document}
+        query_prefix, document_prefix = _prefixes(folder, ref)
         if not (folder / "modules.json").is_file():
-            return cls(max_tokens=most_tokens, **words)
+            return cls(
+                max_tokens=min(ref.max_tokens or most_tokens, most_tokens),
+                query_prefix=query_prefix,
+                document_prefix=document_prefix,
+            )
         modules = _modules(folder)
         transformer = folder / modules["Transformer"]
         longest = _read_json(transformer / "sentence_bert_config.json").get("max_seq_length")
         return cls(
             pooling=_pooling(folder / modules["Pooling"] / "config.json"),
             normalize="Normalize" in modules,
-            max_tokens=min(longest or most_tokens, most_tokens),
-            **words,
+            max_tokens=min(ref.max_tokens or longest or most_tokens, most_tokens),
+            query_prefix=query_prefix,
+            document_prefix=document_prefix,
         )
 
     def write(self, folder: Path, *, dim: int) -> None:
@@ -99,10 +127,42 @@ class EncoderSettings:
         _write_json(folder / "config_sentence_transformers.json", words)
 
 
+def _prefixes(folder: Path, ref: EncoderRef) -> tuple[str, str]:
+    """Texts before queries and documents: those of `ref`, else the prompts of the files.
+
+    As in sentence-transformers, the default prompt stands in for one that is not there.
+    """
+    path = folder / "config_sentence_transformers.json"
+    content = _read_json(path)
+    found_there = content.get("prompts") or {}
+    if not isinstance(found_there, dict):
+        raise EncoderError(f"{path}: prompts must be an object of texts by name")
+    prompts: dict[str, str] = {name: str(text or "") for name, text in found_there.items()}
+    default = prompts.get(str(content.get("default_prompt_name")))
+
+    def found(wanted: str | None, names: Sequence[str]) -> str | None:
+        if wanted is not None:
+            return prompts.get(wanted, wanted)
+        return next((prompts[name] for name in names if name in prompts), default)
+
+    query = found(ref.query_prefix, QUERY_PROMPTS)
+    document = found(ref.document_prefix, DOCUMENT_PROMPTS)
+    if query is None and document is None and any(prompts.values()):
+        logger.warning(
+            "%s has prompts, but none for queries or documents: set query_prefix and "
+            "document_prefix to one of %s, or to a text",
+            folder,
+            ", ".join(prompts),
+        )
+    return query or "", document or ""
+
+
 def _modules(folder: Path) -> dict[str, str]:
     """Path of each module of the chain, by the last part of its type."""
     found = {}
-    for module in json.loads((folder / "modules.json").read_text()):
+    for module in _parsed(folder / "modules.json", list):
+        if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
+            raise EncoderError(f"{folder / 'modules.json'}: every module must have a type and path")
         name = str(module["type"]).rpartition(".")[2]
         if name not in KNOWN_MODULES:
             raise EncoderError(
@@ -130,9 +190,21 @@ def _pooling(path: Path) -> Pooling:
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    content: Mapping[str, Any] = json.loads(path.read_text())
+    return _parsed(path, dict) if path.is_file() else {}
+
+
+def _parsed(path: Path, kind: type[Any]) -> Any:
+    """The content of a JSON file, an object or a list.
+
+    Raises:
+        EncoderError: it is something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:  # also of bytes that are no UTF-8
+        raise EncoderError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise EncoderError(f"{path} must hold a JSON {'object' if kind is dict else 'list'}")
     return content
 
 

@@ -45,6 +45,11 @@ class TokenLists:
     def length_N(self) -> Rows:
         return np.diff(self.start_N)
 
+    def of_text(self, row: int) -> list[int]:
+        """Token ids of one text."""
+        ids: list[int] = self.token_T[self.start_N[row] : self.start_N[row + 1]].tolist()
+        return ids
+
     def take(self, rows: NDArray[np.integer[Any]]) -> "TokenLists":
         """The texts of these rows, in that order."""
         bounds = zip(self.start_N[rows].tolist(), self.start_N[rows + 1].tolist(), strict=True)
@@ -81,3 +86,33 @@ def token_batches(length_N: NDArray[np.integer[Any]], most_tokens: int) -> Itera
         end = begin + max(most_tokens // longest, 1)
         yield order_N[begin:end]
         begin = end
+
+
+@dataclass(slots=True)
+class Truncation:
+    """How much of some texts was left unread, since encoders cut them to `max_tokens`."""
+
+    texts: int = 0
+    texts_cut: int = 0
+    tokens: int = 0
+    """Tokens of the whole texts, without special ones but with prefixes."""
+    tokens_lost: int = 0
+
+    def add(self, other: "Truncation") -> None:
+        """Count the other's texts too."""
+        self.texts += other.texts
+        self.texts_cut += other.texts_cut
+        self.tokens += other.tokens
+        self.tokens_lost += other.tokens_lost
+
+    def shares(self, kind: str) -> dict[str, float]:
+        """Share of texts that were cut and of tokens that were lost, for the result of a job.
+
+        Example:
+            >>> Truncation(texts=4, texts_cut=1, tokens=100, tokens_lost=30).shares("document")
+            {'document_texts_cut': 0.25, 'document_tokens_lost': 0.3}
+        """
+        return {
+            f"{kind}_texts_cut": round(self.texts_cut / max(self.texts, 1), 4),
+            f"{kind}_tokens_lost": round(self.tokens_lost / max(self.tokens, 1), 4),
+        }

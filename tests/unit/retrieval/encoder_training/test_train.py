@@ -14,7 +14,7 @@ from torch import distributed
 
 from winnow.artifact import create_artifact
 from winnow.data.collection import Collection
-from winnow.errors import DataError
+from winnow.errors import DataError, EncoderError
 from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.encoder_training.instances import (
@@ -209,6 +209,27 @@ def test_patience_ends_training(config, tmp_path):
     still = replace(config, train=replace(config.train, lr=1e-12, patience=1, epochs=9))
     metrics, _ = train(still, tmp_path)
     assert len(metrics) == 2  # the encoder as it was, and one check that is no better
+
+
+def test_training_that_diverges_ends_with_the_best_weights_so_far(config, tmp_path, caplog):
+    wild = replace(config, train=replace(config.train, lr=1e30, max_norm=1e30))
+    metrics, last = train(wild, tmp_path)
+    assert "epoch 0, step" in last["diverged"]
+    assert "training diverged at epoch 0" in caplog.text
+    assert len(metrics) == 2  # the encoder as it was, and the end
+    best = EncoderExperiment(config).trained(last)
+    assert np.isfinite(best.encode_documents(["moon"])).all()
+    reports = []
+    EncoderExperiment(wild).train(lambda *report: reports.append(report), folder_of(tmp_path, 2))
+    assert not reports  # it does not diverge twice
+
+
+def test_weights_that_give_no_vectors_are_refused_before_training(config, tmp_path):
+    experiment = EncoderExperiment(config)
+    with torch.no_grad():
+        experiment.encoder.model.embeddings.LayerNorm.weight.fill_(float("nan"))
+    with pytest.raises(EncoderError, match="gives vectors with NaN or infinity"):
+        experiment.train(lambda metrics, save: None, None)
 
 
 def texts_of(ids, digests, known, queries=None):

@@ -46,6 +46,9 @@ def test_documents_are_indexed_by_row(config):
     _, rows = ItemIndex.load(artifact.path).search(query_QD, 5)
     assert 7 in rows[0]
     assert build_index.run(config) == figures  # it is there
+    assert figures["document_texts_cut"] == figures["query_texts_cut"] == 0
+    again = build_index.run(replace(config, query_prefix="moon "))  # it tunes on other queries
+    assert again["seconds"] != figures["seconds"]
 
 
 def test_its_vectors_are_what_the_benchmark_of_search_resembles(config, tmp_path):

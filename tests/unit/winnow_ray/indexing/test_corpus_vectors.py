@@ -1,16 +1,26 @@
 """Encoding a collection in shards: what workers are told, and how a killed run goes on."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jobs import mine_negatives
+from jobs import (
+    build_index,
+    encode_corpus,
+    evaluate_retriever,
+    mine_negatives,
+    study_negatives,
+    train_retriever,
+)
 from winnow.artifact import create_artifact
 from winnow.artifact.work_folder import WorkFolder
 from winnow.data.collection import Collection
+from winnow.errors import EncoderError
+from winnow.retrieval.text_encoder import encoder as encoder_module
 from winnow.retrieval.text_encoder.encoder import PACKAGED, TextEncoder
+from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow.retrieval.toy import make_tiny_encoder
 from winnow_ray.indexing import corpus_vectors
 
@@ -76,3 +86,91 @@ def test_workers_look_a_name_up_and_find_a_folder_where_it_is(config, tmp_path, 
     with pytest.raises(InterruptedError):
         mine_negatives.run(replace(mining, vectors=config.output))
     assert told == ["toy", str(tmp_path / "toy_weights" / "model"), "toy"]
+
+
+def vectors_of(config):
+    return np.array(corpus_vectors.read_vectors(corpus_vectors.corpus_vectors(config)))
+
+
+def test_vectors_of_another_backend_prefix_or_length_are_made_anew(config, monkeypatch):
+    first = corpus_vectors.corpus_vectors(config)
+    assert first.metrics["backend"] == encoder_module.inference_backend()
+    assert corpus_vectors.corpus_vectors(config).digest == first.digest  # it is there
+    monkeypatch.setattr(encoder_module, "has_openvino", lambda: False)
+    torch_made = corpus_vectors.corpus_vectors(config)
+    assert torch_made.metrics["backend"] == torch_made.config["backend"] == "torch"
+    plain = vectors_of(config)
+    prefixed = vectors_of(replace(config, document_prefix="moon on "))
+    wanted = TextEncoder.load(config.model).encode_documents([f"moon on {text}" for text in TEXTS])
+    np.testing.assert_allclose(prefixed, wanted, atol=1e-5)
+    assert not np.allclose(prefixed, plain)
+    assert not np.allclose(vectors_of(replace(config, max_tokens=4)), plain)
+
+
+def test_the_result_says_how_much_was_cut_even_after_a_kill(config, monkeypatch):
+    write = WorkFolder.write
+
+    def killed(work, key, content):
+        write(work, key, content)
+        raise KeyboardInterrupt
+
+    config = replace(config, max_tokens=5)  # three of four words
+    monkeypatch.setattr(WorkFolder, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        encode_corpus.run(config)
+    monkeypatch.undo()
+    figures = encode_corpus.run(config)
+    assert figures["document_texts_cut"] == 1.0
+    assert figures["document_tokens_lost"] == 0.25
+
+
+def test_vectors_that_are_not_finite_are_never_written(config, tmp_path, monkeypatch):
+    encode = TextEncoder.unchecked_vectors
+
+    def broken(self, tokens):
+        vector_ND = encode(self, tokens)
+        vector_ND[-1] = np.nan
+        return vector_ND
+
+    monkeypatch.setattr(TextEncoder, "unchecked_vectors", broken)
+    said = r"model \(\w+\) gives vectors with NaN or infinity for 1 of 2 texts, such as 'moon on"
+    with pytest.raises(EncoderError, match=said):
+        encode_corpus.run(config)
+    assert not Path(config.output).exists()
+    assert not list(tmp_path.glob(".vectors.work/*"))
+
+
+def test_every_job_that_encodes_names_its_encoder_alike():
+    for job in (encode_corpus, mine_negatives, evaluate_retriever, build_index, study_negatives,
+                train_retriever):  # fmt: skip
+        config = job.PRESETS["scifact"]()
+        assert isinstance(config, EncoderRef), job.__name__
+        changed = replace(config, query_prefix="query: ", document_prefix="passage: ", revision="a")
+        assert {field.name for field in fields(EncoderRef)} <= {f.name for f in fields(changed)}
+        with pytest.raises(ValueError, match="max_tokens must be 0 or more"):
+            replace(config, max_tokens=-1)
+
+
+def test_prefixes_reach_the_queries_and_documents_of_every_job(config, tmp_path, monkeypatch):
+    """E5 has no prompts in its files, and is nothing without them."""
+    seen = []
+    tokens = TextEncoder.tokens
+
+    def noted(self, texts, kind):
+        seen.append((kind, getattr(self.settings, f"{kind}_prefix")))
+        return tokens(self, texts, kind)
+
+    monkeypatch.setattr(TextEncoder, "tokens", noted)
+    prefixes = {"query_prefix": "query: ", "document_prefix": "passage: "}
+    places = {"collection": config.collection, "model": config.model, **prefixes}
+    evaluation = replace(
+        evaluate_retriever.PRESETS["tiny"](), **places, output=str(tmp_path / "evaluation")
+    )
+    figures = evaluate_retriever.run(evaluation)
+    assert figures["query_texts_cut"] == figures["document_texts_cut"] == 0
+    mining = replace(
+        mine_negatives.tiny(), **places, split="test", vectors=str(tmp_path / "mined_vectors"),
+        output=str(tmp_path / "mined"),
+    )  # fmt: skip
+    assert mine_negatives.run(mining)["query_tokens_lost"] == 0
+    assert set(seen) == {("query", "query: "), ("document", "passage: ")}
