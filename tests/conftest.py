@@ -15,7 +15,7 @@ torch.set_num_threads(1)  # tiny tensors: a second thread only adds waiting
 
 
 def set_environment() -> None:
-    """Keep Ray's files and its token out of the user's own folders, and wait for nothing needless.
+    """Keep all files out of the user's own folders, and wait for nothing needless.
 
     Called before any test module imports ray, which reads some of these variables then. Ray puts
     Unix sockets below RAY_TMPDIR, whose paths may have 107 bytes: so not pytest's folder.
@@ -28,6 +28,7 @@ def set_environment() -> None:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "XDG_STATE_HOME": str(folder / "state"),
         # Serve ends a proxy that is not there after 5 s, which two cores do not always manage
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         # vLLM leaves out the compiler, which takes longer than such models ever compute here

@@ -5,9 +5,15 @@ process that is killed at any moment leaves no half-written artifact. An older a
 in one step, so readers find the old or the new one.
 
 The manifest records the kind, the config, the digests of the artifacts it was made from, metrics,
-and size and SHA-256 of every file. An object store (`s3://`, `gs://`: any `pyarrow.fs` URI) has no
-rename, so the files are uploaded first and the manifest last. An artifact without its manifest
-does not exist.
+and size and SHA-256 of every file.
+
+An object store (`s3://`, `gs://`: any `pyarrow.fs` URI) has no rename. There the files of a version
+go into a folder that is named by their digest, and then one put of the manifest beside it makes
+this version the artifact. `versions=True` does the same on disk, and keeps the versions before:
+
+    bundle/manifest.json              names the folder of the version in use
+    bundle/de0e5d4ae2a1/manifest.json the version, an artifact by itself, which never changes
+    bundle/c47af01b9d3e/manifest.json the version before
 """
 
 import json
@@ -16,7 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,22 +31,28 @@ from pyarrow import fs
 
 from winnow import __version__
 from winnow.artifact.atomic_folder import create_draft, put_in_place
-from winnow.artifact.claim import (
-    MANIFEST,
-    check_replaceable,
-    claimed,
-    file_system_and_path,
-    local_path,
-)
+from winnow.artifact.claim import claimed, local_path, place_of
 from winnow.artifact.digests import file_digest, json_digest
+from winnow.artifact.manifest import (
+    FOLDER,
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    digest_of,
+    find_manifest,
+    in_version_folder,
+    is_litter,
+    read_manifest,
+    version_of,
+)
+from winnow.artifact.node_copies import find_copy, node_copy
+from winnow.artifact.publish import check_replaceable, publish
 from winnow.config import canonical_json, json_text
 from winnow.errors import ArtifactError
+from winnow.secrets import masked
 
-FORMAT = 1
-"""Format of the manifest; to be raised when older code could not read it."""
-
-DIGESTED = ("kind", "config", "parents", "files")
-"""Parts of the manifest that an artifact's digest covers: not version, time and metrics."""
+TRIES = 3
+"""Reads of an artifact that is replaced while it is read; each replacement takes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +80,19 @@ class Artifact:
     @property
     def digest(self) -> str:
         """64 hex digits that name the content: kind, config, parents and every file."""
-        return json_digest({key: self.manifest[key] for key in DIGESTED})
+        return digest_of(self.manifest)
+
+    @property
+    def version(self) -> str:
+        """The first 12 digits of the digest."""
+        return version_of(self.manifest)
+
+    @property
+    def version_uri(self) -> str:
+        """Where this very version lives; equal to `uri` unless that is a folder of versions."""
+        folder = self.manifest.get(FOLDER)
+        path, mark, query = self.uri.partition("?")
+        return f"{path.rstrip('/')}/{folder}{mark}{query}" if folder else self.uri
 
 
 @dataclass(slots=True)
@@ -86,14 +110,20 @@ def create_artifact(
     *,
     config: Mapping[str, Any],
     parents: Mapping[str, Artifact] | None = None,
+    versions: bool = False,
 ) -> Iterator[ArtifactDraft]:
     """Write an artifact to `uri`; it appears, whole, when the `with` block ends without error.
 
-    An artifact that was at `uri` is replaced. An exception in the block leaves it untouched.
+    An artifact of the same kind that was at `uri` is replaced; readers find the old one or the new
+    one at every moment. An exception in the block leaves it untouched.
+
+    Args:
+        versions: keeps every version in a folder of its own, named by its digest. `uri` names the
+            latest one.
 
     Raises:
-        ArtifactError: `uri` holds files that are no artifact and may be the user's own, it cannot
-            be written, or another process is writing it.
+        ArtifactError: `uri` holds files that no artifact of this kind put there, it cannot be
+            written, or another process is writing it.
 
     Example:
         >>> import tempfile
@@ -103,14 +133,18 @@ def create_artifact(
         >>> open_artifact(out, kind="ranker").config["lr"]
         0.1
     """
-    with claimed(uri):
-        yield from _created(uri, kind, config, parents or {})
+    with claimed(uri, kind, versions=versions):
+        yield from _created(uri, kind, config, parents or {}, versions)
 
 
 def _created(
-    uri: str | Path, kind: str, config: Mapping[str, Any], parents: Mapping[str, Artifact]
+    uri: str | Path,
+    kind: str,
+    config: Mapping[str, Any],
+    parents: Mapping[str, Artifact],
+    versions: bool,
 ) -> Iterator[ArtifactDraft]:
-    local = local_path(uri)
+    local, (store, root) = local_path(uri), place_of(uri)
     tmp = create_draft(local or Path(tempfile.gettempdir()) / json_digest(str(uri))[:16])
     try:
         draft = ArtifactDraft(tmp)
@@ -126,34 +160,55 @@ def _created(
             "files": {
                 str(p.relative_to(tmp)): {"bytes": p.stat().st_size, "sha256": file_digest(p)}
                 for p in sorted(tmp.rglob("*"))
-                if p.is_file()
+                if p.is_file() and not is_litter(p.name)
             },
         }
         (tmp / MANIFEST).write_text(json_text(manifest, indent=1) + "\n")
-        if local:
-            check_replaceable(local)
+        replaced = check_replaceable(store, root, kind, uri, versions=versions)
+        if local and not versions:
             put_in_place(tmp, local)
         else:
-            _upload(tmp, *file_system_and_path(str(uri)))
+            publish(tmp, manifest, store, root, replaced, uri, keep=versions)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
 
 
-def open_artifact(uri: str | Path, *, kind: str | None = None) -> Artifact:
+def open_artifact(
+    uri: str | Path, *, kind: str | None = None, version: str | None = None, on_node: bool = False
+) -> Artifact:
     """The artifact at `uri`; every file is checked against the manifest.
 
+    Args:
+        version: opens only this version: the one at `uri`, a folder of it there or, with
+            `on_node`, a copy that this machine has.
+        on_node: reads a copy on this machine also of a local artifact, so that the files stay
+            whatever becomes of `uri`. The files of a remote artifact are always copied.
+
     Raises:
-        ArtifactError: no artifact is there, it has another kind, or a file is missing, left over
-            or changed; the message names the file.
+        ArtifactError: no artifact is there, it has another kind or version, or a file is missing,
+            left over or changed; the message names the file.
     """
-    local = local_path(uri)
-    store, root = (fs.LocalFileSystem(), str(local)) if local else file_system_and_path(str(uri))
-    manifest = _read_manifest(store, root, uri)
-    if kind is not None and manifest["kind"] != kind:
-        raise ArtifactError(f"{uri} is a {manifest['kind']!r} artifact, a {kind!r} is needed")
-    path = local or _cached_copy(store, root, manifest, uri)
-    _verify(path, manifest, uri)
-    return Artifact(path, str(uri), manifest)
+    if version is not None and on_node and (kept := _kept(uri, version)):
+        _check_kind(kept.manifest, kind, uri)
+        return kept
+    copied = on_node or local_path(uri) is None
+    store, root = place_of(uri)
+    for left in reversed(range(TRIES)):
+        manifest = _manifest(store, root, uri, version)
+        _check_kind(manifest, kind, uri)
+        folder = f"{root}/{manifest[FOLDER]}" if FOLDER in manifest else root
+        try:
+            if copied:
+                path = _node_copy(store, folder, manifest, uri)
+            else:
+                path = Path(folder)
+                _verify(path, manifest, uri)
+            return Artifact(path, str(uri), manifest)
+        except ArtifactError:
+            if not left or _manifest(store, root, uri, version) == manifest:
+                raise
+            # it was replaced while it was read: read the new one
+    raise AssertionError("the last try returns or raises")
 
 
 def up_to_date(
@@ -173,73 +228,86 @@ def up_to_date(
     return artifact if same else None
 
 
-def _read_manifest(store: fs.FileSystem, root: str, uri: str | Path) -> dict[str, Any]:
-    try:
-        with store.open_input_stream(f"{root}/{MANIFEST}") as file:
-            manifest = json.loads(file.read())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(f"{uri} holds no artifact: {MANIFEST} is missing there") from None
-    except (ValueError, OSError) as error:
-        raise ArtifactError(f"{uri}: {MANIFEST} cannot be read ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"{uri}: {MANIFEST} is not of the format {FORMAT} that this reads")
-    for name in manifest["files"]:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ArtifactError(f"{uri}: {MANIFEST} names {name}, outside the artifact")
-    return manifest
+def _check_kind(manifest: Mapping[str, Any], kind: str | None, uri: str | Path) -> None:
+    if kind is not None and manifest["kind"] != kind:
+        shown = masked(str(uri))
+        raise ArtifactError(f"{shown} is a {manifest['kind']!r} artifact, a {kind!r} is needed")
+
+
+def _manifest(store: fs.FileSystem, root: str, uri: str | Path, version: str | None) -> Manifest:
+    """The manifest at `root` or, if that has another version, the one in the version's folder."""
+    manifest = read_manifest(store, root, uri)
+    if version is None or version_of(manifest) == version:
+        return manifest
+    older = find_manifest(store, f"{root}/{version}", uri)
+    if older is None or version_of(older) != version:
+        raise ArtifactError(
+            f"{masked(str(uri))} now holds {manifest['kind']} {version_of(manifest)}, not {version}"
+        )
+    return {**older, FOLDER: version}
 
 
 def _verify(path: Path, manifest: Mapping[str, Any], uri: str | Path) -> None:
-    files = manifest["files"]
+    files, shown = manifest["files"], masked(str(uri))
     for name, expected in files.items():
         file = path / name
-        if not file.is_file():
-            raise ArtifactError(f"{uri}: {name} is missing; make the artifact again")
-        if file.stat().st_size != expected["bytes"] or file_digest(file) != expected["sha256"]:
-            raise ArtifactError(f"{uri}: {name} does not match its manifest; it was changed")
+        try:
+            same = file.stat().st_size == expected["bytes"]
+            same = same and file_digest(file) == expected["sha256"]
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ArtifactError(f"{shown}: {name} is missing; make the artifact again") from None
+        if not same:
+            raise ArtifactError(f"{shown}: {name} does not match its manifest; it was changed")
     found = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
-    extra = sorted(found - set(files) - {MANIFEST})
+    extra = sorted(
+        name
+        for name in found - set(files) - {MANIFEST}
+        if not is_litter(name) and not in_version_folder(name)
+    )
     if extra:
-        raise ArtifactError(f"{uri}: {extra[0]} is not in its manifest; it was added later")
+        raise ArtifactError(f"{shown}: {extra[0]} is not in its manifest; it was added later")
 
 
-def _upload(tmp: Path, filesystem: fs.FileSystem, path: str) -> None:
-    """Copy all files and then the manifest: until it is there, readers see no artifact."""
-    manifest = (tmp / MANIFEST).read_bytes()
-    (tmp / MANIFEST).unlink()
-    target = f"{path}/{MANIFEST}"
-    if filesystem.get_file_info(target).type == fs.FileType.File:
-        filesystem.delete_file(target)  # first, so that a killed replacement reads as absent
-        filesystem.delete_dir_contents(path)
-    fs.copy_files(str(tmp), path, destination_filesystem=filesystem)
-    with filesystem.open_output_stream(target) as out:
-        out.write(manifest)
-
-
-def _cached_copy(
-    store: fs.FileSystem, root: str, manifest: Mapping[str, Any], uri: str | Path
-) -> Path:
-    """A local copy of the remote files; the temporary folder keeps one per manifest."""
-    cached = Path(tempfile.gettempdir()) / "winnow-artifacts" / json_digest(manifest)
-    if cached.exists() and all((cached / file).is_file() for file in manifest["files"]):
-        return cached
-    shutil.rmtree(cached, ignore_errors=True)  # a cleaner of temporary files left part of it
-    tmp = create_draft(cached)
+def _kept(uri: str | Path, version: str) -> Artifact | None:
+    """The version from a copy on this machine; None without one that is whole."""
+    path = find_copy(version)
+    if path is None:
+        return None
     try:
-        for file in manifest["files"]:
-            _fetch(store, root, file, tmp, uri)
-        os.rename(tmp, cached)
-    except OSError:
-        if not cached.exists():  # if it does, another process made the same copy faster
-            raise
-    finally:
-        shutil.rmtree(tmp, ignore_errors=True)
-    return cached
+        manifest = read_manifest(fs.LocalFileSystem(), str(path), path)
+        _verify(path, manifest, path)
+    except ArtifactError:
+        return None
+    return Artifact(path, str(uri), manifest)
 
 
-def _fetch(store: fs.FileSystem, root: str, file: str, target: Path, uri: str | Path) -> None:
-    (target / file).parent.mkdir(parents=True, exist_ok=True)
+def _node_copy(store: fs.FileSystem, folder: str, manifest: Manifest, uri: str | Path) -> Path:
+    """The verified copy of a folder of the store on this machine."""
+
+    def fill(draft: Path) -> None:
+        for name in manifest["files"]:
+            _fetch(store, f"{folder}/{name}", draft / name, uri)
+        alone = {key: value for key, value in manifest.items() if key != FOLDER}
+        (draft / MANIFEST).write_text(json_text(alone, indent=1) + "\n")
+
     try:
-        fs.copy_files(f"{root}/{file}", str(target / file), source_filesystem=store)
+        path = node_copy(manifest, fill)
+        _verify(path, manifest, uri)
+    except ArtifactError:  # damaged here or there: another copy tells
+        path = node_copy(manifest, fill, again=True)
+        _verify(path, manifest, uri)
+    return path
+
+
+def _fetch(store: fs.FileSystem, source: str, target: Path, uri: str | Path) -> None:
+    """Copy a file from the store; on one disk a hard link does, as artifacts are never edited."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(store, fs.LocalFileSystem):
+        with suppress(OSError):
+            os.link(os.path.realpath(source), target)
+            return
+    try:
+        fs.copy_files(source, str(target), source_filesystem=store)
     except FileNotFoundError:
-        raise ArtifactError(f"{uri}: {file} is missing; make the artifact again") from None
+        shown = masked(str(uri))
+        raise ArtifactError(f"{shown}: {target.name} is missing; make the artifact again") from None

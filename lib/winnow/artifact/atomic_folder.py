@@ -27,13 +27,13 @@ def put_in_place(draft: Path, target: Path) -> None:
     """Sync `draft` to disk and rename it to `target`, replacing the folder there."""
     os.chmod(draft, 0o755)  # mkdtemp makes it private, but other users read artifacts too
     for path in (*draft.rglob("*"), draft):
-        _sync(path)
+        sync(path)
     replaced = Path(f"{draft}-replaced")
     if target.exists() and not _exchange(draft, target):
         os.rename(target, replaced)  # the one gap: killed here, the target is absent
     if not target.exists():
         os.rename(draft, target)
-    _sync(target.parent)
+    sync(target.parent)
     for old in (draft, replaced):
         shutil.rmtree(old, ignore_errors=True)
 
@@ -49,7 +49,8 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2 and renameat2(here, paths[0], here, paths[1], exchange) == 0)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the system write a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -25,10 +25,11 @@ from pathlib import Path
 from pyarrow import fs
 
 from winnow.artifact.atomic_folder import is_alive
+from winnow.artifact.publish import check_replaceable
 from winnow.artifact.work_folder import file_system_of, hidden_sibling
 from winnow.errors import ArtifactError
+from winnow.secrets import masked
 
-MANIFEST = "manifest.json"
 RENEW_S = 10.0
 """Time between two renewals of a claim in an object store: a request every ten seconds is cheap."""
 STALE_S = 60.0
@@ -39,16 +40,22 @@ _held: set[str] = set()
 
 
 @contextmanager
-def claimed(output: str | Path) -> Iterator[None]:
+def claimed(
+    output: str | Path, kind: str | None = None, *, versions: bool = False
+) -> Iterator[None]:
     """Keep an output for this process until the block ends.
 
+    Args:
+        kind: kind of the artifact that will be written; None leaves that check to its writer.
+        versions: versions may lie side by side there; see `create_artifact`.
+
     Raises:
-        ArtifactError: the output holds files that are no artifact, it cannot be written, or another
-            process is writing it.
+        ArtifactError: the output holds what an artifact of this kind does not replace, it cannot be
+            written, or another process is writing it.
     """
     local = local_path(output)
-    if local:
-        check_replaceable(local)
+    store, root = place_of(output)
+    check_replaceable(store, root, kind, output, versions=versions)
     lock = hidden_sibling(str(local or output), "lock")
     if lock in _held:
         yield
@@ -69,21 +76,15 @@ def local_path(uri: str | Path) -> Path | None:
     return None if "://" in text else Path(text).resolve()
 
 
-def check_replaceable(target: Path) -> None:
-    """Raise ArtifactError unless `target` is absent, empty or an artifact: a user's files stay."""
-    if not target.exists():
-        return
-    if target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir())):
-        return
-    raise ArtifactError(f"{target} exists and is not an artifact; name another output")
-
-
-def file_system_and_path(uri: str) -> tuple[fs.FileSystem, str]:
+def place_of(uri: str | Path) -> tuple[fs.FileSystem, str]:
     """The file system that holds `uri` and the path inside it; ArtifactError if there is none."""
+    if local := local_path(uri):
+        return fs.LocalFileSystem(), str(local)
     try:
-        return file_system_of(uri)
+        return file_system_of(str(uri))
     except (ValueError, OSError) as error:
-        raise ArtifactError(f"{uri} is neither a path nor a URI that pyarrow knows") from error
+        shown = masked(str(uri))
+        raise ArtifactError(f"{shown} is neither a path nor a URI that pyarrow knows") from error
 
 
 @contextmanager
@@ -97,7 +98,8 @@ def _locked_file(path: Path, output: str | Path) -> Iterator[None]:
             raise _refusal(output, path.read_bytes()) from None
         raise _refusal(output, b"") from None
     except OSError as error:
-        raise ArtifactError(f"{output} cannot be written: {error.strerror} ({path})") from error
+        shown = masked(str(output))
+        raise ArtifactError(f"{shown} cannot be written: {error.strerror} ({path})") from error
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _signature(), 0)
@@ -124,7 +126,7 @@ def _open_locked(path: Path) -> int:
 @contextmanager
 def _locked_object(uri: str, output: str | Path) -> Iterator[None]:
     """Hold an object in a store by writing it again and again."""
-    store, path = file_system_and_path(uri)
+    store, path = place_of(uri)
     _await_death(store, path, output)
     mine = json.loads(_signature()) | {"claim": uuid.uuid4().hex}
     ended = threading.Event()
@@ -144,7 +146,8 @@ def _locked_object(uri: str, output: str | Path) -> Iterator[None]:
         store.create_dir(path.rpartition("/")[0], recursive=True)
         renew()
     except OSError as error:
-        raise ArtifactError(f"{output} cannot be written: {error}") from error
+        shown, why = masked(str(output)), masked(str(error))
+        raise ArtifactError(f"{shown} cannot be written: {why}") from error
     if (found := _read(store, path)) and json.loads(found).get("claim") != mine["claim"]:
         raise _refusal(output, found)
     thread = threading.Thread(target=keep_renewing, daemon=True)
@@ -204,5 +207,6 @@ def _refusal(output: str | Path, content: bytes) -> ArtifactError:
     except (ValueError, TypeError, KeyError):
         who = "another process"
     return ArtifactError(
-        f"{output} is being written by {who}; wait until it has ended, or name another output"
+        f"{masked(str(output))} is being written by {who}; "
+        f"wait until it has ended, or name another output"
     )

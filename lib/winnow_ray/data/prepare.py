@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from winnow.artifact import create_artifact, up_to_date
-from winnow.artifact.claim import MANIFEST
 from winnow.artifact.digests import file_digest
+from winnow.artifact.manifest import MANIFEST
 from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset
 from winnow.data.raw import RawLog, RawStream

@@ -161,7 +161,7 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
         {"key": f"{name}-{first}", "first": first, "end": min(first + size, documents)}
         for first in range(0, documents, size)
     ]
-    with claimed(config.output):
+    with claimed(config.output, "vectors"):
         encode(shards, config, documents)
         work = WorkFolder.beside(config.output)
         with create_artifact(config.output, "vectors", config=recorded, parents=parents) as draft:

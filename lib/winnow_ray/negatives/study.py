@@ -50,7 +50,7 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
     if found := up_to_date(config.output, "negatives_study", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(found.metrics)
-    with claimed(config.output):
+    with claimed(config.output, "negatives_study"):
         work = WorkFolder.beside(config.output)
         runs = finished_runs(config, work)
         board = study(runs)

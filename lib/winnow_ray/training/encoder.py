@@ -86,7 +86,7 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "encoder", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return judged(dict(made.metrics), config)
-    with claimed(config.output):
+    with claimed(config.output, "encoder"):
         checkpoint = fit(
             train_loop, {"config": config}, config, name=config.run_key(), use_gpu=config.use_gpu
         ).checkpoint

@@ -103,7 +103,7 @@ def train_leaderboard(config: LeaderboardConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "leaderboard", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    with claimed(config.output):
+    with claimed(config.output, "leaderboard"):
         work = WorkFolder.beside(config.output)
         runs = finished_runs(wanted, config, work, dataset)
         board = leaderboard(runs)

@@ -136,7 +136,7 @@ def train_ranker(config: TrainRankerConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "ranker", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    with claimed(config.output):
+    with claimed(config.output, "ranker"):
         return _trained(config, dataset, recorded, parents)
 
 

@@ -138,7 +138,7 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
         return dict(made.metrics)
     if note := choice_note(dataset.labels("valid")):
         raise WinnowError(f"{config.dataset}: {note}; a search compares trials by validation AUC")
-    with claimed(config.output):
+    with claimed(config.output, "tuning"):
         connect(log_to_driver=False)
         room = trials_at_once(config)
         # A restored search starts its trials at once, with the resources they had. On a smaller

@@ -61,7 +61,7 @@ def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
     if made := up_to_date(config.output, "retriever", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
         return dict(made.metrics)
-    with claimed(config.output):
+    with claimed(config.output, "retriever"):
         experiment = TwoTowerExperiment.open(config)
         loop_config = {"config": config, "tokenizer": experiment.tokenizer.to_str()}
         checkpoint = fit(train_loop, loop_config, config, name=config.run_key()).checkpoint

@@ -2,6 +2,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -13,18 +14,22 @@ import pytest
 from pyarrow import fs
 
 from winnow.artifact import (
+    artifact,
     atomic_folder,
     create_artifact,
+    node_copies,
     open_artifact,
+    publish,
     up_to_date,
 )
-from winnow.errors import ArtifactError
+from winnow.errors import ArtifactError, WinnowError
 
 FILES = ("a.txt", "part/b.txt", "part/c.txt")
 
 
-def write(uri, text="one", *, config=None, parents=None):
-    with create_artifact(uri, "ranker", config=config or {"lr": 0.1}, parents=parents) as draft:
+def write(uri, text="one", *, config=None, parents=None, kind="ranker", versions=False):
+    config = config or {"lr": 0.1}
+    with create_artifact(uri, kind, config=config, parents=parents, versions=versions) as draft:
         for name in FILES:
             (draft.path / name).parent.mkdir(exist_ok=True)
             (draft.path / name).write_text(text * 100)
@@ -74,7 +79,6 @@ def test_digest_names_content_config_and_parents_only(tmp_path):
 
 def test_replaced_as_a_whole(tmp_path):
     write(tmp_path / "ranker", "one")
-    (tmp_path / "ranker" / "stale.txt").write_text("added by hand, then replaced with the rest")
     assert contents(write(tmp_path / "ranker", "two")) == "two"
     assert os.listdir(tmp_path) == ["ranker"]
 
@@ -171,20 +175,71 @@ def test_nothing_there_and_another_kind(tmp_path):
         open_artifact(tmp_path / "ranker", kind="dataset")
 
 
+SHA = "0" * 64
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("change", "message"),
     [
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
         ("[]", "not of the format 1"),
-        ('{"format": 2}', "not of the format 1"),
-        ('{"format": 1, "files": {"../x": {}}}', "names ../x, outside the artifact"),
+        ('{"format": 1}', "has no 'kind' that is a JSON text"),
+        ({"format": 2}, "not of the format 1"),
+        ({"kind": 3}, "has no 'kind' that is a JSON text"),
+        ({"parents": []}, "has no 'parents' that is a JSON object"),
+        ({"metrics": None}, "has no 'metrics' that is a JSON object"),
+        ({"files": {"../x": {"bytes": 1, "sha256": SHA}}}, "names ../x, outside the artifact"),
+        ({"files": {"/x": {"bytes": 1, "sha256": SHA}}}, "names /x, outside the artifact"),
+        ({"files": {"manifest.json": {"bytes": 1, "sha256": SHA}}}, "names manifest.json, outside"),
+        ({"files": {"x": {"bytes": "1", "sha256": SHA}}}, "gives no bytes and sha256 of x"),
+        ({"files": {"x": {"bytes": -1, "sha256": SHA}}}, "gives no bytes and sha256 of x"),
+        ({"files": {"x": {"bytes": 1}}}, "gives no bytes and sha256 of x"),
+        ({"files": {"x": None}}, "gives no bytes and sha256 of x"),
+        ({"folder": "../elsewhere"}, "which is not a version"),
     ],
 )
-def test_a_manifest_that_cannot_be_used(tmp_path, text, message):
-    write(tmp_path / "ranker")
-    (tmp_path / "ranker" / "manifest.json").write_text(text)
-    with pytest.raises(ArtifactError, match=message):
+def test_a_manifest_that_cannot_be_used_is_named(tmp_path, change, message):
+    file = write(tmp_path / "ranker").path / "manifest.json"
+    good = json.loads(file.read_text())
+    file.write_text(change if isinstance(change, str) else json.dumps(good | change))
+    with pytest.raises(ArtifactError, match=f"manifest.json .*{message}"):
         open_artifact(tmp_path / "ranker")
+
+
+FOREIGN = ['{"name": "a web page"}', '{"manifest_version": 3}', "not JSON", '{"format": 1}']
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+@pytest.mark.parametrize("versions", [False, True])
+def test_a_folder_with_a_manifest_of_its_own_is_kept(tmp_path, text, versions):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "manifest.json").write_text(text)
+    (tmp_path / "site" / "icon.png").write_text("mine")
+    with pytest.raises(ArtifactError, match="name another output"):
+        write(tmp_path / "site", versions=versions)
+    assert sorted(os.listdir(tmp_path / "site")) == ["icon.png", "manifest.json"]
+    assert os.listdir(tmp_path) == ["site"]
+
+
+def test_an_artifact_with_somebodys_files_in_it_and_one_of_another_kind_are_kept(tmp_path):
+    write(tmp_path / "ranker")
+    (tmp_path / "ranker" / "part" / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"holds part/notes.txt, .* move it away"):
+        write(tmp_path / "ranker", "two")
+    assert (tmp_path / "ranker" / "part" / "notes.txt").read_text() == "mine"
+    write(tmp_path / "other")
+    with pytest.raises(ArtifactError, match="holds a 'ranker' artifact, which a 'dataset' does"):
+        write(tmp_path / "other", kind="dataset")
+    assert contents(open_artifact(tmp_path / "other")) == "one"
+
+
+def test_what_a_file_manager_leaves_is_no_part_of_an_artifact(tmp_path):
+    write(tmp_path / "ranker")
+    for name in (".DS_Store", "part/._b.txt", "Thumbs.db", "desktop.ini"):
+        (tmp_path / "ranker" / name).write_text("left by looking")
+    assert contents(open_artifact(tmp_path / "ranker")) == "one"
+    assert contents(write(tmp_path / "ranker", "two")) == "two"
 
 
 def test_up_to_date_needs_the_same_inputs(tmp_path, monkeypatch):
@@ -320,21 +375,33 @@ def store():
 
 
 @pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path, monkeypatch):
-    """Local copies of remote artifacts go below a folder of the test's own."""
-    (tmp_path.parent / f"{tmp_path.name}-tmp").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", f"{tmp_path.parent}/{tmp_path.name}-tmp")
+def own_copies(tmp_path, monkeypatch):
+    """Local copies of artifacts go below a folder of the test's own."""
+    copies = tmp_path.parent / f"{tmp_path.name}-state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(copies))
+    yield copies / "winnow" / "artifacts"
+    node_copies.let_go("")
 
 
 REMOTE = "fsspec+memory:///bucket/runs/ranker"
 
 
 def names(store):
-    return {
-        info.path.removeprefix("/bucket/runs/ranker/")
-        for info in store.get_file_info(fs.FileSelector("/bucket/runs/ranker", recursive=True))
-        if info.type == fs.FileType.File
-    }
+    """Files below the artifact, without the folder of their version."""
+    found = store.get_file_info(fs.FileSelector("/bucket/runs/ranker", recursive=True))
+    paths = [
+        i.path.removeprefix("/bucket/runs/ranker/") for i in found if i.type == fs.FileType.File
+    ]
+    return sorted(re.sub("^[0-9a-f]{12}/", "<v>/", path) for path in paths)
+
+
+def put(store, path, content):
+    store.create_dir(path.rpartition("/")[0], recursive=True)
+    with store.open_output_stream(path) as file:
+        file.write(content)
+
+
+ONE_VERSION = sorted(["manifest.json", "<v>/manifest.json", *(f"<v>/{name}" for name in FILES)])
 
 
 def test_remote_round_trip_and_replacement(store):
@@ -342,47 +409,212 @@ def test_remote_round_trip_and_replacement(store):
         open_artifact(REMOTE)
     first = write(REMOTE, "one", config={"lr": 0.1})
     assert (contents(first), first.uri) == ("one", REMOTE)
-    assert names(store) == {*FILES, "manifest.json"}
+    assert names(store) == ONE_VERSION
     assert contents(write(REMOTE, "two")) == "two"
+    assert names(store) == ONE_VERSION
     assert contents(first) == "one"  # a reader keeps what it opened
     assert up_to_date(REMOTE, "ranker", config={"lr": 0.1}, parents={}) is not None
 
 
-def test_remote_copy_is_made_once_and_again_if_it_was_cleaned_away(store):
-    path = write(REMOTE).path
-    (path / "part" / "b.txt").unlink()
+def test_a_remote_artifact_without_a_folder_of_its_version_is_read_and_replaced(store, tmp_path):
+    made = write(tmp_path / "ranker")
+    for name in (*FILES, "manifest.json"):
+        put(store, f"/bucket/runs/ranker/{name}", (made.path / name).read_bytes())
+    put(store, "/bucket/runs/ranker/notes.txt", b"mine")
     assert contents(open_artifact(REMOTE)) == "one"
-    with store.open_output_stream("/bucket/runs/ranker/a.txt") as file:
-        file.write(b"changed where nobody looks, because the copy is there")
+    assert contents(write(REMOTE, "two")) == "two"
+    assert names(store) == sorted([*ONE_VERSION, "notes.txt"])
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_a_store_with_a_manifest_of_its_own_is_kept(store, text):
+    put(store, "/bucket/runs/ranker/manifest.json", text.encode())
+    put(store, "/bucket/runs/ranker/icon.png", b"mine")
+    with pytest.raises(ArtifactError, match="name another output"):
+        write(REMOTE)
+    assert names(store) == ["icon.png", "manifest.json"]
+
+
+def test_at_every_step_of_a_remote_replacement_a_reader_finds_the_old_or_the_new(
+    store, own_copies, monkeypatch
+):
+    write(REMOTE, "one")
+    seen = []
+
+    def look(*_):
+        node_copies.let_go("")
+        shutil.rmtree(own_copies)  # or the copy would be read
+        seen.append(contents(open_artifact(REMOTE)))
+
+    for name in ("_put", "_upload", "_remove"):
+        step = getattr(publish, name)
+        monkeypatch.setattr(publish, name, between(look, step))
+    write(REMOTE, "two")
+    assert seen == ["one", "one", "one", "one", "two", "two"]
+
+
+def between(look, step):
+    def run(*args, **kwargs):
+        look()
+        step(*args, **kwargs)
+        if step.__name__ != "_put":
+            look()
+
+    return run
+
+
+@pytest.mark.parametrize("uri", [REMOTE, "local"])
+def test_a_reader_during_a_replacement_reads_the_new_one(store, tmp_path, monkeypatch, uri):
+    uri = tmp_path / "ranker" if uri == "local" else uri
+    write(uri, "one")
+    node_copies.let_go("")
+    shutil.rmtree(tmp_path.parent / f"{tmp_path.name}-state", ignore_errors=True)
+    read, replaced = artifact.read_manifest, []
+
+    def then_replaced(*args):
+        manifest = read(*args)
+        if not replaced:
+            replaced.append(True)
+            write_only(uri, "two")
+        return manifest
+
+    monkeypatch.setattr(artifact, "read_manifest", then_replaced)
+    assert contents(open_artifact(uri)) == "two"
+
+
+def write_only(uri, text):
+    with create_artifact(uri, "ranker", config={"lr": 0.1}) as draft:
+        for name in FILES:
+            (draft.path / name).parent.mkdir(exist_ok=True)
+            (draft.path / name).write_text(text * 100)
+
+
+def test_remote_copy_is_made_once_and_again_if_it_was_cleaned_away(store):
+    made = write(REMOTE)
+    (made.path / "part" / "b.txt").unlink()
+    assert contents(open_artifact(REMOTE)) == "one"
+    put(store, f"/bucket/runs/ranker/{made.version}/a.txt", b"changed, but the copy is there")
+    assert contents(open_artifact(REMOTE)) == "one"
+
+
+def test_a_copy_that_was_damaged_is_made_again(store):
+    made = write(REMOTE)
+    (made.path / "a.txt").write_text("x" * 300)
     assert contents(open_artifact(REMOTE)) == "one"
 
 
 def test_remote_damage_names_the_file(store):
-    shutil.rmtree(write(REMOTE).path)
-    with store.open_output_stream("/bucket/runs/ranker/a.txt") as file:
-        file.write(b"changed")
+    made = write(REMOTE)
+    shutil.rmtree(made.path)
+    put(store, f"/bucket/runs/ranker/{made.version}/a.txt", b"changed")
     with pytest.raises(ArtifactError, match=r"a.txt does not match its manifest"):
         open_artifact(REMOTE)
-    store.delete_file("/bucket/runs/ranker/part/b.txt")
-    write(REMOTE, "two")
-    store.delete_file("/bucket/runs/ranker/part/b.txt")
-    shutil.rmtree(f"{tempfile.gettempdir()}/winnow-artifacts")
-    with pytest.raises(ArtifactError, match=r"part/b.txt is missing"):
+    made = write(REMOTE, "two")
+    shutil.rmtree(made.path)
+    store.delete_file(f"/bucket/runs/ranker/{made.version}/part/b.txt")
+    with pytest.raises(ArtifactError, match=r"b.txt is missing"):
         open_artifact(REMOTE)
 
 
 def test_remote_upload_that_was_killed_reads_as_absent_and_can_be_made_again(store):
-    write(REMOTE)
-    manifest = json.loads(store.open_input_stream("/bucket/runs/ranker/manifest.json").read())
-    store.delete_file("/bucket/runs/ranker/manifest.json")  # uploaded last, removed first
-    with store.open_output_stream("/bucket/runs/ranker/left-over.txt") as file:
-        file.write(b"of the killed upload")
+    made = write(REMOTE)
+    store.delete_file("/bucket/runs/ranker/manifest.json")  # put last
+    put(store, f"/bucket/runs/ranker/{made.version}/a.txt", b"half")
     with pytest.raises(ArtifactError, match="holds no artifact"):
         open_artifact(REMOTE)
-    again = write(REMOTE)
-    assert again.manifest["files"] == manifest["files"]
+    shutil.rmtree(made.path)
+    assert write(REMOTE).manifest["files"] == made.manifest["files"]
 
 
-def test_an_unknown_scheme_is_reported():
-    with pytest.raises(ArtifactError, match="neither a path nor a URI that pyarrow knows"):
-        open_artifact("s4://bucket/ranker")
+def test_an_unknown_scheme_is_reported_without_its_secrets():
+    with pytest.raises(
+        ArtifactError, match="neither a path nor a URI that pyarrow knows"
+    ) as caught:
+        open_artifact("s4://key:s3cret@bucket/ranker?token=s3cret")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", [REMOTE, "local"])
+def test_versions_lie_side_by_side_and_the_latest_is_opened(store, tmp_path, uri):
+    uri = str(tmp_path / "ranker") if uri == "local" else uri
+    one, two = write(uri, "one", versions=True), write(uri, "two", versions=True)
+    assert (contents(one), contents(two)) == ("one", "two")
+    assert one.version_uri == f"{uri}/{one.version}"
+    for made in (one, two):
+        for place in (made.version_uri, uri):
+            assert open_artifact(place, version=made.version).digest == made.digest
+    assert open_artifact(uri).digest == two.digest
+    assert write(uri, "one", versions=True).digest == open_artifact(uri).digest == one.digest
+    with pytest.raises(ArtifactError, match=f"now holds ranker {one.version}, not 0123456789ab"):
+        open_artifact(uri, version="0123456789ab")
+    with pytest.raises(ArtifactError, match="name another output"):
+        write(uri, kind="dataset")
+
+
+def test_an_artifact_becomes_a_folder_of_versions_and_loses_nothing_else(tmp_path):
+    old = write(tmp_path / "ranker", "one")
+    new = write(tmp_path / "ranker", "two", versions=True)
+    assert contents(new) == "two"
+    assert sorted(os.listdir(tmp_path / "ranker")) == sorted([new.version, "manifest.json"])
+    with pytest.raises(ArtifactError, match="now holds"):
+        open_artifact(tmp_path / "ranker", version=old.version)
+
+
+def test_a_version_is_refused_before_any_file_is_read(tmp_path, monkeypatch):
+    write(tmp_path / "ranker")
+    monkeypatch.setattr(artifact, "file_digest", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(ArtifactError, match="now holds ranker"):
+        open_artifact(tmp_path / "ranker", version="0123456789ab")
+
+
+def test_a_copy_on_the_node_outlives_a_folder_that_is_rebuilt(tmp_path, own_copies):
+    made = write(tmp_path / "ranker", "one")
+    kept = open_artifact(tmp_path / "ranker", on_node=True)
+    assert kept.path.parent == own_copies
+    assert os.path.samefile(kept.path / "a.txt", made.path / "a.txt")  # links: no second copy
+    write(tmp_path / "ranker", "two")
+    assert contents(kept) == "one"
+    again = open_artifact(tmp_path / "ranker", version=made.version, on_node=True)
+    assert contents(again) == "one"
+    assert contents(open_artifact(tmp_path / "ranker", on_node=True)) == "two"
+
+
+def test_a_copy_is_made_where_links_are_impossible(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", fail_to_link)
+    write(tmp_path / "ranker")
+    assert contents(open_artifact(tmp_path / "ranker", on_node=True)) == "one"
+
+
+def fail_to_link(*_, **__):
+    raise OSError("another disk")
+
+
+def test_copies_stay_within_their_limit_and_those_in_use_stay(tmp_path, own_copies, monkeypatch):
+    made = [write(tmp_path / text, text) for text in ("a", "b", "c", "d")]
+    size = sum(p.stat().st_size for p in made[0].path.rglob("*") if p.is_file())
+    monkeypatch.setenv(node_copies.LIMIT, str(int(2.5 * size)))
+
+    def copied(one):
+        return (own_copies / one.digest).exists()
+
+    for number, one in enumerate(made[:3]):
+        open_artifact(one.uri, on_node=True)
+        os.utime(own_copies / f"{one.digest}.used", (number, number))
+    assert [copied(one) for one in made] == [True, True, True, False]  # all three are in use
+    for one in made[1:3]:
+        node_copies.let_go(one.version)
+    open_artifact(made[3].uri, on_node=True)
+    assert [copied(one) for one in made] == [True, False, False, True]
+    monkeypatch.setenv(node_copies.LIMIT, "ten")
+    with pytest.raises(ArtifactError, match="must be a number of bytes, got 'ten'"):
+        open_artifact(made[1].uri, on_node=True)
+
+
+def test_the_copies_lie_in_a_folder_of_the_users_own(tmp_path, own_copies):
+    write(tmp_path / "ranker")
+    open_artifact(tmp_path / "ranker", on_node=True)
+    assert own_copies.stat().st_mode & 0o777 == 0o700
+    own_copies.rename(own_copies.with_name("moved"))
+    own_copies.symlink_to(own_copies.with_name("moved"))
+    with pytest.raises(WinnowError, match="is not a folder of this user"):
+        open_artifact(tmp_path / "ranker", on_node=True)

@@ -62,7 +62,7 @@ def generate(
     if made and not _asks_again(config, made.metrics, models):
         logger.info("already there: %s", config.output)
         return _result(config, made.metrics, Counter())
-    with claimed(config.output):
+    with claimed(config.output, "generation"):
         requests = OpenRequests(config, source, models)
         counts = _ask(config, requests, models, engine, rows_per_batch)
         with create_artifact(
