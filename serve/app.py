@@ -20,7 +20,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 from ray.serve.handle import DeploymentHandle
 
-from serve.admin import Admin, Versions
+from serve.admin import TELL_S, Admin, Versions
 from serve.args import RecommendArgs, events_address
 from serve.endpoint import Endpoint
 from serve.graph.fused import FusedGraph
@@ -34,6 +34,7 @@ from serve.telemetry.log import QUIET, logger
 from serve.telemetry.metrics_file import MetricsFile
 from serve.versions.loaded_bundles import LoadedBundles
 from serve.versions.plan_store import PlanStore, instance_id, listening_host
+from serve.versions.roots import root_of
 from serve.versions.version import Version, load
 from winnow.bundle import Bundle
 from winnow.cascade import STAGES
@@ -52,8 +53,6 @@ STUCK_S = 30.0
 """A batch that takes longer hangs: the replica reports itself unhealthy and Serve replaces it."""
 INGRESS_CPUS = 0.5
 """CPUs of an ingress at most, where the stages compute elsewhere."""
-TELL_S = 60.0
-"""Longest time for all replicas to load a new plan's bundles."""
 
 
 @serve.deployment(
@@ -98,6 +97,7 @@ class Recommend:
             PlanStore(instance),
             self._numbers,
             args.topology,
+            args.bundle_roots or [root_of(args.bundle)],
             self._prepare,
             self._tell,
         )

@@ -12,6 +12,8 @@ MAX_DEADLINE_MS = 60_000
 """A minute: proxies and clients rarely wait longer."""
 Deadline = Annotated[int, Field(ge=1, le=MAX_DEADLINE_MS)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+"""SHA-256 in hex, as `printf %s TOKEN | sha256sum` prints it: a token itself is refused."""
 
 
 def _without_password(address: str) -> str:
@@ -56,7 +58,10 @@ class RecommendArgs(Args):
     """Arguments of `serve.app.build_app`."""
 
     bundle: str
-    """Bundle artifact: a path or URI that every node can read."""
+    """Bundle artifact: a path or URI that every node can read, of one version or of the latest."""
+    bundle_roots: list[str] = []
+    """Folders and URIs below which /admin/bundle may name bundles; empty: the folder that `bundle`
+    lies in."""
     topology: Literal["fused", "split"] = "fused"
     """All stages in one process, or one deployment per stage."""
     num_replicas: Annotated[int, Field(ge=1)] = 1
@@ -81,9 +86,9 @@ class RecommendArgs(Args):
     """Origins of pages that may post, as https://shop.example, where a gateway changes the host."""
     rate_per_s: Annotated[float, Field(ge=0)] = 0.0
     """Requests per second of one client at one replica; 0: no limit."""
-    token_sha256: list[str] = []
+    token_sha256: list[Digest] = []
     """Digests of the tokens for all routes, besides WINNOW_TOKEN."""
-    admin_token_sha256: list[str] = []
+    admin_token_sha256: list[Digest] = []
     """Digests of the tokens for /admin, besides WINNOW_ADMIN_TOKEN."""
     log_slow_ms: Annotated[float, Field(ge=0)] = 100.0
     """Requests that take longer are logged."""

@@ -201,7 +201,14 @@ class Endpoint:
     async def health(self, request: HttpRequest) -> Reply:
         """Answers once models and tables are loaded."""
         _, version = self._bundles.choose(None)
-        return json_reply(Health(bundle=version.version, topology=self._args.topology))
+        return json_reply(
+            Health(
+                status="behind" if self._bundles.is_behind else "ok",
+                bundle=version.version,
+                planned=self._bundles.planned.bundle.version,
+                topology=self._args.topology,
+            )
+        )
 
     def metrics(self, folder: Path, node: str) -> Callable[[HttpRequest], Awaitable[Reply]]:
         """A route with the numbers of all replicas of this node."""
@@ -229,6 +236,7 @@ class Endpoint:
         self._numbers.set(metrics.STORE_STALE, self._events.stale)
         self._numbers.set(metrics.STORE_UP, self._events.is_up)
         self._numbers.set(metrics.LLM_CACHED, self._modes.remembered)
+        self._numbers.set(metrics.BEHIND, self._bundles.is_behind)
 
     def close(self) -> None:
         """Send the spans that are left."""

@@ -28,13 +28,13 @@ def renamed_bundle(source: Path, target: Path, mark: str) -> str:
     """A copy whose titles all end with `mark`, so that answers show which bundle made them."""
     artifact = open_artifact(source, kind="bundle")
     with create_artifact(target, "bundle", config={**artifact.config, "mark": mark}) as draft:
-        shutil.copytree(source, draft.path, dirs_exist_ok=True)
+        shutil.copytree(artifact.path, draft.path, dirs_exist_ok=True)
         (draft.path / "manifest.json").unlink()
-        items = pq.read_table(source / "items.parquet")
+        items = pq.read_table(artifact.path / "items.parquet")
         titles = pa.array([f"{title} {mark}" for title in items["title"].to_pylist()])
         at = items.column_names.index("title")
         pq.write_table(items.set_column(at, "title", titles), draft.path / "items.parquet")
-    return open_artifact(target, kind="bundle").digest[:12]
+    return open_artifact(target, kind="bundle").version
 
 
 ANSWERS = {
@@ -65,14 +65,18 @@ class Memory:
         return self.plan
 
     def write(self, plan):
+        if self.plan is not None and self.plan.number >= plan.number:
+            return False
         self.plan = plan
+        return True
 
 
 class Replica:
     """Everything of a replica of the fused graph, asked in this process. Use in one event loop."""
 
     def __init__(self, bundle, folder, **fields):
-        self.args = RecommendArgs(bundle=str(bundle), **({"events": f"{folder}/e.sqlite"} | fields))
+        fields = {"events": f"{folder}/e.sqlite", "bundle_roots": ["/"]} | fields
+        self.args = RecommendArgs(bundle=str(bundle), **fields)
         self.folder = folder / "metrics"
         self.numbers = MetricsFile(self.folder)
         self.events = GuardedEvents(open_events(self.args.events))
@@ -83,7 +87,15 @@ class Replica:
         self.endpoint = Endpoint(
             self.args, self.bundles, self.fused, self.events, self.numbers, self.modes
         )
-        self.admin = Admin(self.bundles, self.plans, self.numbers, "fused", self.prepare, self.tell)
+        self.admin = Admin(
+            self.bundles,
+            self.plans,
+            self.numbers,
+            "fused",
+            self.args.bundle_roots,
+            self.prepare,
+            self.tell,
+        )
         self.app = build_http_app(
             self.args,
             self.endpoint,

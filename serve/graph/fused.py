@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from serve.graph.gate import WARM_S, check_probes, probe_batches
 from serve.graph.request_state import RequestState, by_version, resolve_all
 from serve.versions.version import Version, samples
 from winnow.cascade.query import Outcome
 
 WARM_BATCHES = (1, 1, 4, 16, 1)
 """Batch sizes computed before the first user's: the first computation of a size is slow."""
-WARM_S = 600.0
-"""Time that warming may take; no stage is skipped in it."""
 
 
 class Graph(Protocol):
@@ -52,8 +51,11 @@ class FusedGraph:
         return [error or state.outcome for state, error in zip(states, errors, strict=True)]
 
     def warm(self, version: Version) -> None:
+        """Compute the slow first batches; raises ArtifactError if the version fails its probes."""
         for states in warm_batches(version):
             self.compute(states)
+        for states in probe_batches(version):
+            check_probes(version, states, self.compute(states))
 
 
 def warm_batches(version: Version) -> list[list[RequestState]]:

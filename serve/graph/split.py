@@ -14,6 +14,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serve.graph.fused import warm_batches
+from serve.graph.gate import check_probes, probe_batches
 from serve.graph.request_state import RequestState, by_version, resolve_all
 from serve.telemetry.log import logger
 from serve.versions.version import Version
@@ -50,8 +51,11 @@ class SplitGraph:
         ]
 
     async def warm(self, version: Version) -> None:
+        """Compute the slow first batches; raises ArtifactError if the version fails its probes."""
         for states in warm_batches(version):
             await self.run(states)
+        for states in probe_batches(version):
+            check_probes(version, states, await self.run(states))
 
     async def hold(self, uri: str, version: str) -> None:
         """Have every replica of every stage load the version beside those it has.
@@ -142,7 +146,7 @@ async def _broadcast(stage: DeploymentHandle[Any], method: str, *arguments: str)
     end_s = time.monotonic() + START_S
     while True:
         try:
-            return await stage.broadcast(method, *arguments).results_async()
+            return await stage.broadcast(method, *arguments).results_async(timeout_s=START_S)
         except DeploymentUnavailableError:
             if time.monotonic() > end_s:
                 raise

@@ -96,8 +96,9 @@ class EventsBody(Body):
 
 
 class BundleBody(Body):
-    bundle: Uri
-    """Bundle artifact: a path or URI that every node can read."""
+    bundle: Uri | None
+    """Bundle inside a root of the endpoint: a path or URI that every node can read. For variant b
+    null ends the comparison."""
     variant: Variant = "a"
     """a replaces the bundle in use; b serves beside it, to a share of the users."""
     share: Share | None = None
@@ -121,13 +122,13 @@ class CatalogueAnswer(Catalogue):
 @dataclass(frozen=True, slots=True)
 class BundleState:
     bundle: str
-    """Version that answers as variant a."""
+    """Version that is planned as variant a."""
     uri: str
-    """Where that version was read from."""
+    """Where that version lives."""
     candidate: str | None
-    """Version that answers as variant b."""
+    """Version that is planned as variant b."""
     candidate_uri: str | None
-    """Where that version was read from."""
+    """Where that version lives."""
     share: float
     """Share of the users that get variant b."""
     previous: str | None
@@ -135,14 +136,19 @@ class BundleState:
     switched: int
     """Replicas known to answer with these versions."""
     behind: int
-    """Replicas that could not load them and keep the old ones."""
+    """Replicas that could not load them and answer with others."""
+    unknown: bool
+    """Whether the other replicas could not be asked; they look at the plan every second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    status: Literal["ok"] = "ok"
+    status: Literal["ok", "behind"]
+    """`behind`: this replica cannot load the planned version and answers with another one."""
     bundle: str
     """Version that answers as variant a."""
+    planned: str
+    """Version that all replicas were told to answer with as variant a."""
     topology: str
 
 

@@ -104,11 +104,16 @@ SWAP_FAILURES = Metric(
     "winnow_serve_bundle_failures_total",
     "Bundles, and user_configs, that a replica was told to follow and could not.",
 )
+BEHIND = Metric(
+    "winnow_serve_bundle_behind",
+    "Replicas that answer with other bundles than planned.",
+    gauge=True,
+)
 
 METRICS = (
     *(REQUESTS, OTHERS, STAGE, DEGRADED, MOVED, REFUSED, BATCH, QUEUE, EVENTS),
     *(STORE_ERRORS, STORE_STALE, STORE_UP, LLM_CALLS, LLM_TOKENS, LLM_CACHED),
-    *(SWAPS, SWAP_FAILURES),
+    *(SWAPS, SWAP_FAILURES, BEHIND),
 )
 
 

@@ -6,14 +6,20 @@ keeps its version to the end. The version in use before stays loaded, so going b
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from serve.telemetry.log import logger
+from winnow.artifact.node_copies import let_go
 from winnow.bundle import Bundle
 from winnow.cascade.answer import Variant
 from winnow.errors import ArtifactError
+from winnow.secrets import masked
+
+MAX_WHY = 300
+"""Characters of a foreign error's text in a refusal: a sentence or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,14 @@ class BundleRef:
     """Where a version is read from, and the version found there."""
 
     uri: str
+    """Where this very version lives, so that a later build cannot change what is there."""
     version: str
+
+    @property
+    def root(self) -> str:
+        """The folder of versions that `uri` lies in; `uri` itself if it lies in none."""
+        path, mark, query = self.uri.partition("?")
+        return f"{path.removesuffix(f'/{self.version}')}{mark}{query}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,8 @@ class RolloutPlan:
     """The `bundle` argument of the deployment that this plan began with."""
     user_config: dict[str, Any] | None = None
     """The latest `user_config` of the Serve config; it counts again only when it changes."""
+    number: int = 0
+    """Counts the plans of a deployment; a later one is never replaced by an earlier one."""
 
     @property
     def versions(self) -> tuple[str, str]:
@@ -52,8 +67,8 @@ class RolloutPlan:
 
     def with_bundle(self, bundle: BundleRef) -> "RolloutPlan":
         """The plan with another variant a; the version that it replaces is kept."""
-        if bundle == self.bundle:
-            return self
+        if bundle.version == self.bundle.version:
+            return replace(self, bundle=bundle)
         return replace(self, bundle=bundle, previous=self.bundle)
 
     def to_json(self) -> dict[str, Any]:
@@ -67,13 +82,21 @@ class RolloutPlan:
 
 
 def planned(
-    plan: RolloutPlan, bundle: BundleRef, variant: Variant = "a", share: float | None = None
+    plan: RolloutPlan,
+    bundle: BundleRef | None,
+    variant: Variant = "a",
+    share: float | None = None,
 ) -> RolloutPlan:
-    """The plan after an order for one variant; a candidate without a share gets half the users."""
+    """The plan after an order for one variant; a candidate without a share gets half the users.
+
+    Variant b without a bundle ends the comparison.
+    """
+    if bundle is None:
+        return replace(plan, candidate=None, share=0.0)
     if variant == "b":
         return replace(plan, candidate=bundle, share=0.5 if share is None else share)
     plan = plan.with_bundle(bundle)
-    if plan.candidate in (None, plan.bundle):  # the candidate won: the comparison ends
+    if plan.versions[1] in ("", bundle.version):  # the candidate won: the comparison ends
         return replace(plan, candidate=None, share=0.0)
     return plan if share is None else replace(plan, share=share)
 
@@ -96,44 +119,74 @@ class LoadedBundles(Generic[V]):
         self._lock = threading.Lock()
         self._held: dict[str, V] = {}
         self._in_use: tuple[V, V | None, float] | None = None
+        self._switch = threading.Lock()
         self.plan: RolloutPlan | None = None
+        """The plan that users are answered by."""
+        self.wanted: RolloutPlan | None = None
+        """The plan that all replicas were told to follow, where this one cannot."""
+
+    @property
+    def planned(self) -> RolloutPlan:
+        """The plan that this process follows or would follow."""
+        plan = self.wanted or self.plan
+        assert plan is not None
+        return plan
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether users are answered by other versions than planned."""
+        return self.plan is not None and self.planned.versions != self.plan.versions
 
     def hold(self, uri: str, version: str | None = None) -> tuple[BundleRef, V]:
         """Verify and load the bundle unless it is held already.
 
+        The files are read from a copy on this node, which stays whatever becomes of `uri`.
+
         Raises:
-            ArtifactError: it is missing, corrupt, or not the `version` that was expected.
+            ArtifactError: it is missing, corrupt, not the `version` that was expected, or cannot
+                answer its probes.
         """
         with self._lock:
             if version in self._held:
                 return BundleRef(uri, str(version)), self._held[str(version)]
-            bundle = _open(uri)
-            if version is not None and bundle.version != version:
-                raise ArtifactError(f"{uri} now holds bundle {bundle.version}, not {version}")
-            if bundle.version not in self._held:
-                self._held[bundle.version] = self._load(bundle)
-                logger.info("bundle loaded: bundle=%s uri=%s", bundle.version, uri)
-            return BundleRef(uri, bundle.version), self._held[bundle.version]
+            with _one_sentence(uri):
+                bundle = Bundle.open(uri, version=version, on_node=True)
+                if bundle.version not in self._held:
+                    self._held[bundle.version] = self._load(bundle)
+                    logger.info("bundle loaded: bundle=%s uri=%s", bundle.version, masked(uri))
+            ref = BundleRef(bundle.artifact.version_uri, bundle.version)
+            return ref, self._held[bundle.version]
+
+    def load(self, plan: RolloutPlan) -> tuple[V, V | None]:
+        """The plan's variants, loaded; users are answered as before.
+
+        The previous version is not loaded for a plan.
+        """
+        standing = self.hold(plan.bundle.uri, plan.bundle.version)[1]
+        if plan.candidate is None:
+            return standing, None
+        return standing, self.hold(plan.candidate.uri, plan.candidate.version)[1]
 
     def follow(self, plan: RolloutPlan) -> None:
         """Load the plan's variants, swap them in and let go of versions that it does not name.
 
-        The previous version is kept if it is loaded, and not loaded for the plan.
+        Nothing changes if a later plan was followed in the meantime.
         """
-        standing = self._loaded(plan.bundle)
-        candidate = self._loaded(plan.candidate) if plan.candidate else None
-        self._in_use = (standing, candidate, plan.share)
-        self.plan = plan
+        standing, candidate = self.load(plan)
+        with self._switch:
+            if self.plan is not None and self.plan.number > plan.number:
+                return
+            self._in_use = (standing, candidate, plan.share)
+            self.plan = plan
         self.keep(ref.version for ref in plan.refs())
-
-    def _loaded(self, ref: BundleRef) -> V:
-        return self.hold(ref.uri, ref.version)[1]
 
     def keep(self, versions: Iterable[str]) -> None:
         """Let go of all versions but these."""
         wanted = set(versions)
         with self._lock:
-            self._held = {name: held for name, held in self._held.items() if name in wanted}
+            for version in self._held.keys() - wanted:
+                del self._held[version]
+                let_go(version)
 
     def choose(self, user_id: str | None) -> tuple[Variant, V]:
         """The version that answers the user: the same one every time, on every replica."""
@@ -152,11 +205,17 @@ class LoadedBundles(Generic[V]):
         return [held for n in names if n != version and (held := self._held.get(n)) is not None]
 
 
-def _open(uri: str) -> Bundle:
+@contextmanager
+def _one_sentence(uri: str) -> Iterator[None]:
+    """Turn whatever a strange bundle makes its readers raise into an ArtifactError."""
     try:
-        return Bundle.open(uri)
-    except (OSError, ValueError) as error:  # not a path or URI at all
-        raise ArtifactError(f"{uri!r} cannot be read: {error}") from error
+        yield
+    except ArtifactError:
+        raise
+    except Exception as error:
+        logger.exception("bundle not loaded: uri=%s", masked(uri))
+        why = masked(f"{type(error).__name__}: {error}")[:MAX_WHY]
+        raise ArtifactError(f"{masked(uri)} cannot be loaded: {why}") from error
 
 
 def _position(user_id: str) -> float:

@@ -1,14 +1,22 @@
 """The plan of bundles that all replicas of one application follow, kept by the cluster.
 
 Ray's key-value store holds it, as it holds Serve's own state. The plan outlives every replica and
-Serve's controller, and ends with the cluster. Its key contains the controller's id, so an
+Serve's controller, and ends with the cluster. Its keys contain the controller's id, so an
 application that was shut down and deployed again starts without a plan.
+
+Plans are numbered, and each has a key of its own that is written once: of two replicas that make
+the next plan at the same time, one is told that it was late.
 """
 
 import json
 
 import ray
-from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+from ray.experimental.internal_kv import (
+    _internal_kv_del,
+    _internal_kv_get,
+    _internal_kv_list,
+    _internal_kv_put,
+)
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from serve.versions.loaded_bundles import RolloutPlan
@@ -31,15 +39,36 @@ async def listening_host() -> str:
 
 
 class PlanStore:
-    """One plan, the same for all replicas; the last write wins. Calls block."""
+    """The latest plan, the same for all replicas. Calls block."""
 
     def __init__(self, instance: str) -> None:
-        self._key = f"plan:{instance}".encode()
+        self._prefix = f"plan:{instance}:"
 
     def read(self) -> RolloutPlan | None:
-        """The plan; None before anything was written."""
-        text = _internal_kv_get(self._key, namespace=SPACE)
-        return RolloutPlan.from_json(json.loads(text)) if text else None
+        """The latest plan; None before anything was written."""
+        while numbers := self._numbers():
+            text = _internal_kv_get(self._key(max(numbers)), namespace=SPACE)
+            if text:
+                return RolloutPlan.from_json(json.loads(text))
+            # later ones were written in the meantime and this one was removed: look again
+        return None
 
-    def write(self, plan: RolloutPlan) -> None:
-        _internal_kv_put(self._key, json.dumps(plan.to_json()).encode(), namespace=SPACE)
+    def write(self, plan: RolloutPlan) -> bool:
+        """Store the plan; False, with nothing stored, if one of that number or a later one is."""
+        numbers = self._numbers()
+        if numbers and max(numbers) >= plan.number:
+            return False
+        text = json.dumps(plan.to_json()).encode()
+        if _internal_kv_put(self._key(plan.number), text, overwrite=False, namespace=SPACE):
+            return False
+        for number in numbers:
+            if number < plan.number - 1:
+                _internal_kv_del(self._key(number), namespace=SPACE)
+        return True
+
+    def _numbers(self) -> list[int]:
+        keys = _internal_kv_list(self._prefix.encode(), namespace=SPACE)
+        return [int(key.decode().removeprefix(self._prefix)) for key in keys]
+
+    def _key(self, number: int) -> bytes:
+        return f"{self._prefix}{number}".encode()

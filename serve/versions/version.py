@@ -1,5 +1,6 @@
 """One loaded bundle, ready to answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -7,6 +8,7 @@ from serve.versions.catalogue_words import CatalogueWords
 from winnow.bundle import Bundle
 from winnow.cascade import Cascade, Fallbacks
 from winnow.cascade.lookup import Lookup
+from winnow.cascade.probes import Probe, read_probes
 from winnow.cascade.request import RecommendRequest
 from winnow.events import EventStore
 
@@ -19,6 +21,12 @@ class Version:
     lookup: Lookup
     fallbacks: Fallbacks
     cascade: Cascade | None
+    probes: Sequence[Probe]
+    """What the version is asked before it answers anyone."""
+    tolerance: float
+    """Share of a probe's expected items that may be missing."""
+    is_trained: bool
+    """Whether every answer must have scores."""
     catalogue_words: CatalogueWords | None
     """What a language model is told of the bundle; None where its modes are not offered."""
 
@@ -31,11 +39,15 @@ def load(
     catalogue_words: CatalogueWords | None = None,
 ) -> Version:
     """Read the bundle's tables and, `with_stages`, its models and indexes."""
+    probes, tolerance = read_probes(bundle)
     return Version(
         bundle.version,
         lookup=Lookup(bundle, events),
         fallbacks=Fallbacks(bundle),
         cascade=Cascade(bundle) if with_stages else None,
+        probes=probes,
+        tolerance=tolerance,
+        is_trained=bundle.is_trained,
         catalogue_words=catalogue_words,
     )
 

@@ -13,6 +13,10 @@
                                 tree, for modes that ask a language model
     vocab/ context.json         encoders of the context fields, and what follows from the scenario
     cascade.json                settings of the stages
+    probes.json                 requests with the answers that the bundle must give before it serves
+
+`jobs.build_bundle` keeps every version in a folder of its own, `<output>/<version>/`, which never
+changes; `<output>` names the latest. A bundle directly in a folder is read as well.
 
 The tables cover the whole log, as nothing is held out online; models saw the training rows only.
 """

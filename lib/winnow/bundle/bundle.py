@@ -22,6 +22,7 @@ from winnow.secrets import masked
 NEIGHBOURS = "neighbours.npy"
 NAMES = "names.json"
 PATHS = "paths.parquet"
+PROBES = "probes.json"
 TEXT = "text"
 """File and folder names that writer and reader share."""
 MODELS = ("retriever", "ranker")
@@ -36,15 +37,31 @@ class Bundle:
     schema: DatasetSchema
 
     @classmethod
-    def open(cls, uri: str | Path) -> "Bundle":
-        """Open and verify every file; raises ArtifactError naming what is wrong."""
-        artifact = open_artifact(uri, kind="bundle")
-        bundle = cls(artifact, DatasetSchema.load(artifact.path / "schema.json"))
+    def open(
+        cls, uri: str | Path, *, version: str | None = None, on_node: bool = False
+    ) -> "Bundle":
+        """Open and verify every file.
+
+        Args:
+            version: opens only this version; see `open_artifact`.
+            on_node: reads a copy on this machine, which stays whatever becomes of `uri`.
+
+        Raises:
+            ArtifactError: the bundle is missing, damaged or written for other code; the message
+                names what is wrong.
+        """
+        artifact = open_artifact(uri, kind="bundle", version=version, on_node=on_node)
+        try:
+            schema = DatasetSchema.load(artifact.path / "schema.json")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            shown = masked(str(uri))
+            raise ArtifactError(f"{shown}: schema.json cannot be read: {error!r}") from error
+        bundle = cls(artifact, schema)
         _ = bundle.cascade  # raises for a bundle that was written for other stages
         for name in (NAMES, PATHS):
             if not bundle.part(name).is_file():
                 raise ArtifactError(
-                    f"{uri} was written before bundles had a {name}; "
+                    f"{masked(str(uri))} was written before bundles had a {name}; "
                     f"build it again with jobs.build_bundle"
                 )
         for model in MODELS:
@@ -52,10 +69,17 @@ class Bundle:
         _ = bundle.context
         return bundle
 
+    @classmethod
+    def of_draft(cls, folder: Path) -> "Bundle":
+        """A bundle that is being written, to be asked before it has a manifest."""
+        manifest = {"kind": "bundle", "config": {}, "parents": {}, "files": {}, "metrics": {}}
+        artifact = Artifact(folder, str(folder), manifest)
+        return cls(artifact, DatasetSchema.load(folder / "schema.json"))
+
     @property
     def version(self) -> str:
         """Short digest of the content; answers carry it."""
-        return self.artifact.digest[:12]
+        return self.artifact.version
 
     def part(self, name: str) -> Path:
         """A file, or the folder of the retriever, index, ranker or text index."""

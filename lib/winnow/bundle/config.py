@@ -65,12 +65,19 @@ class CascadeConfig:
 
     @classmethod
     def load(cls, path: Path) -> "CascadeConfig":
-        """Read the file; raises ArtifactError if its bundle was written for other stages."""
-        written = json.loads(path.read_text())
-        known = {field.name for field in fields(cls)}
-        if strange := sorted(written.keys() ^ known):
-            raise ArtifactError(
-                f"{path} was written for other stages than these ({', '.join(strange)}); "
-                f"build the bundle again with jobs.build_bundle"
-            )
-        return cls(**written | {"blocked": tuple(written["blocked"])})
+        """Read the file; a field that it lacks, as an older bundle's may, has its default.
+
+        Raises:
+            ArtifactError: the file has fields that these stages lack, or impossible values.
+        """
+        try:
+            written = json.loads(path.read_text())
+            known = {field.name for field in fields(cls)}
+            if strange := sorted(written.keys() - known):
+                raise ArtifactError(
+                    f"{path} was written for other stages than these ({', '.join(strange)}); "
+                    f"build the bundle again with jobs.build_bundle"
+                )
+            return cls(**written | {"blocked": tuple(written.get("blocked", ()))})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{path} holds no settings of the stages: {error}") from error

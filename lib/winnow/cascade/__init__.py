@@ -7,6 +7,7 @@
     nearest.py popular.py            where recall looks
     fallbacks.py                     what stands in for a stage that cannot answer in time
     clock.py                         how long a stage usually takes
+    probes.py                        requests with known answers, asked before a bundle serves
     graph.py                         `Cascade`: the three in one process, under deadlines
 
 Serving deploys either `Cascade` or one deployment a stage, with the same classes and therefore

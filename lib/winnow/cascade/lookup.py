@@ -4,6 +4,7 @@ It resolves a request to a `Query` with everything that the stages need, so no s
 up by id, and turns the candidates that come back into items with titles.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from itertools import chain, repeat
@@ -18,7 +19,7 @@ from winnow.cascade.context import ContextEncoder
 from winnow.cascade.query import CHANNELS, Candidates, Outcome, Query
 from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.data.join import Features
-from winnow.events import EventStore
+from winnow.events import EventStore, SqliteEvents
 
 Ints = NDArray[np.int32]
 
@@ -49,6 +50,12 @@ class Lookup:
         self._unknown_user = Features.unknown(bundle.schema, "user")
         self._context = ContextEncoder(bundle)
         self._histories = bundle.histories
+
+    def without_events(self) -> "Lookup":
+        """Return a lookup in the same tables that knows no live events."""
+        alone = copy.copy(self)
+        alone._events = SqliteEvents(":memory:")
+        return alone
 
     def resolve(self, request: RecommendRequest) -> Query:
         """Look up user, history, scenario and context; raises RequestError naming the wrong field.

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from winnow.artifact import create_artifact, open_artifact, up_to_date
 from winnow.artifact.digests import model_digest
-from winnow.bundle import PARTS, CascadeConfig, check_cascade, check_parts, write_bundle
+from winnow.bundle import PARTS, Bundle, CascadeConfig, check_cascade, check_parts, write_bundle
 from winnow.bundle.item_paths import tree_paths
 from winnow.bundle.lsa import lsa_vectors
+from winnow.cascade.probes import write_probes
 from winnow.data.dataset import Dataset
 from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.secrets import masked
 
 logger = logging.getLogger("winnow.build_bundle")
 
@@ -37,7 +39,8 @@ class BundleConfig:
     """Encoder of the item texts: a folder, a Hugging Face id or a name of
     `text_encoder.encoder.PACKAGED`; empty: latent semantic analysis."""
     output: str = "runs/bundle"
-    """Bundle artifact to write."""
+    """Folder of versions. The bundle goes into `<output>/<version>/`, which never changes, and
+    `<output>` then names it as the latest. Earlier versions stay until somebody deletes them."""
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     """Candidates of each channel and stage."""
 
@@ -50,7 +53,7 @@ class BundleConfig:
 
 
 def build_bundle(config: BundleConfig) -> dict[str, Any]:
-    """Check that the parts were made from each other, and write the bundle.
+    """Check that the parts were made from each other, write the bundle and ask it its probes.
 
     Returns:
         Version of the bundle and the figures that its manifest records: counts and, if there are
@@ -58,7 +61,8 @@ def build_bundle(config: BundleConfig) -> dict[str, Any]:
 
     Raises:
         ArtifactError: a part is missing, damaged, made from another dataset, or reads fields that
-            the dataset does not have.
+            the dataset does not have, or the bundle gives an answer that is degraded or has scores
+            that are no numbers.
 
     Example:
         A catalogue alone, with nothing trained:
@@ -80,18 +84,21 @@ def build_bundle(config: BundleConfig) -> dict[str, Any]:
     else:
         text_ID = text_vectors(dataset, config.encoder)
         paths = tree_paths(dataset, parts.pop("generation", None))
-        with create_artifact(config.output, "bundle", config=recorded, parents=parents) as draft:
+        with create_artifact(
+            config.output, "bundle", config=recorded, parents=parents, versions=True
+        ) as draft:
             draft.metrics |= write_bundle(
                 dataset, parts, config.cascade, text_ID, paths, draft.path
             )
+            write_probes(Bundle.of_draft(draft.path), draft.path)
         made = open_artifact(config.output, kind="bundle")
-        logger.info("wrote %s", config.output)
+        logger.info("wrote %s", masked(made.version_uri))
     if names := made.metrics.get("context"):
         logger.warning(
             "the ranker reads %s from the context of a request; what it leaves out is unknown",
             ", ".join(names),
         )
-    return {"bundle": made.digest[:12], **made.metrics}
+    return {"bundle": made.version, **made.metrics}
 
 
 def text_vectors(dataset: Dataset, encoder: str) -> NDArray[np.float32] | None:

@@ -52,7 +52,10 @@ class ServeConfig:
     """What is deployed, where it listens, and how much it takes."""
 
     bundle: str = "runs/bundle"
-    """Bundle artifact to serve."""
+    """Bundle to serve: of one version, or a folder of versions for the latest."""
+    bundle_roots: tuple[str, ...] = ()
+    """Folders and URIs below which /admin/bundle may name bundles; empty: the folder that `bundle`
+    lies in."""
     topology: Literal["fused", "split"] = "fused"
     """`fused`: all stages in the process that answers. `split`: a deployment per stage."""
     host: str = "127.0.0.1"
@@ -130,7 +133,7 @@ def serve(config: ServeConfig) -> dict[str, Any]:
             serve(ServeConfig(bundle="runs/simulate/bundle", block=False))["url"]
     """
     bundle = absolute(config.bundle)
-    version = open_artifact(bundle, kind="bundle").digest[:12]  # refuse before anything starts
+    version = open_artifact(bundle, kind="bundle").version  # refuse before anything starts
     tokens = _digests("WINNOW_TOKEN")
     choose(config.profile)
     connect(log_to_driver=False, measured=False)  # the endpoint's /metrics has its own counters
@@ -148,6 +151,7 @@ def serve(config: ServeConfig) -> dict[str, Any]:
         app = importlib.import_module(APP)
         args = app.RecommendArgs(
             bundle=bundle,
+            bundle_roots=[absolute(root) for root in config.bundle_roots],
             token_sha256=tokens,
             admin_token_sha256=_digests("WINNOW_ADMIN_TOKEN"),
             llm=asdict(config.llm),

@@ -45,7 +45,7 @@ def fused(cluster, bundles, tmp_path_factory):
     first = next(iter(bundles.values()))[0]
     events = tmp_path_factory.mktemp("events") / "e.sqlite"
     settings = {"bundle": first, "num_replicas": 2, "events": str(events), "deadline_ms": 20000}
-    result = cluster.launch(**settings, max_wait_ms=5000)
+    result = cluster.launch(**settings, max_wait_ms=5000, bundle_roots="/")
     assert result["profile"] == "throughput"
     return settings
 

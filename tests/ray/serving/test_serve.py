@@ -121,6 +121,7 @@ def test_health_and_openapi(fused):
     assert call("/healthz")[1] == {
         "status": "ok",
         "bundle": fused["bundle"],
+        "planned": fused["bundle"],
         "topology": "fused",
     }
     paths = call("/openapi.json")[1]["paths"]

@@ -43,6 +43,19 @@ def test_a_bundle_for_other_stages_is_refused(tmp_path):
         CascadeConfig.load(tmp_path / "cascade.json")
 
 
+def test_a_field_that_an_older_bundle_lacks_has_its_default(tmp_path):
+    (tmp_path / "cascade.json").write_text(json.dumps({"max_k": 7, "blocked": ["i1"]}))
+    read = CascadeConfig.load(tmp_path / "cascade.json")
+    assert read == CascadeConfig(max_k=7, blocked=("i1",))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"max_k": "ten"}', '{"max_k": 0}', "3"])
+def test_settings_that_cannot_be_used_are_named(tmp_path, text):
+    (tmp_path / "cascade.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"cascade.json holds no settings of the stages"):
+        CascadeConfig.load(tmp_path / "cascade.json")
+
+
 def test_popular_by_positives_here_then_everywhere_then_by_row():
     # item 3 leads in scenario 0, item 1 in scenario 1, nothing was liked in scenario 2
     items = np.array([3, 3, 0, 1, 1, 1])

@@ -36,7 +36,8 @@ def test_the_job_has_every_argument_with_the_same_default():
     of_job = {field.name: field for field in fields(ServeConfig)}
     missing = RecommendArgs.model_fields.keys() - of_job.keys()
     assert missing == {"token_sha256", "admin_token_sha256"}  # from WINNOW_TOKEN
-    assert {*PASSED_ON, "bundle", "events", "llm"} == RecommendArgs.model_fields.keys() - missing
+    others = {"bundle", "bundle_roots", "events", "llm"}
+    assert {*PASSED_ON, *others} == RecommendArgs.model_fields.keys() - missing
     for name in PASSED_ON:
         default = of_job[name].default
         default = list(default) if isinstance(default, tuple) else default

@@ -365,10 +365,11 @@ def test_bundles_are_swapped_compared_and_put_back(bundle, tmp_path):
         text = 'winnow_serve_requests_total{status="200",mode="standard",variant="b"'
         assert await replica.metric(text) > 5
 
-        items = tmp_path / "other" / "items.parquet"
-        items.write_bytes(items.read_bytes()[:-1] + b"x")
+        damaged = tmp_path / "damaged"
+        renamed_bundle(bundle, damaged, "(damaged)")
+        (damaged / "items.parquet").write_bytes(b"x")
         await order(bundle=str(bundle), share=0.0)
-        status, refusal = await order(bundle=str(tmp_path / "other"))
+        status, refusal = await order(bundle=str(damaged))
         assert status == 409
         assert "items.parquet" in refusal["errors"][0]["message"]
         assert (await replica.call("/recommend", BODY))[1]["bundle"] == first["bundle"]
@@ -411,7 +412,8 @@ def test_a_user_config_that_cannot_be_followed_changes_nothing(bundle, tmp_path)
         bad = [{"bundle": "/nowhere"}, {"candidate": "/nowhere"}, {"bundl": str(bundle)}]
         for config in bad:
             await replica.admin.configure(config)
-            kept = replace(plan, user_config=config)
+            number = replica.plans.plan.number
+            kept = replace(plan, user_config=config, number=number)
             assert replica.bundles.plan == replica.plans.plan == kept
             await replica.admin.configure(config)  # as a replica that starts later: not again
         assert await replica.metric("winnow_serve_bundle_failures_total") == len(bad)

@@ -14,16 +14,34 @@ class Loaded:
     version: str
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A bundle that is only a name; a folder of versions names its latest one."""
+
+    version: str
+    version_uri: str
+
+    @property
+    def artifact(self):
+        return self
+
+
 @pytest.fixture
 def bundles(monkeypatch):
     """Bundles that are only names; `lost` cannot be opened."""
     opened = []
 
-    def open_bundle(uri):
+    def open_bundle(uri, *, version, on_node):
+        assert on_node
         opened.append(uri)
         if uri == "/lost":
             raise ArtifactError("/lost holds no artifact")
-        return Loaded(f"v{uri}")
+        if uri == "/strange":
+            raise KeyError("x" * 10_000)
+        found = f"v{uri}"
+        if version not in (None, found):
+            raise ArtifactError(f"{uri} now holds bundle {found}, not {version}")
+        return Opened(found, uri)
 
     monkeypatch.setattr(Bundle, "open", open_bundle)
     bundles = LoadedBundles(lambda bundle: Loaded(bundle.version))
@@ -71,6 +89,26 @@ def test_a_folder_with_another_bundle_than_planned_is_refused(bundles):
         bundles.follow(RolloutPlan(BundleRef("/one", "v/two")))
 
 
+def test_whatever_a_strange_bundle_raises_is_one_short_sentence(bundles):
+    with pytest.raises(ArtifactError, match="/strange cannot be loaded: KeyError: 'xxx") as caught:
+        bundles.hold("/strange")
+    assert len(str(caught.value)) < 400
+
+
+def test_an_earlier_plan_never_replaces_a_later_one(bundles):
+    slow = RolloutPlan(ref("one"), number=1)
+    bundles.follow(RolloutPlan(ref("two"), number=2))
+    bundles.follow(slow)  # whose loading took longer
+    assert bundles.choose("u1")[1].version == "v/two"
+    assert bundles.plan.number == 2
+
+
+def test_the_root_of_a_version_is_the_folder_of_all():
+    assert BundleRef("/data/bundle/0123456789ab", "0123456789ab").root == "/data/bundle"
+    assert BundleRef("s3://b/x/v1?region=eu", "v1").root == "s3://b/x?region=eu"
+    assert BundleRef("/data/bundle", "0123456789ab").root == "/data/bundle"
+
+
 def test_users_are_split_by_share_and_stay_where_they_are(bundles):
     users = [f"u{number}" for number in range(2000)]
     bundles.follow(planned(RolloutPlan(ref("one")), ref("two"), "b", 0.25))
@@ -96,5 +134,10 @@ def test_orders_and_plans():
     assert (won.bundle, won.previous) == (ref("two"), ref("one"))
     assert (won.candidate, won.share) == (None, 0.0)
     assert planned(won, ref("two")) == won
+    dropped = planned(plan, None, "b")
+    assert (dropped.bundle, dropped.candidate, dropped.share) == (ref("one"), None, 0.0)
+    moved = BundleRef("/elsewhere", "v/two")  # the same version in another place
+    assert planned(won, moved).previous == won.previous
+    assert planned(plan, moved).candidate is None
     kept = RolloutPlan.from_json(plan.to_json())
     assert kept == plan
