@@ -16,6 +16,7 @@ from typing import Any
 
 from winnow.data.likes import clip
 from winnow.llm.online.chat import chat_request, tokens_in
+from winnow.llm.prompting.control_tokens import escaped
 from winnow.llm.prompting.json_schema import Schema, array, object_of, string
 from winnow.llm.prompting.match_name import NameMatcher, letters_of
 from winnow.llm.prompting.parse_answer import read_numbers, read_object
@@ -86,7 +87,7 @@ def pick_request(history: Sequence[str], interests: Sequence[str], question: Que
     )
     messages = [
         *_opening(history),
-        {"role": "assistant", "content": json.dumps({"interests": list(interests)})},
+        {"role": "assistant", "content": escaped(json.dumps({"interests": list(interests)}))},
         {"role": "user", "content": part},
     ]
     number: Schema = {"type": "integer", "enum": list(range(1, len(question.options) + 1))}

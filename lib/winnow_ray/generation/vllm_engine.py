@@ -18,7 +18,7 @@ import psutil
 
 from winnow.llm.engines.base import Completion, EngineDied
 from winnow.llm.engines.vllm_config import EngineConfig
-from winnow.llm.prompting.fit_context import PromptTooLong, Tokenizer, hub_name
+from winnow.llm.prompting.fit_context import Tokenizer, UnusablePrompt, hub_name
 from winnow.llm.prompting.request import Request
 
 
@@ -72,7 +72,7 @@ class VllmEngine:
         room = self._context - min(most, self._context // 2)
         try:
             _, ids, trimmed = self._tokenizer.fit(json.loads(request.messages), room)
-        except PromptTooLong as error:
+        except UnusablePrompt as error:
             return Completion(finish_reason="error", error=str(error))
         try:
             output = await self._last_output(request, ids)

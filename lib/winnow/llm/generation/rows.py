@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from winnow.config import canonical_json
 from winnow.llm.prompting.parse_answer import REASON_CHARACTERS, Outcome
+from winnow.llm.prompting.plain_json import finite
 from winnow.llm.prompting.request import Request
 
 ANSWER_SCHEMA = pa.schema(
@@ -95,7 +96,7 @@ def unusable_row(*, reason: str, finish_reason: str = "error", **columns: str) -
 
 def misfit_row(task: str, template: str, row: Mapping[str, Any], reason: str) -> dict[str, Any]:
     """The answer to a table row that fits no prompt; equal rows have equal keys."""
-    inputs = canonical_json(row)
+    inputs = canonical_json(finite(row))
     key = hashlib.sha256(f"{template}\0{reason}\0{inputs}".encode(errors="replace")).hexdigest()
     columns = {"key": key, "task": task, "inputs": inputs, "model": "", "sampling": "{}"}
     return unusable_row(reason=reason, finish_reason="input", template=template, **columns)

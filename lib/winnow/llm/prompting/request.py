@@ -8,6 +8,7 @@ from typing import Any
 
 from winnow.config import canonical_json
 from winnow.llm.prompting.json_schema import Schema
+from winnow.llm.prompting.plain_json import finite
 from winnow.llm.prompting.template import Messages
 
 
@@ -65,7 +66,7 @@ class Request:
         return cls(
             key=key,
             task=task,
-            inputs=canonical_json(inputs or {}),
+            inputs=canonical_json(finite(inputs or {})),
             messages=json.dumps(messages, ensure_ascii=False),
             schema="" if schema is None else json.dumps(schema),
             sampling=canonical_json(sampling),

@@ -20,6 +20,7 @@ from pyarrow import fs
 from winnow.artifact import Artifact
 from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
+from winnow.llm.prompting.plain_json import finite
 from winnow.llm.tasks.base import Inputs, Task
 
 NO_TABLES = (".csv", ".tsv", ".json", ".gz", ".zip", ".txt")
@@ -148,9 +149,9 @@ class TableSource:
 
 
 def _plain(row: Any) -> Any:
-    """A row as JSON can hold it: times and the like as text, no lone surrogates."""
+    """A row as JSON can hold it: times as text, null for NaN, no lone surrogates."""
     text = json.dumps(row, ensure_ascii=False, default=str)
-    return json.loads(text.encode(errors="replace"))
+    return finite(json.loads(text.encode(errors="replace")))
 
 
 Source = DatasetSource | TableSource

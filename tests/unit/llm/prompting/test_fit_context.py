@@ -120,7 +120,11 @@ def test_a_prompt_of_fixed_words_alone_can_be_too_long(messages):
 
 TEXTS = st.text(st.characters() | st.sampled_from('<>\\"\n\ud800'), max_size=60)
 VALUES = st.recursive(
-    TEXTS | st.integers() | st.floats() | st.booleans() | st.none(),
+    TEXTS
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.booleans()
+    | st.none(),
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=12,
 )
