@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from winnow.llm.prompting import find_objects as scanner, parse_answer
+from winnow.llm.prompting import find_objects as scanner, match_name, parse_answer
 from winnow.llm.prompting.find_objects import DEEPEST, find_objects
 from winnow.llm.prompting.json_schema import (
     array,
@@ -20,6 +20,8 @@ from winnow.llm.prompting.json_schema import (
     string,
 )
 from winnow.llm.prompting.parse_answer import REASON_CHARACTERS, read_numbers, read_response
+from winnow.reranking.goal import answers
+from winnow.tree import questions
 
 SCHEMA = object_of(label=string(1, 60))
 CRIME = {"label": "crime"}
@@ -161,6 +163,19 @@ HOSTILE = [
 STARTS = ["", "{", '{"a": ', '{"a": "', '{"a": ["', '{"a": [', '{"a": 1', "[", '"', "<think>"]
 
 
+MODULES = (scanner, parse_answer, match_name, questions, answers)
+OPTIONS = [f"the film {number}" for number in range(20)]
+READERS = {
+    "objects": find_objects,
+    "numbers": read_numbers,
+    "response": lambda text: read(text),
+    "picks": questions.reader_of_picks(questions.Question("w", "", OPTIONS, 5)),
+    "interests": questions.read_interests,
+    "ranking": lambda text: answers.read_ranking(text, range(1, 21), 20, ["stop"]),
+    "next": lambda text: answers.read_next(text, ["stop"]),
+}
+
+
 class Watched(str):
     """A text that counts the characters that are looked at."""
 
@@ -179,7 +194,7 @@ class Watched(str):
 
 def work(read_text, text):
     """Lines that the scanner's own code runs, and characters that it has a built-in look at."""
-    files, lines = {scanner.__file__, parse_answer.__file__}, 0
+    files, lines = {module.__file__ for module in MODULES}, 0
 
     def trace(frame, event, _):
         nonlocal lines
@@ -203,11 +218,11 @@ def work(read_text, text):
     st.sampled_from(STARTS),
     st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=3).map("".join),
     st.sampled_from(["", '"', "}", '"}', "]}"]),
-    st.sampled_from([find_objects, read_numbers]),
+    st.sampled_from(sorted(READERS)),
 )
-def test_twice_the_text_is_at_most_two_and_a_half_times_the_work(start, unit, end, read_text):
+def test_twice_the_text_is_at_most_two_and_a_half_times_the_work(start, unit, end, reader):
     times = max(400 // len(unit), 1)
-    once, twice = (work(read_text, start + unit * n + end) for n in (times, 2 * times))
+    once, twice = (work(READERS[reader], start + unit * n + end) for n in (times, 2 * times))
     assert twice <= 2.5 * once
 
 
