@@ -169,6 +169,7 @@ def test_what_can_be_asked_for(bundle, lookup):
     assert catalogue.items == bundle.items.num_rows
     assert catalogue.max_k == 20
     assert len(set(catalogue.users)) == 50
+    assert lookup.catalogue().users is catalogue.users  # not chosen again from all of them
     assert all(lookup.user(user).known for user in catalogue.users)
 
 
