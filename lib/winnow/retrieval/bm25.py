@@ -2,7 +2,9 @@
 
 The weights are Lucene's, computed by bm25s; a batch of queries is one sparse product. Use it
 instead of a trained encoder if there is nothing to train on, and beside one for hard negatives and
-fusion, as the two err differently.
+fusion, as the two err differently. Words are stemmed as English. Texts of scripts without blanks
+between words, such as Chinese, are indexed by pairs of neighbouring characters, as Lucene's
+CJKAnalyzer does.
 
 Suffixes: Q queries, K results, W words, I documents.
 """
@@ -10,8 +12,9 @@ Suffixes: Q queries, K results, W words, I documents.
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import bm25s
 import numpy as np
@@ -21,7 +24,15 @@ from scipy.sparse import csr_array
 
 from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
 
-WORD = re.compile(r"\w+")
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
+    "\u2e80-\u2fdf\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+    "\u3040-\u312f\u31f0-\u31ff\uff66-\uff9f\uac00-\ud7af"  # kana, Bopomofo, Hangul
+)
+"""Characters of scripts that do not put a blank after every word (or add endings to words, as
+Korean does)."""
+WORD = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]+")
+_IS_UNSPACED = re.compile(rf"[{UNSPACED}]").match
 STOP_WORDS = frozenset(STOPWORDS_EN)
 BATCH_CELLS = 8 << 20
 """Queries times documents of a batch: 100 MB at most, if every document has every word."""
@@ -145,7 +156,7 @@ class _Vocabulary:
     def numbers_of(self, text: str, *, grow: bool) -> list[int]:
         """Numbers of a text's words but stop words; unknown words are added or skipped."""
         numbers = []
-        for word in WORD.findall(text.lower()):
+        for word in _words(text.lower()):
             number = self._number_of_word.get(word)
             if number is None and word not in STOP_WORDS:
                 number = self._new(word, grow)
@@ -160,3 +171,12 @@ class _Vocabulary:
         number = self._number_of_stem.setdefault(stem, len(self._number_of_stem))
         self._number_of_word[word] = number
         return number
+
+
+def _words(text: str) -> Iterator[str]:
+    """The words of a text; pairs of characters where its script has no blanks between words."""
+    for run in WORD.findall(text):
+        if len(run) > 1 and _IS_UNSPACED(run):
+            yield from map("".join, pairwise(run))
+        else:
+            yield run

@@ -106,3 +106,31 @@ def test_excluded_documents_make_room_for_others():
     assert found.tolist() == [[0, 2], [1, 0], [-1, -1]]
     with pytest.raises(ValueError, match="1 exclusions for 2 queries"):
         index.search(["rain", "moon"], 1, exclude[:1])
+
+
+@pytest.mark.parametrize(
+    ("texts", "query", "found"),
+    [
+        (["北京的冬天很冷", "上海的夏天很热"], "冬天", 0),
+        (["東京タワーの夜景", "京都の古い寺院"], "寺院はどこ", 1),
+        (["สวนสาธารณะในกรุงเทพ", "อาหารทะเลสด"], "อาหารทะเล", 1),
+        (["서울에서 부산까지", "제주도의 바다"], "부산", 0),
+        (["用Python编程很有趣", "用Rust编程很快"], "Python", 0),
+        (["水", "火"], "水", 0),
+    ],
+)
+def test_scripts_without_blanks_are_found_by_pairs_of_characters(texts, query, found):
+    scores, rows = Bm25.build(texts).search([query], 1)
+    assert rows.tolist() == [[found]]
+    assert scores[0, 0] > 0
+
+
+def test_words_with_blanks_are_not_cut():
+    assert list(bm25._words("deep learning, naïve café n2 x_y")) == [
+        "deep",
+        "learning",
+        "naïve",
+        "café",
+        "n2",
+        "x_y",
+    ]
