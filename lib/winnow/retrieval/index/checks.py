@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from winnow.retrieval.evaluation.order import Floats
 
+LAST_ID = np.iinfo(np.int64).max
+"""FAISS, and every id here, is a signed number of 64 bits."""
 CHUNK = 65_536
 """Vectors checked together; flags for all at once would cost a quarter of their memory."""
 
@@ -48,8 +50,21 @@ def checked_ids(
     given = np.asarray(ids_N)
     if given.ndim != 1 or len(given) != wanted:
         raise ValueError(f"there must be one id per vector: {wanted} vectors, ids {given.shape}")
-    if given.dtype.kind not in "iu" or (given < 0).any():
-        raise ValueError(f"ids must be integers from 0 on, got {given[:3].tolist()} ...")
+    if not wanted:
+        return np.empty(0, np.int64)
+    if given.dtype.kind not in "iu" or (given < 0).any() or given.max() > LAST_ID:
+        wrong = given if given.dtype.kind not in "iu" else given[(given < 0) | (given > LAST_ID)]
+        raise ValueError(f"ids must be integers from 0 to 2^63 - 1, got {wrong[:3].tolist()} ...")
+    return given.astype(np.int64)
+
+
+def asked_ids(ids_N: NDArray[np.integer[Any]] | Sequence[int]) -> NDArray[np.int64]:
+    """Ids to look up as int64, -1 for one that no index can hold; ValueError if not integers."""
+    given = np.asarray(ids_N)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise ValueError(f"ids must be a list of integers, got {np.ravel(given)[:3].tolist()} ...")
+    if given.dtype == np.uint64:
+        given = np.where(given > LAST_ID, -1, given.astype(np.int64))
     return given.astype(np.int64)
 
 

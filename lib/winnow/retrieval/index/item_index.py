@@ -18,8 +18,13 @@ from numpy.typing import NDArray
 
 from winnow.errors import ArtifactError
 from winnow.retrieval.evaluation.exact_search import exact_search
-from winnow.retrieval.evaluation.order import Floats, Rows
-from winnow.retrieval.index.checks import checked_ids, checked_queries, checked_vectors
+from winnow.retrieval.evaluation.order import Floats, Rows, best_keys, rank_keys, unpack
+from winnow.retrieval.index.checks import (
+    asked_ids,
+    checked_ids,
+    checked_queries,
+    checked_vectors,
+)
 from winnow.retrieval.index.excluding import search_excluding
 from winnow.retrieval.index.files import read_faiss, write_array, write_faiss
 from winnow.retrieval.index.ids import IdTable
@@ -108,7 +113,7 @@ class ItemIndex:
 
     def vectors_of(self, ids_N: Ids | Sequence[int]) -> Floats:
         """Vectors of these ids, [N, D]."""
-        asked_N = np.asarray(ids_N, np.int64)
+        asked_N = asked_ids(ids_N)
         at_N = self._ids.positions(asked_N)
         if (at_N < 0).any():
             raise ValueError(f"id {asked_N[at_N < 0][0]} is not in the index, it has no vector")
@@ -121,7 +126,7 @@ class ItemIndex:
         exclude: Sequence[Ids] | None = None,
         within: Ids | Sequence[int] | None = None,
     ) -> tuple[Floats, Rows]:
-        """The k best of each query, best first.
+        """The k best of each query, best first; equal scores in the order of their vectors.
 
         Args:
             exclude: for each query, ids that must not be returned; unknown ids, such as -1 for
@@ -138,8 +143,8 @@ class ItemIndex:
         if exclude is not None and len(exclude) != len(queries_QD):
             raise ValueError(f"{len(exclude)} exclusions for {len(queries_QD)} queries")
         queries_QD = checked_queries(queries_QD, self.dim)
-        allowed_I = self._ids.allowed(None if within is None else np.asarray(within, np.int64))
-        unwanted = [self._ids.found_among(np.asarray(ids), allowed_I) for ids in exclude or []]
+        allowed_I = self._ids.allowed(None if within is None else asked_ids(within))
+        unwanted = [self._ids.found_among(asked_ids(ids), allowed_I) for ids in exclude or []]
         most = max(map(len, unwanted), default=0)
         k = min(k, (len(self) if allowed_I is None else int(allowed_I.sum())) - most)
         if k < 1 or not len(queries_QD):
@@ -147,6 +152,7 @@ class ItemIndex:
         scores_QK, at_QK = search_excluding(
             self._nearest, queries_QD, k, allowed_I, unwanted, len(self.vectors)
         )
+        scores_QK, at_QK = unpack(best_keys(rank_keys(scores_QK, at_QK), k))
         return scores_QK, self._ids.ids_I[at_QK]
 
     def uncompleted(self, queries_QD: Floats, k: int) -> Rows:
@@ -198,7 +204,7 @@ class ItemIndex:
 
     def delete(self, ids_N: Ids | Sequence[int]) -> None:
         """Stop returning these ids; `compact` frees their memory."""
-        self._ids.remove(np.asarray(ids_N, np.int64))
+        self._ids.remove(asked_ids(ids_N))
 
     def compact(self) -> None:
         """Remove deleted vectors by refilling the trained index with the others."""
