@@ -22,6 +22,7 @@ import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
 from scipy.sparse import csr_array
 
+from winnow.errors import DataError
 from winnow.retrieval.evaluation.order import PADDING, Floats, Rows, best_keys, rank_keys, unpack
 
 UNSPACED = (
@@ -77,13 +78,13 @@ class Bm25:
         """Index the texts; text i is document row i. A text without words is never found.
 
         Raises:
-            ValueError: no text has a word other than stop words.
+            DataError: no text has a word other than stop words.
         """
         config = config or Bm25Config()
         vocabulary = _Vocabulary()
         numbers = [vocabulary.numbers_of(text, grow=True) for text in texts]
         if not len(vocabulary):
-            raise ValueError(f"BM25 needs a text with words, got {len(numbers)} texts without")
+            raise DataError(f"BM25 needs a text with words, got {len(numbers)} texts without")
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs every step by default
         index = bm25s.BM25(k1=config.k1, b=config.b, method="lucene")
         known = {str(number): number for number in range(len(vocabulary))}

@@ -75,6 +75,8 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
     )
     collection = Collection.open(config.collection)
     assert collection.artifact is not None
+    collection.judged(config.split)  # a wrong split, or nothing to compare with, before the work
+    other = open_artifact(config.against, kind="evaluation") if config.against else None
     parents = {"collection": collection.artifact}
     recorded = {"split": config.split, "query_prefix": config.query_prefix}
     with create_artifact(config.output, "evaluation", config=recorded, parents=parents) as draft:
@@ -91,8 +93,7 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
             **truncation_of(vectors, encoder),
             "seconds": time.perf_counter() - started,
         }
-        if config.against:
-            other = open_artifact(config.against, kind="evaluation")
+        if other:
             before = pq.read_table(other.path / "encoder.parquet")
             found = compare(before, rows["encoder"].per_query, COMPARED)
             draft.metrics["vs_against"] = found.as_dict()

@@ -32,7 +32,7 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
         Main figures of the table: the measure of each variant, and what the LLM added.
 
     Raises:
-        DataError: `mined` lacks negatives of a source that a variant takes.
+        DataError: `mined` lacks negatives of a source that a variant takes, or a split is missing.
 
     Example:
         With the artifacts of `jobs.mine_negatives --config scifact`:
@@ -44,6 +44,7 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
         config.make_search()
     config = with_absolute_paths(config)
     check_negatives(config.mined, config.variants, config.negatives.retrieved)
+    config.check_splits(config.test)
     parents = config.parents()
     study_of = {"variants": config.variants, "seeds": config.seeds, "test": config.test}
     recorded = config.recorded() | study_of

@@ -24,6 +24,8 @@ from winnow_ray.training.ray_train import Reporter, check_workers, discard, fit
 
 logger = logging.getLogger("winnow.train_retriever")
 C = TypeVar("C", bound=EncoderConfig)
+SIGNIFICANT = 0.05
+"""p-value below which a fall is no chance of the queries, and training has failed."""
 LOSSES_KEPT = 100
 """Approximate number of points of the loss curve in the manifest: enough to plot it."""
 
@@ -43,7 +45,7 @@ class TrainEncoderConfig(EncoderConfig):
     use_gpu: bool = False
     """Whether each worker takes a GPU; this process measures before and after on its CPU."""
     allow_regression: bool = False
-    """Whether an encoder that is worse than the one it started from counts as a success."""
+    """Whether an encoder significantly worse than the one it started from counts as a success."""
 
     def __post_init__(self) -> None:
         EncoderConfig.__post_init__(self)
@@ -75,13 +77,14 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
         both the shares of texts cut and tokens lost.
 
     Raises:
-        DataError: the negatives that the mode takes do not exist.
-        RegressionError: the trained encoder is worse than the one that it started from. It is
-            written nevertheless, and its figures say so.
+        DataError: the negatives that the mode takes, or a split, do not exist.
+        RegressionError: the trained encoder is significantly worse than the one that it started
+            from. It is written nevertheless, and its figures say so.
     """
     started = time.perf_counter()
     config = with_absolute_paths(config)
     check_negatives(config.mined, [config.negatives.kind], config.negatives.retrieved)
+    config.check_splits(config.test)
     recorded, parents = config.recorded(), config.parents()
     if made := up_to_date(config.output, "encoder", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
@@ -135,7 +138,7 @@ def figures(before: Measured, after: Measured) -> dict[str, Any]:
         **after.means(),
         "untuned": before.means(),
         "vs_untuned": difference.as_dict(),
-        "regression": difference.difference < 0,
+        "regression": difference.difference < 0 and difference.p_value < SIGNIFICANT,
     }
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from winnow.errors import DataError
 from winnow.retrieval import bm25
 from winnow.retrieval.bm25 import Bm25, Bm25Config
 
@@ -87,7 +88,7 @@ def test_no_queries_give_no_rows():
 
 
 def test_bad_input_says_what_is_wrong():
-    with pytest.raises(ValueError, match="needs a text with words, got 2 texts without"):
+    with pytest.raises(DataError, match="needs a text with words, got 2 texts without"):
         Bm25.build(["", "the"])
     with pytest.raises(ValueError, match="k must be positive, got 0"):
         Bm25.build(TEXTS).search(["rain"], 0)

@@ -20,12 +20,13 @@ from winnow.artifact.digests import model_digest, run_key
 from winnow.data.collection import Collection, Judgements, text_digest
 from winnow.errors import DataError
 from winnow.retrieval.checkpoint import Report
+from winnow.retrieval.distributed import rank_and_world
 from winnow.retrieval.encoder_training.encode_over_ranks import encode_together
 from winnow.retrieval.encoder_training.instances import Instances, TrainingTexts, text_groups
 from winnow.retrieval.encoder_training.train import EncoderTrainConfig, EncoderTrainer, Validate
 from winnow.retrieval.evaluation.measures import Measured, exact_ranking, measure
 from winnow.retrieval.evaluation.order import Rows
-from winnow.retrieval.negatives.mix import Mix, MixConfig, Mixer
+from winnow.retrieval.negatives.mix import Mix, MixConfig, Mixer, shortfall
 from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
 from winnow.retrieval.negatives.table import NegativesTable
 from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder, folder_of
@@ -85,9 +86,18 @@ class EncoderConfig(EncoderRef):
         return parents
 
     def run_key(self) -> str:
-        """Name of the run, equal for equal inputs: a killed run finds its checkpoints by it."""
+        """Name of the run, equal for equal inputs: a killed run finds its checkpoints by it.
+
+        What the result is measured on is no part of it, so a corrected split trains nothing anew.
+        """
         made_from = {role: parent.digest for role, parent in self.parents().items()}
-        return run_key(self.recorded(), made_from)
+        return run_key(EncoderConfig.recorded(self), made_from)
+
+    def check_splits(self, test: str) -> None:
+        """Raise DataError if the collection lacks the split to train on or that to measure on."""
+        collection = Collection.open(self.collection)
+        for split in (self.split, test):
+            collection.judged(split)
 
     def untuned(self) -> TextEncoder:
         """The encoder to start from."""
@@ -120,6 +130,9 @@ class EncoderExperiment:
 
     def train(self, report: Report, resume: Path | None) -> None:
         """Train `encoder` in place, or continue from a checkpoint; see `EncoderTrainer.train`."""
+        note = shortfall(self.config.negatives, self.audit(1)[0])
+        if note and rank_and_world()[0] == 0:
+            logger.warning("%s", note)
         trainer = EncoderTrainer(
             self.config.train,
             self.encoder,

@@ -161,6 +161,10 @@ class EncoderTrainer(CheckpointedTrainer):
             report: called on every rank after every check, see `Report`; the first check is that
                 of the untrained encoder.
             resume: folder of the checkpoint to continue from.
+
+        Raises:
+            DivergenceError: a loss or a gradient is not finite; on every rank. The last reported
+                checkpoint has the best weights before it.
         """
         if resume:
             self.load_state_dict(read_checkpoint(resume))

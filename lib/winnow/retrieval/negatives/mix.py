@@ -88,6 +88,24 @@ class Mix:
     """Exact counts of instances and of each kind of negatives; `written` are those of the LLM."""
 
 
+def shortfall(config: MixConfig, audit: Mapping[str, int]) -> str | None:
+    """A sentence if a hybrid epoch's ratio is below the one asked for by a tenth; None if not.
+
+    Args:
+        audit: the epoch's counts, see `Mix.audit`.
+    """
+    reached = audit["written"] / max(audit["retrieved"], 1)
+    if config.kind != "hybrid" or reached >= 0.9 * config.ratio:
+        return None
+    both = audit["with_both"] / max(audit["instances"], 1)
+    return (
+        f"negatives.syn_ratio asks for {config.ratio:g} LLM negatives for each retrieved one, the "
+        f"table allows {reached:.2f}, and {both:.0%} of the instances hold both kinds. More LLM "
+        f"texts per query (generate with more draws), or a smaller negatives.per_instance (now "
+        f"{config.per_instance}), raise it"
+    )
+
+
 class Mixer:
     """Draws negatives from pools, other ones in every epoch.
 

@@ -68,6 +68,7 @@ def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, A
         "valid": trained["best"],
         "steps": len(trained["losses"]),
         "gradient_variance": float(np.var(trained["norms"])),
+        **_negatives_of(experiment, trained["epoch"]),
         "seconds": seconds,
     }
 
@@ -116,6 +117,16 @@ def _train(experiment: EncoderExperiment) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         saves[0](Path(folder))
         return read_checkpoint(Path(folder))
+
+
+def _negatives_of(experiment: EncoderExperiment, epochs: int) -> dict[str, float]:
+    """Negatives of an instance by where they come from, on average."""
+    audits = experiment.audit(max(epochs, 1))
+    instances = max(sum(audit["instances"] for audit in audits), 1)
+    kinds = {"llm_negatives": "written", "retrieved_negatives": "retrieved"}
+    return {
+        name: sum(audit[counted] for audit in audits) / instances for name, counted in kinds.items()
+    }
 
 
 def _between(instances: Instances, first: int, last: int) -> Instances:

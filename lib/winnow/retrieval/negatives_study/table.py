@@ -32,8 +32,9 @@ LEVEL = 0.05
 
 Run = Mapping[str, Any]
 """`variant`, `seed` (None without training), `per_query` (columns `query` and MEASURES), `seconds`,
-for an encoder `truncated` (`TextEncoder.truncated`), for a trained one `steps` and
-`gradient_variance`."""
+for an encoder `truncated` (`TextEncoder.truncated`), for a trained one `steps`,
+`gradient_variance`, and `llm_negatives` and `retrieved_negatives`: negatives of an instance, on
+average."""
 Board = dict[str, dict[str, Any]]
 """Figures of each variant, by their names."""
 
@@ -73,7 +74,13 @@ def figures(board: Board) -> dict[str, dict[str, float | None]]:
 def markdown(board: Board) -> str:
     """The table in Markdown; a hyphen stands for a missing figure."""
     p_values = {"p_vs_untuned": "p vs untuned", "p_vs_mined": "p vs mined"}
-    others = {"gradient_variance": "gradient variance", "steps": "steps", "seconds": "seconds"}
+    others = {
+        "llm_negatives": "LLM negatives",
+        "retrieved_negatives": "retrieved",
+        "gradient_variance": "gradient variance",
+        "steps": "steps",
+        "seconds": "seconds",
+    }
     head = ["negatives", *SHOWN.values(), *p_values.values(), *others.values()]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for variant, row in board.items():
@@ -82,6 +89,7 @@ def markdown(board: Board) -> str:
                 variant,
                 *(_with_spread(row[name], row[_spread(name)]) for name in SHOWN),
                 *(_shown(row[name], ".4f") for name in p_values),
+                *(_shown(row[name], ".1f") for name in ("llm_negatives", "retrieved_negatives")),
                 _shown(row["gradient_variance"], ".3g"),
                 *(_shown(row[name], ",.0f") for name in ("steps", "seconds")),
             ]
@@ -101,6 +109,8 @@ def _training_sentence(board: Board) -> str:
     best = max(trained, key=lambda name: board[name][MAIN])
     gain = board[best]["vs_untuned"]
     text = f"The best variant, {best}, is {_in_words(gain, 'untuned')}"
+    if gain["p_value"] >= LEVEL / len(trained):  # Bonferroni, as the best of several is compared
+        text += f", which chance explains among {len(trained)}"
     if "none" in board and best != "none":
         alone = board["none"]["vs_untuned"]["difference"]
         text += f"; training without negatives of its own (none) makes {alone:+.4f} of that"
@@ -148,6 +158,8 @@ def _row(runs: Sequence[Run]) -> dict[str, Any]:
         row[name] = fmean(mean_S)
         row[_spread(name)] = stdev(mean_S) if len(mean_S) > 1 else None
     return row | {
+        "llm_negatives": _mean_of_known(run.get("llm_negatives") for run in runs),
+        "retrieved_negatives": _mean_of_known(run.get("retrieved_negatives") for run in runs),
         "gradient_variance": _mean_of_known(run.get("gradient_variance") for run in runs),
         "steps": _mean_of_known(run.get("steps") for run in runs),
         "seconds": fmean(run["seconds"] for run in runs),

@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from winnow.retrieval.checkpoint import CheckpointedTrainer, Report, read_checkpoint
-from winnow.retrieval.distributed import gather_rows, rank_and_world
+from winnow.retrieval.distributed import gather_rows, rank_and_world, summed
 from winnow.retrieval.two_tower.data import TrainingData, TwoTowerStep
 from winnow.retrieval.two_tower.loss import known_positives, sampled_softmax
 from winnow.retrieval.two_tower.model import TwoTower
@@ -113,6 +113,10 @@ class TwoTowerTrainer(CheckpointedTrainer):
         Args:
             report: called on every rank after every epoch, see `Report`.
             resume: folder of the checkpoint to continue from.
+
+        Raises:
+            DivergenceError: the loss of an epoch is not finite; on every rank. The last reported
+                checkpoint is that of the epoch before.
         """
         if resume:
             self.load_state_dict(read_checkpoint(resume))
@@ -132,7 +136,7 @@ class TwoTowerTrainer(CheckpointedTrainer):
             report(metrics, self.save if self._rank == 0 else None)
 
     def train_epoch(self) -> float:
-        """One pass over the training pairs; returns this rank's mean loss."""
+        """One pass over the training pairs; returns the mean loss of all ranks."""
         config, size = self.config, self._batch_size
         model: torch.nn.Module = self.model.train()
         if self._world_size > 1:
@@ -157,6 +161,8 @@ class TwoTowerTrainer(CheckpointedTrainer):
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             total, done = total + loss.item(), done + 1
+        total = float(summed(torch.tensor(total, dtype=torch.float64))) / self._world_size
+        self.check_finite(total, where=f"epoch {self.epoch + 1}", lr=config.lr)
         self.epoch += 1
         return total / done
 

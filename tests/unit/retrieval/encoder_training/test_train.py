@@ -28,6 +28,7 @@ from winnow.retrieval.negatives.mix import MixConfig
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.text_encoder.token_lists import TokenLists
 from winnow.retrieval.toy import make_tiny_encoder, make_toy_search
+from winnow_ray.training.encoder import TrainEncoderConfig
 
 TOPICS = ["moon", "rain", "tide", "harbour", "night", "hill", "road", "bread", "glass", "wool"]
 OTHER_WORDS = dict(
@@ -403,3 +404,24 @@ def test_validation_searches_what_was_mined_for_its_queries(toy):
     assert len(more) == len(set(more)) == 18
     plain = EncoderExperiment(replace(config, mined="", negatives=MixConfig(mode="none")))
     assert not all(words[row] & words[relevant] for row in plain._valid_rows)
+
+
+def test_a_split_that_is_missing_is_said_before_training(config):
+    config.check_splits("test")
+    with pytest.raises(DataError, match="no split 'dev'; there are test, train"):
+        config.check_splits("dev")
+    with pytest.raises(DataError, match="no split 'trian'"):
+        replace(config, split="trian").check_splits("test")
+
+
+def test_the_split_that_is_measured_is_no_part_of_a_run(config):
+    settings = {name: getattr(config, name) for name in EncoderConfig.__dataclass_fields__}
+    keys = {TrainEncoderConfig(**settings, test=test).run_key() for test in ("test", "dev")}
+    assert keys == {config.run_key()}
+
+
+@pytest.mark.parametrize(("ratio", "warned"), [(9.0, True), (1.0, False)])
+def test_a_ratio_that_the_table_cannot_give_is_said(toy, tmp_path, caplog, ratio, warned):
+    negatives = MixConfig(mode="hybrid", per_instance=2, syn_ratio=ratio)
+    train(replace(toy, negatives=negatives), tmp_path, stop_after=1)
+    assert ("negatives.syn_ratio asks for 9 LLM" in caplog.text) == warned

@@ -12,6 +12,7 @@ import pytest
 from jobs import prepare
 from winnow.artifact import create_artifact
 from winnow.data.dataset import Dataset
+from winnow.errors import DivergenceError
 from winnow.llm.generation.artifact import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.retrieval.checkpoint import read_checkpoint
@@ -164,6 +165,11 @@ def test_training_stops_when_validation_no_longer_improves(dataset, tmp_path):
     # a vanishing learning rate leaves the recall where the first epoch put it
     reported = run(opened(dataset, lr=1e-12, epochs=9, patience=2), tmp_path)
     assert [m["epoch"] for m in reported] == [1, 2, 3]
+
+
+def test_training_that_diverges_ends_with_a_sentence(dataset, tmp_path):
+    with pytest.raises(DivergenceError, match=r"diverged in epoch 1: .*train\.lr \(now 1e\+38\)"):
+        run(opened(dataset, lr=1e38, batch_size=16), tmp_path)
 
 
 @pytest.mark.parametrize(

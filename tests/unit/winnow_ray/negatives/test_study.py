@@ -72,7 +72,7 @@ def test_the_table_has_means_spreads_and_tests_over_the_means_of_seeds():
     assert figures(board)["untuned"].keys() == {"ndcg@10", "spread", "p_vs_untuned"}
     lines = markdown(board).splitlines()
     assert lines[2] == (
-        "| untuned | 0.4000 | 0.4000 | 0.4000 | - | 0.0001 | - | - | 2 |"
+        "| untuned | 0.4000 | 0.4000 | 0.4000 | - | 0.0001 | - | - | - | - | 2 |"
     )  # the rows without training are on top
     assert lines[3].startswith("| mined | 0.6000 ± 0.1414 |")
 
@@ -105,6 +105,14 @@ def test_more_comparisons_need_a_smaller_p():
     assert "negatives helped: hybrid is 0.0600 above" in reading(board_of(mined=0.5, hybrid=better))
     three = board_of(mined=0.5, llm=0.5, direct=0.5, hybrid=better)
     assert "did not help: hybrid, the best of llm, direct, hybrid," in reading(three)
+
+
+def test_the_best_of_several_variants_needs_a_smaller_p_too():
+    close = some_better(0.4, 0.15) - 0.2
+    sole = reading(board_of(none=close))
+    assert "chance explains among" not in sole
+    many = reading(board_of(none=close, random=0.3, bm25=0.3, llm=0.3, hybrid=0.3))
+    assert "which chance explains among 5" in many
 
 
 def test_the_reading_says_what_training_alone_gave():
