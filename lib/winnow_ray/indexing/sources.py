@@ -3,9 +3,11 @@
 Suffixes: I vectors to index, Q queries, D vector width.
 """
 
+import logging
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from winnow.artifact import Artifact, open_artifact
@@ -27,7 +29,13 @@ QUERIES = 1000
 FEWEST_QUERIES = 2
 """One query to tune on and one to check."""
 
+TRAINED_ON = "train"
+"""Split of the queries that encoders are trained on."""
+
 Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+logger = logging.getLogger("winnow.build_index")
 
 
 class IndexSource(Protocol):
@@ -59,7 +67,8 @@ class CatalogueSource:
         dataset = self._dataset
         retriever = Retriever.load(self.parents["retriever"].path)
         vectors_ID = retriever.encode_catalogue(dataset)
-        asked = held_out(dataset).take(slice(QUERIES))
+        pairs = held_out(dataset)
+        asked = pairs.take(drawn(len(pairs)))
         liked = training_pairs(dataset).histories()
         users = dataset.table_features("user", retriever.schema)
         return vectors_ID, retriever.encode_askers(asked, liked, *users)
@@ -90,7 +99,26 @@ class DocumentSource:
 
     def encoded(self) -> tuple[Floats, Floats]:
         encoder = TextEncoder.for_inference(self._encoding, precision=self._encoding.precision)
-        drawn_Q = np.random.default_rng(0).permutation(self._collection.queries.num_rows)
-        queries_QD = encoder.encode_queries(self._collection.query_texts(drawn_Q[:QUERIES]))
+        row_Q = self.query_rows()
+        queries_QD = encoder.encode_queries(self._collection.query_texts(row_Q))
         self.figures = truncation_of(self.parents["vectors"], encoder)
         return read_vectors(self.parents["vectors"]), queries_QD
+
+    def query_rows(self) -> Rows:
+        """Rows of the queries, at random: those that no encoder was trained on, if any.
+
+        An encoder puts a query that it was trained on nearer to its document than others.
+        """
+        queries, qrels = self._collection.queries, self._collection.qrels
+        trained = qrels.filter(pc.field("split") == TRAINED_ON)["query"]
+        unseen_Q = ~pc.is_in(queries["id"], value_set=pc.unique(trained)).to_numpy()
+        row_Q = np.flatnonzero(unseen_Q)
+        if len(row_Q) < FEWEST_QUERIES:
+            row_Q = np.arange(queries.num_rows)
+            logger.warning("every query is of split %s: others may be searched worse", TRAINED_ON)
+        return row_Q[drawn(len(row_Q))]
+
+
+def drawn(queries: int) -> Rows:
+    """At most `QUERIES` of this many, at random, the same in every run."""
+    return np.random.default_rng(0).permutation(queries)[:QUERIES]

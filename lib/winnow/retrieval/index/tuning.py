@@ -28,6 +28,9 @@ MARGIN = 3
 """Standard errors by which the tuned recall must exceed its target. The recall of other queries
 differs by chance: a target that is met exactly here would be missed there half of the time."""
 
+FEW = 100
+"""Queries below which the recall of each half is known to .03 at best (standard error at .95)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuning:
@@ -84,6 +87,8 @@ def tune(index: ItemIndex, queries_QD: Floats, *, recall: float, k: int = TUNED_
         raise ValueError(f"recall must be above 0 and at most 1, got {recall}")
     if len(queries_QD) < 2:
         raise ValueError(f"tuning needs at least 2 held-out queries, got {len(queries_QD)}")
+    if len(queries_QD) < FEW:
+        logger.warning("tuned on %d queries: the recall of others may differ", len(queries_QD))
     halves = queries_QD[0::2], queries_QD[1::2]
     exact = [index.exact(half, k) for half in halves]
 

@@ -12,6 +12,8 @@ from winnow.errors import DataError
 from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.toy import make_tiny_encoder
+from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig
+from winnow_ray.indexing.sources import DocumentSource
 
 WORDS = ["moon", "sea", "rain", "hills", "tides", "night", "quiet", "harbour"]
 TEXTS = [f"the {a} and the {b} and the {c}" for a in WORDS for b in WORDS for c in WORDS if a != b]
@@ -64,3 +66,23 @@ def test_a_collection_needs_queries_and_a_model(config, tmp_path):
     collection(tmp_path / "silent", queries=1)
     with pytest.raises(DataError, match="has 1 queries; an index is tuned on at least 2"):
         build_index.run(replace(config, collection=str(tmp_path / "silent")))
+
+
+def test_queries_that_training_saw_do_not_tune(tmp_path):
+    ids = [str(at) for at in range(10)]
+    qrels = {
+        "split": ["train"] * 6 + ["test"],
+        "query": [*ids[:6], "7"],
+        "document": ids[:7],
+        "relevance": [1] * 7,
+    }
+    texts = TEXTS[:10]
+    places = {name: str(tmp_path / name) for name in ("collection", "model", "output")}
+    made = Collection.of(
+        {"id": ids, "title": [""] * 10, "text": texts}, {"id": ids, "text": texts}, qrels
+    )
+    with create_artifact(places["collection"], "collection", config={}) as draft:
+        made.save(draft.path)
+    make_tiny_encoder(tmp_path / "model", texts)
+    source = DocumentSource(EncodeCorpusConfig(**places, workers=(0, 0)))
+    assert sorted(source.query_rows()) == [6, 7, 8, 9]
