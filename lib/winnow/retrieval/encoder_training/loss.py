@@ -95,9 +95,12 @@ class CachedVectors:
         vector_ND = torch.empty(len(rows_N), encoder.dim, device=self._device)
         batches = list(token_batches(length_N, chunk_tokens))
         left = sum(len(at_B) * int(length_N[at_B].max()) for at_B in batches)
+        self.kept_tokens = 0
+        """Tokens whose intermediate values are kept, padding included."""
         for at_B in batches:
-            keeps = left <= memory_tokens
-            left -= len(at_B) * int(length_N[at_B].max())
+            keeps, tokens_B = left <= memory_tokens, len(at_B) * int(length_N[at_B].max())
+            left -= tokens_B
+            self.kept_tokens += tokens_B if keeps else 0
             chunk = _Chunk(torch.from_numpy(at_B).to(self._device), rows_N[at_B], self._device)
             with torch.set_grad_enabled(keeps):
                 vector_BD = self._encode(chunk)

@@ -226,9 +226,21 @@ class EncoderTrainer(CheckpointedTrainer):
         self._seed_step()
         for group in self.optimizer.param_groups:
             group["lr"] = config.lr * _schedule(progress, config.warmup)
-        cache = {"chunk_tokens": config.chunk_tokens, "memory_tokens": config.memory_tokens}
-        text = CachedVectors(encoder, texts.text_tokens, step.own_code_T, **cache)
-        query = CachedVectors(encoder, texts.query_tokens, step.query_B, **cache)
+        chunk, memory = config.chunk_tokens, config.memory_tokens
+        text = CachedVectors(
+            encoder,
+            texts.text_tokens,
+            step.own_code_T,
+            chunk_tokens=chunk,
+            memory_tokens=memory,
+        )
+        query = CachedVectors(
+            encoder,
+            texts.query_tokens,
+            step.query_B,
+            chunk_tokens=chunk,
+            memory_tokens=memory - text.kept_tokens,
+        )
         loss_B = _loss(config, query.vectors, gather_rows(text.vectors), step)
         self.optimizer.zero_grad()
         (loss_B.sum() / step.size).backward()  # type: ignore[no-untyped-call]

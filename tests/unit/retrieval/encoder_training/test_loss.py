@@ -181,3 +181,11 @@ def test_a_sum_is_made_where_the_value_is(monkeypatch):
     monkeypatch.setattr(distributed, "all_reduce", lambda value: summed_on.append(value.device))
     assert summed(torch.ones((), device="meta")).device == torch.device("meta")
     assert summed_on == [torch.device("meta")]
+
+
+@pytest.mark.parametrize("memory", [0, 64, 200, 10_000])
+def test_no_more_tokens_are_kept_than_memory_allows(encoder, memory):
+    tokens = encoder.tokens(sentences(12), "document")
+    cached = CachedVectors(encoder, tokens, np.arange(12), chunk_tokens=64, memory_tokens=memory)
+    assert cached.kept_tokens <= memory
+    assert (cached.kept_tokens > 0) == (memory >= 64)
