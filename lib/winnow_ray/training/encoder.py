@@ -11,7 +11,7 @@ import ray.train
 import torch
 
 from winnow.artifact import claimed, create_artifact, up_to_date
-from winnow.errors import RegressionError
+from winnow.errors import DivergenceError, RegressionError
 from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.encoder_training.train import MEASURE
@@ -78,6 +78,7 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
 
     Raises:
         DataError: the negatives that the mode takes, or a split, do not exist.
+        DivergenceError: training left the finite numbers. The best weights before are written.
         RegressionError: the trained encoder is significantly worse than the one that it started
             from. It is written nevertheless, and its figures say so.
     """
@@ -143,7 +144,12 @@ def figures(before: Measured, after: Measured) -> dict[str, Any]:
 
 
 def judged(metrics: dict[str, Any], config: TrainEncoderConfig) -> dict[str, Any]:
-    """The figures; RegressionError if they say that training made the encoder worse."""
+    """The figures; an error if they say that training diverged or made the encoder worse."""
+    if metrics.get("diverged"):
+        raise DivergenceError(
+            f"training diverged at {metrics['diverged']}; {config.output} is written with the best "
+            f"weights before it. Use a smaller train.lr (now {config.train.lr:g})"
+        )
     if metrics["regression"] and not config.allow_regression:
         was, now = metrics["untuned"][MEASURE], metrics[MEASURE]
         raise RegressionError(

@@ -16,7 +16,7 @@ import torch
 from jobs import train_retriever
 from winnow.artifact import create_artifact, open_artifact
 from winnow.data.collection import Collection
-from winnow.errors import RegressionError
+from winnow.errors import DivergenceError, RegressionError
 from winnow.retrieval.encoder_training.train import EncoderTrainConfig
 from winnow.retrieval.negatives.mix import MixConfig
 from winnow.retrieval.text_encoder.encoder import TextEncoder
@@ -110,6 +110,8 @@ def test_a_worse_encoder_is_a_regression(config):
         judged(figures, config)
     assert judged(figures, replace(config, allow_regression=True)) == figures
     assert judged(figures | {"regression": False}, config)
+    with pytest.raises(DivergenceError, match=r"diverged at epoch 0, step 2: .*best weights"):
+        judged(figures | {"diverged": "epoch 0, step 2: loss nan"}, config)
 
 
 def test_a_corpus_is_encoded_in_shards_that_are_kept(ray_cluster, config, tmp_path, monkeypatch):

@@ -410,8 +410,8 @@ def test_a_split_that_is_missing_is_said_before_training(config):
     config.check_splits("test")
     with pytest.raises(DataError, match="no split 'dev'; there are test, train"):
         config.check_splits("dev")
-    with pytest.raises(DataError, match="no split 'trian'"):
-        replace(config, split="trian").check_splits("test")
+    with pytest.raises(DataError, match="no split 'tests'"):
+        replace(config, split="tests").check_splits("test")
 
 
 def test_the_split_that_is_measured_is_no_part_of_a_run(config):
