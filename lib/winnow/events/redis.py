@@ -4,6 +4,8 @@ The server decides what is durable. With `appendonly yes` and `appendfsync alway
 event is lost. The default, `everysec`, answers first and may write two seconds later, so killing
 the server can lose hundreds of acknowledged events.
 
+Events expire by the server's clock, so the clocks of the machines that serve delete nothing.
+
 It can be one server, or one with replicas behind one address. Redis Cluster does not work: a batch
 is one script over keys of many users.
 """

@@ -2,13 +2,14 @@
 
 It is durable, and a read takes tens of microseconds. It stays bounded: each append removes a few
 more old rows than it adds, so the file holds a day's events and KEEP events of every user of the
-last 30 days.
+last 30 days. Those days are counted by the store's own time: the machine's clock, which can be set
+wrong for a while, only says where an empty file begins.
 """
 
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,7 @@ INDEX = (
 INSERT = (
     "insert or ignore into events (event_id, user_id, item_id, kind, at) values (?, ?, ?, ?, ?)"
 )
+NEWEST = "select at from events order by sequence desc limit 1"
 RECENT = (
     "select event_id, item_id, kind from events where user_id = ? order by sequence desc limit ?"
 )
@@ -65,14 +67,23 @@ class SqliteEvents:
         ['i9']
     """
 
-    def __init__(self, path: str | Path, *, keep: int = KEEP) -> None:
-        """Open the file, or create it; `keep`: events per user that `recent` returns.
+    def __init__(
+        self, path: str | Path, *, keep: int = KEEP, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Open the file, or create it.
+
+        Args:
+            keep: events per user that `recent` returns.
+            clock: seconds since any moment, which never go back.
 
         Raises:
             StoreError: the file cannot be made, or is not an SQLite file.
         """
         self._path = str(path)
         self._keep = keep
+        self._clock = clock
+        self._ahead: float | None = None
+        """Store time less `clock`, since this process first saw a row."""
         with self._errors():
             if self._path != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -84,8 +95,8 @@ class SqliteEvents:
                 self._reader, self._read_lock = self._connect(), threading.Lock()
 
     def append(self, events: Sequence[Event]) -> int:
-        now = int(time.time())
         with self._transaction() as db:
+            now = self._now(db)
             before = db.total_changes
             db.executemany(INSERT, [(*event, now) for event in events])
             new = db.total_changes - before
@@ -108,6 +119,17 @@ class SqliteEvents:
         self._reader.close()
         self._writer.close()
 
+    def _now(self, db: sqlite3.Connection) -> int:
+        """The store's time in seconds: the newest row's, or later by what has passed since.
+
+        It never jumps, so rows grow as old as the time that passes while the file is open.
+        """
+        row = db.execute(NEWEST).fetchone()
+        newest = int(row[0]) if row else int(time.time())
+        if self._ahead is None:
+            self._ahead = newest - self._clock()
+        return max(newest, int(self._ahead + self._clock()))
+
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(
             self._path, timeout=BUSY_S, check_same_thread=False, isolation_level=None
@@ -124,6 +146,8 @@ class SqliteEvents:
             if "at" not in columns:  # a new file, or one from a version that never removed events
                 born = int(time.time())
                 db.execute(f"alter table events add column at integer not null default {born}")
+            if db.execute(NEWEST).fetchone():  # an empty file's time begins with its first row
+                self._now(db)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -180,12 +181,19 @@ def test_processes_that_open_a_new_store_together_count_an_event_once(url):
     )
 
 
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
 @pytest.fixture
-def clock(monkeypatch):
-    """Time as the SQLite store reads it, to be moved on."""
-    now = [time.time()]
-    monkeypatch.setattr(sqlite.time, "time", lambda: now[0])
-    return now
+def clock():
+    return Clock()
 
 
 def count_rows(path):
@@ -194,36 +202,83 @@ def count_rows(path):
 
 
 def test_the_file_forgets_what_nobody_reads(tmp_path, clock):
-    store = SqliteEvents(tmp_path / "events", keep=3)
+    store = SqliteEvents(tmp_path / "events", keep=3, clock=clock)
     store.append(likes("u", *(f"i{n}" for n in range(50))))
     assert count_rows(tmp_path / "events") == 50  # their ids must be known for a day
-    clock[0] += REMEMBER_S + 1
+    clock.now += REMEMBER_S + 1
     store.append(likes("u", "new"))
     assert items_of(store, "u") == ["i48", "i49", "new"]
     assert count_rows(tmp_path / "events") == 3
 
 
 def test_the_file_forgets_users_who_stay_away(tmp_path, clock):
-    store = SqliteEvents(tmp_path / "events")
+    store = SqliteEvents(tmp_path / "events", clock=clock)
     store.append(likes("away", *(f"i{n}" for n in range(50))))
-    clock[0] += FORGET_S + 1
+    clock.now += FORGET_S + 1
     store.append(likes("here", "i1"))
     assert store.recent("away") == []
     assert count_rows(tmp_path / "events") == 1
 
 
 def test_the_file_stays_as_large_as_a_day(tmp_path, clock):
-    store = SqliteEvents(tmp_path / "events", keep=3)
+    store = SqliteEvents(tmp_path / "events", keep=3, clock=clock)
     sizes = []
     for day in range(40):
         for batch in range(5):
             store.append(likes(f"u{batch}", *(f"{day}-{n}" for n in range(20))))
-        clock[0] += REMEMBER_S + 1
+        clock.now += REMEMBER_S + 1
         sizes.append(count_rows(tmp_path / "events"))
     assert sizes[0] == 100
     assert max(sizes) <= 100 + 5 * 3
     store.close()
     assert (tmp_path / "events").stat().st_size < 100_000
+
+
+YEARS_70 = 70 * 365 * 86400
+
+
+@pytest.mark.parametrize("wrong_s", [YEARS_70, -YEARS_70])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_wrong_clock_deletes_nobodys_events(tmp_path, monkeypatch, wrong_s, again):
+    def reopened(store):
+        return SqliteEvents(tmp_path / "events") if again else store
+
+    store = SqliteEvents(tmp_path / "events")
+    store.append([Event(f"{u}-{i}", f"u{u}", f"i{i}", "like") for u in range(20) for i in range(20)])
+    right = time.time
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=lambda: right() + wrong_s))
+    store = reopened(store)
+    for n in range(10):
+        store.append(likes("u0", f"wrong {n}"))
+    monkeypatch.setattr(sqlite, "time", time)
+    store = reopened(store)
+    for n in range(10):
+        store.append(likes("u0", f"right {n}"))
+    assert [len(store.recent(f"u{u}")) for u in range(20)] == [40, *[20] * 19]
+
+
+def test_a_clock_set_right_before_the_first_event_makes_nobody_old(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=lambda: 2**33))
+    wrong = SqliteEvents(tmp_path / "events")
+    monkeypatch.setattr(sqlite, "time", time)
+    store = SqliteEvents(tmp_path / "events")
+    store.append(likes("u", "i1"))
+    wrong.append(likes("v", "i2"))
+    store.append(likes("v", "i3"))
+    assert (items_of(store, "u"), items_of(store, "v")) == (["i1"], ["i2", "i3"])
+
+
+def test_the_time_goes_on_where_the_file_ended(tmp_path, clock):
+    store = SqliteEvents(tmp_path / "events", clock=clock)
+    store.append(likes("away", "i1"))
+    for days in (16, 15):
+        store.close()
+        store = SqliteEvents(tmp_path / "events", clock=clock)
+        clock.now += days * 86400
+        store.append(likes(f"here {days}", "i1"))
+    assert [bool(store.recent(user)) for user in ("away", "here 16", "here 15")] == [
+        *(False, True, True),
+    ]
 
 
 def test_a_reader_waits_for_no_writer(tmp_path):
