@@ -112,8 +112,8 @@ class Endpoint:
         if future.done() and not future.exception():
             return state, future.result()
         error = future.exception() if future.done() else None
-        if isinstance(error, RequestError):
-            raise error
+        if state.failure is not None:  # nothing is known of the user to make a list of
+            raise state.failure
         future.cancel()
         so_far = state.snapshot()  # the graph may still be at work on the state itself
         reason: Reason = "failed" if error else "late"
@@ -234,6 +234,7 @@ class Endpoint:
         self._numbers.set(metrics.QUEUE, self._batcher.length)
         self._numbers.set(metrics.STORE_ERRORS, self._events.errors)
         self._numbers.set(metrics.STORE_STALE, self._events.stale)
+        self._numbers.set(metrics.STORE_UNREADABLE, self._events.unreadable)
         self._numbers.set(metrics.STORE_UP, self._events.is_up)
         self._numbers.set(metrics.LLM_CACHED, self._modes.remembered)
         self._numbers.set(metrics.BEHIND, self._bundles.is_behind)

@@ -38,9 +38,8 @@ class FusedGraph:
 
     def compute(self, states: Sequence[RequestState]) -> list[Outcome | Exception]:
         """Resolve and compute the batch in this thread."""
-        errors = resolve_all(states)
-        right = [state for state, error in zip(states, errors, strict=True) if error is None]
-        for group in by_version(right):
+        resolve_all(states)
+        for group in by_version([state for state in states if state.failure is None]):
             cascade = group[0].version.cascade
             assert cascade is not None
             cascade(
@@ -48,7 +47,7 @@ class FusedGraph:
                 [state.deadline_s for state in group],
                 [state.outcome for state in group],
             )
-        return [error or state.outcome for state, error in zip(states, errors, strict=True)]
+        return [state.failure or state.outcome for state in states]
 
     def warm(self, version: Version) -> None:
         """Compute the slow first batches; raises ArtifactError if the version fails its probes."""

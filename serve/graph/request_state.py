@@ -1,13 +1,14 @@
 """One request on its way through the stages."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from serve.versions.version import Version
 from winnow.cascade import STAGES
 from winnow.cascade.answer import Reason
 from winnow.cascade.query import Candidates, Outcome, Query
-from winnow.cascade.request import RecommendRequest, RequestError
+from winnow.cascade.request import RecommendRequest
 
 
 @dataclass(slots=True, eq=False)
@@ -19,16 +20,25 @@ class RequestState:
     """Seconds of `time.monotonic()`."""
     version: Version
     query: Query | None = None
+    failure: Exception | None = None
+    """Why there is no query: RequestError for a wrong request, anything else for a fault."""
     outcome: Outcome = field(default_factory=Outcome)
 
     def resolve(self) -> Query:
-        """The request's query; raises RequestError if the request is wrong."""
-        query = self.query = self.query or self.version.lookup.resolve(self.request)
-        return query
+        """The request's query; raises `failure`, without looking up again, where there is none."""
+        if self.failure is not None:
+            raise self.failure
+        if self.query is None:
+            try:
+                self.query = self.version.lookup.resolve(self.request)
+            except Exception as error:
+                self.failure = error
+                raise
+        return self.query
 
     def move_to(self, version: Version) -> None:
         """Begin again with another version."""
-        self.version, self.query, self.outcome = version, None, Outcome()
+        self.version, self.query, self.failure, self.outcome = version, None, None, Outcome()
 
     def snapshot(self) -> "RequestState":
         """A copy that a graph still at work on this one does not change."""
@@ -49,16 +59,12 @@ class RequestState:
         return self.outcome
 
 
-def resolve_all(states: Sequence[RequestState]) -> list[RequestError | None]:
-    """Resolve each request; the error of every wrong one."""
-    errors: list[RequestError | None] = []
+def resolve_all(states: Sequence[RequestState]) -> list[Exception | None]:
+    """Resolve each request; the `failure` of every one that cannot be, which costs no other."""
     for state in states:
-        try:
+        with suppress(Exception):
             state.resolve()
-            errors.append(None)
-        except RequestError as error:
-            errors.append(error)
-    return errors
+    return [state.failure for state in states]
 
 
 def by_version(states: Sequence[RequestState]) -> list[list[RequestState]]:

@@ -21,7 +21,6 @@ from serve.versions.version import Version
 from winnow.cascade import StageClock
 from winnow.cascade.answer import Reason
 from winnow.cascade.query import BundleMismatch, Candidates, Outcome
-from winnow.cascade.request import RequestError
 from winnow.errors import ArtifactError
 
 START_S = 300.0
@@ -43,12 +42,9 @@ class SplitGraph:
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="lookup")
 
     async def run(self, states: Sequence[RequestState]) -> list[Outcome | Exception]:
-        errors = await self._resolve(states)
-        right = [state for state, error in zip(states, errors, strict=True) if error is None]
+        right = await self._resolve(states)
         await asyncio.gather(*(self._run_group(group) for group in by_version(right)))
-        return [
-            error or state.finish("failed") for state, error in zip(states, errors, strict=True)
-        ]
+        return [state.failure or state.finish("failed") for state in states]
 
     async def warm(self, version: Version) -> None:
         """Compute the slow first batches; raises ArtifactError if the version fails its probes."""
@@ -68,9 +64,11 @@ class SplitGraph:
                 if error:
                     raise ArtifactError(f"a replica of {name} cannot load {uri}: {error}")
 
-    async def _resolve(self, states: Sequence[RequestState]) -> list[RequestError | None]:
+    async def _resolve(self, states: Sequence[RequestState]) -> list[RequestState]:
+        """The requests that could be resolved."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._lookup, resolve_all, states)
+        await loop.run_in_executor(self._lookup, resolve_all, states)
+        return [state for state in states if state.failure is None]
 
     async def _run_group(self, states: list[RequestState]) -> None:
         """Take requests of one version through the stages.
@@ -82,7 +80,7 @@ class SplitGraph:
             if version is not None:
                 for state in states:
                     state.move_to(version)
-                await self._resolve(states)
+                states = await self._resolve(states)
             try:
                 for stage in self._stages:
                     await self._run_stage(stage, states)
@@ -91,6 +89,8 @@ class SplitGraph:
                 logger.warning("stage lacks a bundle: %s", error)
 
     async def _run_stage(self, stage: str, states: list[RequestState]) -> None:
+        if not states:
+            return
         start = time.perf_counter()
         ready_s = time.monotonic() + self._clock.expected_s(stage, len(states))
         on_time = [state for state in states if state.deadline_s >= ready_s]

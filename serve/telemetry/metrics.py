@@ -95,6 +95,10 @@ STORE_ERRORS = Metric("winnow_serve_store_errors_total", "Calls that the event s
 STORE_STALE = Metric(
     "winnow_serve_store_stale_total", "Histories answered from memory, without the event store."
 )
+STORE_UNREADABLE = Metric(
+    "winnow_serve_store_unreadable_total",
+    "Stored values that were read and are no events; they were skipped.",
+)
 STORE_UP = Metric("winnow_serve_store_up", "Whether replicas reach the event store.", gauge=True)
 LLM_CALLS = Metric("winnow_serve_llm_calls_total", "Calls of the language model.")
 LLM_TOKENS = Metric("winnow_serve_llm_tokens_total", "Tokens that those calls used.")
@@ -112,7 +116,7 @@ BEHIND = Metric(
 
 METRICS = (
     *(REQUESTS, OTHERS, STAGE, DEGRADED, MOVED, REFUSED, BATCH, QUEUE, EVENTS),
-    *(STORE_ERRORS, STORE_STALE, STORE_UP, LLM_CALLS, LLM_TOKENS, LLM_CACHED),
+    *(STORE_ERRORS, STORE_STALE, STORE_UNREADABLE, STORE_UP, LLM_CALLS, LLM_TOKENS, LLM_CACHED),
     *(SWAPS, SWAP_FAILURES, BEHIND),
 )
 

@@ -4,7 +4,14 @@ from winnow.events.guard import GuardedEvents
 from winnow.events.open_store import open_events
 from winnow.events.redis import RedisEvents
 from winnow.events.sqlite import SqliteEvents
-from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event, EventStore
+from winnow.events.store import (
+    FORGET_S,
+    KEEP,
+    REMEMBER_S,
+    Event,
+    EventStore,
+    UnreadableEvents,
+)
 
 __all__ = [
     "FORGET_S",
@@ -15,5 +22,6 @@ __all__ = [
     "GuardedEvents",
     "RedisEvents",
     "SqliteEvents",
+    "UnreadableEvents",
     "open_events",
 ]

@@ -1,5 +1,6 @@
 """Serving without its store: a circuit breaker, and what a replica remembers of its users."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -7,7 +8,7 @@ from typing import TypeVar
 
 from winnow.circuit_breaker import CircuitBreaker
 from winnow.errors import StoreError
-from winnow.events.store import KEEP, Event, EventStore
+from winnow.events.store import KEEP, Event, EventStore, UnreadableEvents
 
 FAILURES = 3
 """Failures in a row until the store is left alone: one slow answer is no dead store."""
@@ -20,13 +21,16 @@ MAX_USERS = 2000
 
 Answer = TypeVar("Answer")
 
+logger = logging.getLogger(__name__)
+
 
 class GuardedEvents:
     """A store whose failure costs a request its user's latest events, not its answer.
 
     Without the store, `recent` returns what this replica last read or wrote of the user. `append`
     raises StoreError, at once while the store is known to be dead, and nothing was stored. After
-    PAUSE_S one call is let through to see whether the store is back.
+    PAUSE_S one call is let through to see whether the store is back. Stored values that are no
+    events count as none.
 
     Example:
         >>> from winnow.events.sqlite import SqliteEvents
@@ -48,6 +52,8 @@ class GuardedEvents:
         """Failed calls of the store, for metrics; calls that the breaker refused do not count."""
         self.stale = 0
         """Reads answered from memory, for metrics."""
+        self.unreadable = 0
+        """Stored values that are no events, each time that they were read, for metrics."""
 
     @property
     def is_up(self) -> bool:
@@ -65,7 +71,7 @@ class GuardedEvents:
 
     def recent(self, user_id: str) -> list[Event]:
         try:
-            events = self._ask(self._reading, lambda: self._store.recent(user_id))
+            events = self._ask(self._reading, lambda: self._readable(user_id))
         except StoreError:
             with self._lock:
                 self.stale += 1
@@ -73,6 +79,26 @@ class GuardedEvents:
         with self._lock:
             self._learn(user_id, tuple(events))
         return events
+
+    def _readable(self, user_id: str) -> list[Event]:
+        """The user's events without what cannot be read."""
+        try:
+            return self._store.recent(user_id)
+        except (StoreError, UnicodeEncodeError):  # the latter: the caller's user_id is no text
+            raise
+        except UnreadableEvents as error:
+            self._skip(error.count, error)
+            return [*error.events]
+        except Exception as error:
+            self._skip(1, error)
+            return []
+
+    def _skip(self, count: int, why: Exception) -> None:
+        with self._lock:
+            first = not self.unreadable
+            self.unreadable += count
+        if first:  # the metric counts the others; a user's every request would log them again
+            logger.warning("the event store holds what is no event, and it is skipped: %r", why)
 
     def ping(self) -> None:
         self._ask(self._reading, self._store.ping)

@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from winnow.errors import StoreError
-from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
+from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event, UnreadableEvents
+from winnow.events.stored import MAX_CHARACTERS, events_of
 
 PREFIX = "winnow:"
 """Prefix of every key, so that other programs can share the database."""
@@ -38,7 +39,12 @@ local new = 0
 for n = 1, #ARGV - 3 do
     local id, user = KEYS[2 * n - 1], KEYS[2 * n]
     if redis.call('set', id, '', 'NX', 'EX', ARGV[#ARGV - 2]) then
-        redis.call('rpush', user, ARGV[n])
+        local pushed = redis.pcall('rpush', user, ARGV[n])
+        if type(pushed) == 'table' then
+            if not string.find(pushed.err, 'WRONGTYPE', 1, true) then return pushed end
+            redis.call('del', user)
+            redis.call('rpush', user, ARGV[n])
+        end
         redis.call('ltrim', user, -ARGV[#ARGV - 1], -1)
         redis.call('expire', user, ARGV[#ARGV])
         new = new + 1
@@ -47,7 +53,7 @@ end
 return new
 """
 """Lua script; Redis runs it as one step, and its append-only file holds all of it or nothing. Keys:
-the id and the user of each event. Arguments: each event, then the seconds that its id is
+the id and the user of each event. A value of another type under the user's key is replaced. Arguments: each event, then the seconds that its id is
 remembered, the events kept per user, and the seconds that they are kept."""
 
 
@@ -69,7 +75,7 @@ class RedisEvents:
         redis = _require_redis()
         self._name = _checked(url)
         self._keep = keep
-        self._failures = redis.RedisError
+        self._failures, self._refusals = redis.RedisError, redis.ResponseError
         self._reader = _connect(redis, url, READ_TIMEOUT_S)
         self._writer = _connect(redis, url, WRITE_TIMEOUT_S)
         self._append = self._writer.register_script(APPEND)
@@ -84,9 +90,17 @@ class RedisEvents:
 
     def recent(self, user_id: str) -> list[Event]:
         with self._errors():
-            bodies = self._reader.lrange(_key_of(user_id), -self._keep, -1)
-        rows = json.loads(b"[%s]" % b",".join(bodies))
-        return [Event(event_id, user_id, item, kind) for event_id, item, kind in rows]
+            bodies = self._bodies(user_id)
+        return events_of(user_id, map(_fields_of, bodies))
+
+    def _bodies(self, user_id: str) -> list[bytes]:
+        try:
+            bodies: list[bytes] = self._reader.lrange(_key_of(user_id), -self._keep, -1)
+        except self._refusals as error:
+            if str(error).startswith("WRONGTYPE"):
+                raise UnreadableEvents(1, []) from error
+            raise
+        return bodies
 
     def ping(self) -> None:
         with self._errors():
@@ -126,6 +140,16 @@ def _key_of(user_id: str) -> str:
 
 def _body_of(event: Event) -> str:
     return json.dumps([event.event_id, event.item_id, event.kind], ensure_ascii=False)
+
+
+def _fields_of(body: bytes) -> object:
+    """The JSON of a stored value; None for what is no JSON, or too long to be an event's."""
+    if len(body) > MAX_CHARACTERS:
+        return None
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _checked(url: str) -> str:

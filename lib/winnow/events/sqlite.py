@@ -15,6 +15,7 @@ from pathlib import Path
 
 from winnow.errors import StoreError
 from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
+from winnow.events.stored import events_of
 
 BUSY_S = 5.0
 """Longest wait of a writer for the writers of other processes; readers never wait."""
@@ -108,8 +109,22 @@ class SqliteEvents:
 
     def recent(self, user_id: str) -> list[Event]:
         with self._errors(), self._read_lock:
-            rows = self._reader.execute(RECENT, (user_id, self._keep)).fetchall()
-        return [Event(event_id, user_id, item, kind) for event_id, item, kind in reversed(rows)]
+            rows = self._rows(user_id)
+        return events_of(user_id, reversed(rows))
+
+    def _rows(self, user_id: str) -> list[tuple[object, ...]]:
+        """The user's rows, latest first; a text that is not UTF-8 stays bytes."""
+        asked = (RECENT, (user_id, self._keep))
+        try:
+            return self._reader.execute(*asked).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        self._reader.text_factory = _text  # for this read only, as it takes three times as long
+        try:
+            return self._reader.execute(*asked).fetchall()
+        finally:
+            self._reader.text_factory = str
 
     def ping(self) -> None:
         with self._errors(), self._read_lock:
@@ -125,7 +140,7 @@ class SqliteEvents:
         It never jumps, so rows grow as old as the time that passes while the file is open.
         """
         row = db.execute(NEWEST).fetchone()
-        newest = int(row[0]) if row else int(time.time())
+        newest = row[0] if row and isinstance(row[0], int) else int(time.time())
         if self._ahead is None:
             self._ahead = newest - self._clock()
         return max(newest, int(self._ahead + self._clock()))
@@ -167,3 +182,10 @@ class SqliteEvents:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the event store {self._path} does not work: {error}") from error
+
+
+def _text(stored: bytes) -> str | bytes:
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored

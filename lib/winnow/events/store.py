@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
+KINDS = ("like", "view")
+"""Kinds of events."""
+
 KEEP = 100
 """Events per user that `recent` returns; the next bundle, built from the logs, has all of them."""
 
@@ -23,6 +26,15 @@ class Event(NamedTuple):  # requests read up to KEEP; a frozen dataclass takes 3
     """`like` joins the user's history; a `view` only marks the item as seen."""
 
 
+class UnreadableEvents(Exception):
+    """Some of a user's stored values are no events: damaged, or another program's."""
+
+    def __init__(self, count: int, events: Sequence[Event]) -> None:
+        """`count`: values that are no events; `events`: those of the others, oldest first."""
+        super().__init__(f"{count} stored values of a user are no events")
+        self.count, self.events = count, events
+
+
 class EventStore(Protocol):
     """A store of live events, safe for many threads and for all replicas at once.
 
@@ -39,7 +51,11 @@ class EventStore(Protocol):
         ...
 
     def recent(self, user_id: str) -> list[Event]:
-        """The user's latest events, oldest first; empty for a user without any."""
+        """The user's latest events, oldest first; empty for a user without any.
+
+        Raises:
+            UnreadableEvents: some stored values are no events; it holds those that are.
+        """
         ...
 
     def ping(self) -> None:

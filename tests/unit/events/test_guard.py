@@ -185,6 +185,18 @@ def test_the_callers_fault_says_nothing_of_the_store(store, switch):
     assert store.stale == guard.FAILURES
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyError, UnicodeDecodeError("a", b"", 0, 0, "b")])
+def test_what_a_store_cannot_read_is_no_events_and_is_counted(store, switch, error, caplog):
+    def unread(user_id):
+        raise error
+
+    switch.inner.recent = unread
+    for times in range(1, 3 * guard.FAILURES):
+        assert store.recent("u") == []
+        assert (store.unreadable, store.errors, store.stale, store.is_up) == (times, 0, 0, True)
+    assert len(caplog.records) == 1
+
+
 def test_the_memory_is_bounded(store, switch, monkeypatch):
     monkeypatch.setattr(guard, "MAX_USERS", 3)
     for user in "abcd":

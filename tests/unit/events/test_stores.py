@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from redis import Redis
 
 from tests.redis_server import RedisServer
 from winnow.errors import StoreError
@@ -17,8 +18,10 @@ from winnow.events import (
     KEEP,
     REMEMBER_S,
     Event,
+    GuardedEvents,
     RedisEvents,
     SqliteEvents,
+    UnreadableEvents,
     open_events,
     sqlite,
 )
@@ -78,6 +81,71 @@ def open_store(url):
 @pytest.fixture
 def store(open_store):
     return open_store(keep=3)
+
+
+BIG = "x" * 20_000
+
+
+@pytest.fixture
+def spoil(url):
+    """Puts a user's next value into the store as another program might: SQLite's kind of it and
+    Redis'."""
+
+    def spoil_it(user, row, value):
+        if url.startswith("redis"):
+            Redis.from_url(url).rpush(f"winnow:user:{user}", value)
+        else:
+            with sqlite3.connect(url.removeprefix("sqlite:")) as db:
+                columns = "user_id, event_id, item_id, kind, at"
+                db.execute(
+                    f"insert into events ({columns}) values (?, {row}, ?)", (user, int(time.time()))
+                )
+
+    return spoil_it
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("'x', 'i9', 'purchase'", '["x", "i9", "purchase"]'),
+        ("'x', x'00ff', 'like'", '["x", 9, "like"]'),
+        ("'x', cast(x'80ff' as text), 'like'", '["x", "\\ud8'),
+        ("x'ff', 'i9', 'like'", '["x", null, ["like"]]'),
+        (f"'x', '{BIG}', 'like'", f'["x", "{BIG}", "like"]'),
+        ("'x', 'i9', ''", "[" * 10_000),
+        ("'x', '', x''", '{"event_id": "x"}'),
+        ("'x', 'i9', '7'", "9" * 5000),
+    ],
+    ids=range(8),
+)
+def test_a_value_that_is_no_event_costs_no_other(open_store, spoil, row, value):
+    store = open_store()
+    store.append(likes("u", "i1"))
+    spoil("u", row, value)
+    store.append(likes("u", "i2"))
+    with pytest.raises(UnreadableEvents) as caught:
+        store.recent("u")
+    assert caught.value.count == 1
+    assert [event.item_id for event in caught.value.events] == ["i1", "i2"]
+    guarded = GuardedEvents(store)
+    for times in range(1, 6):
+        assert items_of(guarded, "u") == ["i1", "i2"]
+        assert (guarded.unreadable, guarded.errors, guarded.is_up) == (times, 0, True)
+    assert guarded.append(likes("u", "i3")) == 1
+
+
+@pytest.mark.parametrize("command", ["SET winnow:user:u text", "HSET winnow:user:u a b"])
+def test_a_key_of_another_type_is_no_events_and_is_written_over(redis_server, command):
+    redis_server.ask("FLUSHALL")
+    store = RedisEvents(redis_server.url)
+    redis_server.ask(command)
+    guarded = GuardedEvents(store)
+    for _ in range(5):
+        assert guarded.recent("u") == []
+    assert (guarded.unreadable, guarded.errors, guarded.is_up) == (5, 0, True)
+    assert guarded.append([*likes("u", "i1", "i2"), *likes("v", "i3")]) == 3
+    assert items_of(guarded, "u") == ["i1", "i2"]
+    store.close()
 
 
 def test_events_come_back_oldest_first(store):
@@ -244,7 +312,9 @@ def test_a_wrong_clock_deletes_nobodys_events(tmp_path, monkeypatch, wrong_s, ag
         return SqliteEvents(tmp_path / "events") if again else store
 
     store = SqliteEvents(tmp_path / "events")
-    store.append([Event(f"{u}-{i}", f"u{u}", f"i{i}", "like") for u in range(20) for i in range(20)])
+    store.append(
+        [Event(f"{u}-{i}", f"u{u}", f"i{i}", "like") for u in range(20) for i in range(20)]
+    )
     right = time.time
     monkeypatch.setattr(sqlite, "time", SimpleNamespace(time=lambda: right() + wrong_s))
     store = reopened(store)

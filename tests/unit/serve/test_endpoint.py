@@ -225,6 +225,50 @@ def test_without_its_store_it_answers_and_says_no_to_events(bundle, tmp_path):
     within(bundle, tmp_path, scenario)
 
 
+def test_a_user_whose_values_cannot_be_read_is_answered_like_the_others(bundle, tmp_path):
+    class Poisoned(DeadStore):
+        def recent(self, user_id):
+            if user_id == "u5":
+                raise ValueError("no JSON")
+            return []
+
+    async def scenario(replica):
+        replica.events._store = Poisoned()
+        bodies = [BODY | {"user_id": f"u{n}"} for n in range(4, 9)]
+        answers = await asyncio.gather(*(replica.call("/recommend", body) for body in bodies))
+        assert [(status, answer["degraded"]) for status, answer in answers] == [(200, [])] * 5
+        assert (await replica.call("/users/u5"))[0] == 200
+        replica.endpoint.gauge()
+        assert await replica.metric("winnow_serve_store_unreadable_total") == 2
+        assert await replica.metric("winnow_serve_store_errors_total") == 0
+
+    within(bundle, tmp_path, scenario)
+
+
+def test_a_request_that_cannot_be_resolved_fails_alone(bundle, tmp_path, caplog):
+    async def scenario(replica):
+        lookup, asked = replica.bundles.choose(None)[1].lookup, []
+        resolve = lookup.resolve
+
+        def broken(request):
+            asked.append(request.user_id)
+            if request.user_id == "u5":
+                raise IndexError("a broken table")
+            return resolve(request)
+
+        lookup.resolve = broken
+        bodies = [BODY | {"user_id": f"u{n}"} for n in range(4, 9)]
+        answers = await asyncio.gather(*(replica.call("/recommend", body) for body in bodies))
+        assert [status for status, _ in answers] == [200, 500, 200, 200, 200]
+        assert {len(answer["degraded"]) for status, answer in answers if status == 200} == {0}
+        assert sorted(asked) == ["u4", "u5", "u6", "u7", "u8"]
+        told = [r.getMessage() for r in caplog.records if "failed" in r.getMessage()]
+        assert len(told) == 1
+        assert told[0].split("trace_id=")[1] in answers[1][1]["errors"][0]["message"]
+
+    within(bundle, tmp_path, scenario)
+
+
 def test_late_requests_do_not_wait_for_each_other(bundle, tmp_path):
     """A storm in which a stage hangs and the store is slow: no list stands behind another's."""
     gate = threading.Event()

@@ -1,0 +1,36 @@
+"""Stored values read back as events, whatever has become of them in the store."""
+
+from collections.abc import Iterable, Sequence
+
+from winnow.events.store import KINDS, Event, UnreadableEvents
+
+MAX_CHARACTERS = 16_384
+"""Longest value that is read: far more than the ids of an event, which have 256 characters each in
+`POST /events`."""
+
+
+def events_of(user_id: str, values: Iterable[object]) -> list[Event]:
+    """The user's events, in order.
+
+    Args:
+        values: the fields of each event as the store has them; None for what has no fields.
+
+    Raises:
+        UnreadableEvents: some of the values are no events; it holds those that are.
+    """
+    read = [_event_of(user_id, value) for value in values]
+    events = [event for event in read if event is not None]
+    if len(events) < len(read):
+        raise UnreadableEvents(len(read) - len(events), events)
+    return events
+
+
+def _event_of(user_id: str, value: object) -> Event | None:
+    if not isinstance(value, Sequence) or len(value) != 3:
+        return None
+    event_id, item_id, kind = value
+    if not isinstance(event_id, str) or not isinstance(item_id, str) or kind not in KINDS:
+        return None
+    if len(event_id) + len(item_id) > MAX_CHARACTERS:
+        return None
+    return Event(event_id, user_id, item_id, kind)
