@@ -174,8 +174,7 @@ class Endpoint:
         self._writing += 1
         try:
             body = await parse_long(EventsBody, request.body)
-            events = [Event(**event.model_dump()) for event in body.events]
-            stored = await asyncio.to_thread(self._events.append, events)
+            stored = await asyncio.to_thread(self._events.append, self._received(body))
         except StoreError as error:
             message = f"not confirmed, send again: {error}"
             raise Refusal(503, ("events", message), headers=BUSY) from None
@@ -183,6 +182,22 @@ class Endpoint:
             self._writing -= 1
         self._numbers.add(metrics.EVENTS, amount=stored)
         return json_reply(EventsAccepted(stored))
+
+    def _received(self, body: EventsBody) -> list[Event]:
+        """The events as they are stored; raises a Refusal for a scenario that does not exist."""
+        now, events = int(time.time()), []
+        for number, event in enumerate(body.events):
+            scenario = event.scenario
+            if scenario is not None:
+                _, version = self._bundles.choose(event.user_id)
+                try:
+                    scenario = version.lookup.scenario_name(scenario)
+                except RequestError as error:
+                    raise Refusal(422, (f"events.{number}.scenario", error.message)) from None
+            events.append(
+                Event(event.event_id, event.user_id, event.item_id, event.kind, now, scenario)
+            )
+        return events
 
     async def user(self, request: HttpRequest) -> Reply:
         """What is known of a user, live events included."""

@@ -89,6 +89,9 @@ class EventBody(Body):
     item_id: Id
     kind: Literal["like", "view"] = "like"
     """A like joins the history; a view only hides the item."""
+    scenario: Id | None = None
+    """Name or number of the surface that it happened on; without it, a like counts as one on the
+    surface of the request that reads it."""
 
 
 class EventsBody(Body):

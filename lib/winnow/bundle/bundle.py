@@ -86,6 +86,15 @@ class Bundle:
         return self.artifact.path / name
 
     @property
+    def events_until(self) -> int | None:
+        """Epoch seconds of the log's last row: live events up to then are in the bundle already.
+
+        None where the log's times are no epoch seconds, or the bundle does not say.
+        """
+        until = self.artifact.metrics.get("events_until")
+        return until if isinstance(until, int) else None
+
+    @property
     def is_trained(self) -> bool:
         """Whether the bundle has a retriever, its index and a ranker: all of them or none."""
         return self.part("ranker").is_dir()

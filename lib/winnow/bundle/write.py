@@ -5,6 +5,7 @@ Suffixes: N interactions, P positives, I items, M neighbours, D vector width.
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ Floats = NDArray[np.float32]
 PARTS = ("retriever", "index", "ranker")
 NUM_POPULAR = 1000
 """Popular items kept per scenario: enough for any request after seen ones are left out."""
+EARLIEST = 631_152_000
+"""The year 1990: logs of an earlier end are not of users online; small numbers count something."""
+DAY_S = 86_400
+"""Seconds that a log may be ahead of this machine's clock: time zones differ by less than that."""
 CHUNK = 1024
 """Items whose neighbours are searched at a time: a few MB of vectors and results."""
 
@@ -90,8 +95,9 @@ def write_bundle(
 ) -> dict[str, Any]:
     """Fill `folder` with everything that serving reads; returns figures for the manifest.
 
-    These are counts and, if the ranker reads any, `context`: the fields that only requests can
-    give. One that a request leaves out is unknown to the ranker.
+    These are counts, `events_until` (see `Bundle.events_until`) if it is known and, if the ranker
+    reads any, `context`: the fields that only requests can give. One that a request leaves out is
+    unknown to the ranker.
 
     Args:
         parts: artifacts by the names in `PARTS`; empty for an untrained bundle.
@@ -116,7 +122,7 @@ def write_bundle(
     figures: dict[str, Any] = {
         "users": dataset.users.num_rows,
         "items": dataset.items.num_rows,
-        "interactions": _write_log(dataset, folder),
+        **_write_log(dataset, folder),
     }
     by_scenario = write_context(dataset, folder)
     if "ranker" in parts:
@@ -140,8 +146,8 @@ def neighbours_of(index: ItemIndex | None, num_items: int, count: int) -> Ints:
     return found_IM
 
 
-def _write_log(dataset: Dataset, folder: Path) -> int:
-    """Histories and popular items; returns the number of interactions."""
+def _write_log(dataset: Dataset, folder: Path) -> dict[str, int]:
+    """Histories and popular items; returns the number of interactions and `events_until`."""
     splits = [dataset.split(name) for name in SPLITS]
     user_N = np.concatenate([split.user_N for split in splits])
     item_N = np.concatenate([split.item_N for split in splits])
@@ -169,7 +175,22 @@ def _write_log(dataset: Dataset, folder: Path) -> int:
         dataset.items.num_rows,
     )
     pq.write_table(pa.table({"items": popular.to_arrow()}), folder / "popular.parquet")
-    return len(label_N)
+    until = last_epoch_second(time_N)
+    known = {} if until is None else {"events_until": until}
+    return {"interactions": len(label_N), **known}
+
+
+def last_epoch_second(time_N: NDArray[np.integer]) -> int | None:
+    """The latest of the times; None if they are no epoch seconds, such as milliseconds or counts.
+
+    Example:
+        >>> last_epoch_second(np.array([1_600_000_000, 1_500_000_000]))
+        1600000000
+        >>> last_epoch_second(np.array([1_600_000_000_000])), last_epoch_second(np.array([7]))
+        (None, None)
+    """
+    latest = int(time_N.max(initial=0))
+    return latest if EARLIEST <= latest <= time.time() + DAY_S else None
 
 
 def popular_items(

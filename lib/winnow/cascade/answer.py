@@ -87,7 +87,7 @@ class Liked:
     item_id: str
     title: str
     scenario: str | None
-    """Name of the scenario of the like; null for a live event, which has none."""
+    """Name of the scenario of the like; null for a live event without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import copy
 import math
 from collections.abc import Sequence
 from itertools import chain, repeat
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,32 @@ from winnow.cascade.context import ContextEncoder
 from winnow.cascade.query import CHANNELS, Candidates, Outcome, Query
 from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.data.join import Features
-from winnow.events import EventStore, SqliteEvents
+from winnow.events import Event, EventStore, SqliteEvents
 
 Ints = NDArray[np.int32]
 
 NOTHING: Ints = np.empty(0, np.int32)
+UNKNOWN = -1
+"""Scenario of a like that came without."""
 NUM_PROPOSED = 20
 """Items per stage in `proposed`: what the console shows of a column."""
 NUM_LIKED = 50
 """Likes in `user`, which the console lists in full."""
 NUM_USERS = 50
 """Users in `catalogue`: enough to choose one from in the console."""
+
+
+class Past(NamedTuple):
+    """What is known of a user."""
+
+    user: Features
+    """One row of the user fields."""
+    liked: Ints
+    """Item rows, oldest first."""
+    liked_on: Ints
+    """Scenario of each like; UNKNOWN for one that came without."""
+    seen: Ints
+    """Item rows, including the liked ones."""
 
 
 class Lookup:
@@ -39,6 +54,8 @@ class Lookup:
         self._version = bundle.version
         self._events = events
         self._schema = bundle.schema
+        self._row_of_scenario = {name: row for row, name in enumerate(bundle.schema.scenarios)}
+        self._events_until = bundle.events_until or 0
         self._max_k = bundle.cascade.max_k
         self._item_ids = bundle.items["raw_id"].to_pylist()
         self._titles = bundle.items["title"].to_pylist()
@@ -65,19 +82,13 @@ class Lookup:
         """
         self._check(request)
         scenario = self._scenario(request.scenario)
-        user, liked, liked_on, seen = self._stored(request.user_id)
-        if request.user_id is not None:
-            live = self._events.recent(request.user_id)
-            if live:
-                likes = self._rows([e.item_id for e in live if e.kind == "like"])
-                liked = np.concatenate([liked, likes])
-                seen = np.concatenate([seen, self._rows([e.item_id for e in live])])
+        user, liked, liked_on, seen = self._past(request.user_id)
         if request.history is not None:
-            liked, liked_on = self._rows(request.history), NOTHING
+            liked = self._rows(request.history)
+            liked_on = np.full(len(liked), UNKNOWN, np.int32)
             seen = np.concatenate([seen, liked])
-        missing = len(liked) - len(liked_on)
-        if missing:
-            liked_on = np.concatenate([liked_on, np.full(missing, scenario, np.int32)])
+        if UNKNOWN in liked_on:
+            liked_on = np.where(liked_on == UNKNOWN, np.int32(scenario), liked_on)
         return Query(
             user=user,
             context=self._context(request.context, scenario),
@@ -143,18 +154,23 @@ class Lookup:
 
     def user(self, user_id: str) -> UserAnswer:
         """What is known of a user, live events included."""
-        _, liked, liked_on, seen = self._stored(user_id)
-        live = self._events.recent(user_id)
-        likes = self._rows([e.item_id for e in live if e.kind == "like"]).tolist()
+        _, liked, liked_on, seen = self._past(user_id)
         names = self._schema.scenarios
-        shown = [Liked(self._item_ids[row], self._titles[row], None) for row in reversed(likes)]
-        for row, scenario in zip(liked[::-1].tolist(), liked_on[::-1].tolist(), strict=True):
-            if len(shown) >= NUM_LIKED:
-                break
-            shown.append(Liked(self._item_ids[row], self._titles[row], names[scenario]))
-        viewed = {*seen.tolist(), *self._rows([e.item_id for e in live]).tolist()}
-        views = len(viewed - {*liked.tolist(), *likes})
-        return UserAnswer(user_id, user_id in self._user_row, shown[:NUM_LIKED], views)
+        latest = (column[: -NUM_LIKED - 1 : -1].tolist() for column in (liked, liked_on))
+        shown = [
+            Liked(
+                self._item_ids[row],
+                self._titles[row],
+                None if scenario == UNKNOWN else names[scenario],
+            )
+            for row, scenario in zip(*latest, strict=True)
+        ]
+        views = len({*seen.tolist()} - {*liked.tolist()})
+        return UserAnswer(user_id, user_id in self._user_row, shown, views)
+
+    def scenario_name(self, named: str) -> str:
+        """The scenario of that name or number; raises RequestError if there is none."""
+        return self._schema.scenarios[self._scenario(named)]
 
     def catalogue(self) -> Catalogue:
         """What can be asked for; the users named are spread over the whole table."""
@@ -177,13 +193,42 @@ class Lookup:
         if request.mode != "goal" and request.goal is not None:
             raise RequestError("goal", f"is for mode goal, not {request.mode}")
 
-    def _stored(self, user_id: str | None) -> tuple[Features, Ints, Ints, Ints]:
-        """The user's fields, likes, their scenarios and seen items in the bundle."""
+    def _past(self, user_id: str | None) -> Past:
+        """What is known of the user, live events included."""
         row = None if user_id is None else self._user_row.get(user_id)
-        if row is None:
-            return self._unknown_user, NOTHING, NOTHING, NOTHING
-        user, past = self._users.take(slice(row, row + 1)), self._histories
-        return user, past.liked[row], past.liked_on[row], past.seen[row]
+        past = Past(self._unknown_user, NOTHING, NOTHING, NOTHING)
+        if row is not None:
+            lists = self._histories
+            past = Past(
+                self._users.take(slice(row, row + 1)),
+                lists.liked[row],
+                lists.liked_on[row],
+                lists.seen[row],
+            )
+        if user_id is None:
+            return past
+        # an event of unknown time counts: that of another may be in the bundle already
+        live = [e for e in self._events.recent(user_id) if not 0 < e.at <= self._events_until]
+        return self._and_then(past, live) if live else past
+
+    def _and_then(self, past: Past, live: Sequence[Event]) -> Past:
+        """The past with the live events; likes of one item in a row are one like."""
+        liked, liked_on = [], []
+        latest = int(past.liked[-1]) if len(past.liked) else None
+        for event in live:
+            row = self._item_row.get(event.item_id)
+            if event.kind != "like" or row is None or row == latest:
+                continue
+            latest = row
+            liked.append(row)
+            liked_on.append(self._row_of_scenario.get(event.scenario or "", UNKNOWN))
+        seen = self._rows([*dict.fromkeys(event.item_id for event in live)])
+        return Past(
+            past.user,
+            np.concatenate([past.liked, np.array(liked, np.int32)]),
+            np.concatenate([past.liked_on, np.array(liked_on, np.int32)]),
+            np.concatenate([past.seen, seen[~np.isin(seen, past.seen)]]),
+        )
 
     def _rows(self, item_ids: Sequence[str]) -> Ints:
         rows = [self._item_row[i] for i in item_ids if i in self._item_row]

@@ -53,8 +53,9 @@ end
 return new
 """
 """Lua script; Redis runs it as one step, and its append-only file holds all of it or nothing. Keys:
-the id and the user of each event. A value of another type under the user's key is replaced. Arguments: each event, then the seconds that its id is
-remembered, the events kept per user, and the seconds that they are kept."""
+the id and the user of each event. Arguments: each event, then the seconds that its id is
+remembered, the events kept per user, and the seconds that they are kept. A value of another type
+under a user's key is replaced."""
 
 
 class RedisEvents:
@@ -139,7 +140,8 @@ def _key_of(user_id: str) -> str:
 
 
 def _body_of(event: Event) -> str:
-    return json.dumps([event.event_id, event.item_id, event.kind], ensure_ascii=False)
+    fields = (event.event_id, event.item_id, event.kind, event.at, event.scenario)
+    return json.dumps(fields, ensure_ascii=False)
 
 
 def _fields_of(body: bytes) -> object:

@@ -33,16 +33,26 @@ create table if not exists events (
 )"""
 # covers a read: one range scan and no table look-up per event
 INDEX = (
-    "create index if not exists whole_by_user"
-    " on events (user_id, sequence, event_id, item_id, kind)"
+    "create index if not exists whole_event_by_user"
+    " on events (user_id, sequence, event_id, item_id, kind, received, scenario)"
 )
+OLD_INDEX = "drop index if exists whole_by_user"
+ADDED = {
+    "at": "integer not null default {now}",
+    "received": "integer not null default 0",
+    "scenario": "text",
+}
+"""Columns that a file of an older version lacks. `at` is store time, for expiry; `received` is the
+event's own `at`."""
 
 INSERT = (
-    "insert or ignore into events (event_id, user_id, item_id, kind, at) values (?, ?, ?, ?, ?)"
+    "insert or ignore into events (event_id, user_id, item_id, kind, received, scenario, at)"
+    " values (?, ?, ?, ?, ?, ?, ?)"
 )
 NEWEST = "select at from events order by sequence desc limit 1"
 RECENT = (
-    "select event_id, item_id, kind from events where user_id = ? order by sequence desc limit ?"
+    "select event_id, item_id, kind, received, scenario from events"
+    " where user_id = ? order by sequence desc limit ?"
 )
 # the oldest rows up to the limit: a user with a million events costs no more than others
 PRUNE = (
@@ -156,11 +166,13 @@ class SqliteEvents:
         self._writer.execute("pragma journal_mode = wal")  # readers do not wait for a writer
         with self._transaction() as db:
             db.execute(TABLE)
-            db.execute(INDEX)
             columns = {row[1] for row in db.execute("pragma table_info(events)")}
-            if "at" not in columns:  # a new file, or one from a version that never removed events
-                born = int(time.time())
-                db.execute(f"alter table events add column at integer not null default {born}")
+            for name, kind in ADDED.items():
+                if name not in columns:
+                    declared = kind.format(now=int(time.time()))
+                    db.execute(f"alter table events add column {name} {declared}")
+            db.execute(INDEX)
+            db.execute(OLD_INDEX)
             if db.execute(NEWEST).fetchone():  # an empty file's time begins with its first row
                 self._now(db)
 

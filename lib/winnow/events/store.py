@@ -24,6 +24,10 @@ class Event(NamedTuple):  # requests read up to KEEP; a frozen dataclass takes 3
     item_id: str
     kind: Literal["like", "view"]
     """`like` joins the user's history; a `view` only marks the item as seen."""
+    at: int = 0
+    """Epoch seconds of its arrival, by the clock of the machine that took it; 0: unknown."""
+    scenario: str | None = None
+    """Name of the scenario that it happened on; None: unknown."""
 
 
 class UnreadableEvents(Exception):

@@ -26,11 +26,13 @@ def events_of(user_id: str, values: Iterable[object]) -> list[Event]:
 
 
 def _event_of(user_id: str, value: object) -> Event | None:
-    if not isinstance(value, Sequence) or len(value) != 3:
+    if not isinstance(value, Sequence) or len(value) not in (3, 5):
         return None
-    event_id, item_id, kind = value
-    if not isinstance(event_id, str) or not isinstance(item_id, str) or kind not in KINDS:
+    # three fields: from before events had a time and a scenario
+    event_id, item_id, kind, at, scenario = value if len(value) == 5 else (*value, 0, None)
+    texts = (event_id, item_id, "" if scenario is None else scenario)
+    if not all(isinstance(text, str) for text in texts) or kind not in KINDS:
         return None
-    if len(event_id) + len(item_id) > MAX_CHARACTERS:
+    if type(at) is not int or sum(map(len, texts)) > MAX_CHARACTERS:
         return None
-    return Event(event_id, user_id, item_id, kind)
+    return Event(event_id, user_id, item_id, kind, at, scenario)

@@ -9,6 +9,7 @@ from jobs import build_bundle
 from tests.tiny_run import train_ranker
 from winnow.artifact import create_artifact, open_artifact
 from winnow.bundle import Bundle
+from winnow.bundle.write import last_epoch_second
 from winnow.cascade import Cascade, Rank, Recall, Rerank
 from winnow.cascade.answer import Scenario, UserAnswer
 from winnow.cascade.lookup import Lookup
@@ -75,6 +76,64 @@ def test_live_events_join_the_history_once_each_kind(bundle, lookup, events):
     assert after.history.tolist() == [*before.history.tolist(), 5]
     assert after.seen.tolist() == [*before.seen.tolist(), 5, 6]
     assert after.history_scenario.tolist() == [*before.history_scenario.tolist(), 0]
+
+
+def test_likes_of_one_item_in_a_row_are_one_like(bundle, lookup, events):
+    before = ask(lookup)
+    last = bundle.items["raw_id"][int(before.history[-1])].as_py()
+    events.append([Event(f"e{n}", "u3", last, "like") for n in range(5)])
+    for name in ("history", "history_scenario", "seen"):
+        assert getattr(ask(lookup), name).tolist() == getattr(before, name).tolist()
+    known = len(lookup.user("u3").liked)
+    events.append([Event(f"f{n}", "u3", i, "like") for n, i in enumerate(["i5", "i5", "i6", "i5"])])
+    assert ask(lookup).history.tolist() == [*before.history.tolist(), 5, 6, 5]
+    assert len(lookup.user("u3").liked) == min(50, known + 3)
+
+
+def test_an_event_that_the_bundle_holds_is_not_counted_again(bundle):
+    manifest = dict(bundle.artifact.manifest) | {"metrics": {"events_until": 1000}}
+    store = SqliteEvents(":memory:")
+    lookup = Lookup(Bundle(replace(bundle.artifact, manifest=manifest), bundle.schema), store)
+    before = ask(lookup)
+    store.append([Event("a", "u3", "i5", "like", 999), Event("b", "u3", "i6", "view", 1000)])
+    assert ask(lookup).history.tolist() == before.history.tolist()
+    assert ask(lookup).seen.tolist() == before.seen.tolist()
+    known = lookup.user("u3")
+    store.append([Event("c", "u3", "i5", "like", 1001), Event("d", "u3", "i7", "like")])
+    assert ask(lookup).history.tolist() == [*before.history.tolist(), 5, 7]
+    assert [like.item_id for like in lookup.user("u3").liked[:2]] == ["i7", "i5"]
+    assert lookup.user("u3").liked[2:] == known.liked[:48]
+
+
+def test_a_live_like_has_the_scenario_of_its_event(bundle, lookup, events):
+    before = ask(lookup, scenario="search")
+    events.append([Event("a", "u3", "i5", "like", 0, "cart"), Event("b", "u3", "i6", "like")])
+    events.append([Event("c", "u3", "i7", "like", 0, "of another bundle")])
+    found = ask(lookup, scenario="search")
+    assert found.history_scenario.tolist() == [*before.history_scenario.tolist(), 2, 1, 1]
+    assert [like.scenario for like in lookup.user("u3").liked[:3]] == [None, None, "cart"]
+
+
+def test_a_bundle_says_where_its_log_ends(tiny_run, bundle):
+    dataset = Dataset.open(tiny_run / "dataset")
+    latest = max(int(dataset.split(name).time_N.max()) for name in ("train", "valid", "test"))
+    assert bundle.events_until == latest
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([893_286_638, 5], 893_286_638),
+        ([1, 2, 3], None),
+        ([1_600_000_000_000], None),
+        ([2_020_123_100], None),
+        ([20_201_231], None),
+        ([-1_600_000_000], None),
+        ([], None),
+    ],
+)
+def test_only_epoch_seconds_say_where_a_log_ends(times, expected):
+    assert last_epoch_second(np.array(times, np.int64)) == expected
 
 
 def test_a_given_history_replaces_the_known_one(lookup):

@@ -115,8 +115,10 @@ def spoil(url):
         ("'x', 'i9', ''", "[" * 10_000),
         ("'x', '', x''", '{"event_id": "x"}'),
         ("'x', 'i9', '7'", "9" * 5000),
+        ("'x', 'i9', x'6c'", '["x", "i9", "like", "now", null]'),
+        ("'x', 'i9', 'Like'", '["x", "i9", "like", 5, ["home"]]'),
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_a_value_that_is_no_event_costs_no_other(open_store, spoil, row, value):
     store = open_store()
@@ -156,6 +158,20 @@ def test_events_come_back_oldest_first(store):
         Event("b", "u", "i2", "view"),
         Event("c", "u", "i1", "like"),
     ]
+
+
+def test_an_event_keeps_its_time_and_its_scenario(store):
+    events = [Event("a", "u", "i1", "like", 1_700_000_000, "home"), Event("b", "u", "i2", "view")]
+    store.append(events)
+    assert store.recent("u") == events
+
+
+def test_a_value_of_an_older_winnow_is_read_on(redis_server):
+    redis_server.ask("FLUSHALL")
+    Redis.from_url(redis_server.url).rpush("winnow:user:u", '["a", "i1", "like"]')
+    store = RedisEvents(redis_server.url)
+    assert store.recent("u") == [Event("a", "u", "i1", "like", 0, None)]
+    store.close()
 
 
 def test_the_same_event_id_counts_once(store):
@@ -373,6 +389,15 @@ def test_a_file_of_an_older_winnow_is_read_on(tmp_path):
     store = SqliteEvents(tmp_path / "events")
     assert store.append([Event("a", "u", "i1", "like"), Event("b", "u", "i2", "like")]) == 1
     assert items_of(store, "u") == ["i1", "i2"]
+    store.append([Event("c", "u", "i3", "like", 5, "home")])
+    assert [(e.at, e.scenario) for e in store.recent("u")] == [(0, None), (0, None), (5, "home")]
+
+
+def test_a_read_takes_no_look_at_the_rows(tmp_path):
+    SqliteEvents(tmp_path / "events")
+    with sqlite3.connect(tmp_path / "events") as db:
+        (plan,) = db.execute(f"explain query plan {sqlite.RECENT}", ("u", 3)).fetchall()
+    assert "COVERING INDEX whole_event_by_user" in plan[-1]
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path):

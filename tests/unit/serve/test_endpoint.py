@@ -269,6 +269,25 @@ def test_a_request_that_cannot_be_resolved_fails_alone(bundle, tmp_path, caplog)
     within(bundle, tmp_path, scenario)
 
 
+def test_an_event_is_stored_with_its_time_and_scenario(bundle, tmp_path):
+    async def scenario(replica):
+        event = {"user_id": "u3", "item_id": "i1"}
+        named = [None, "search", "2"]
+        events = [event | {"event_id": f"e{n}", "scenario": name} for n, name in enumerate(named)]
+        before = int(time.time())
+        assert (await replica.call("/events", {"events": events}))[0] == 200
+        stored = replica.events.recent("u3")
+        assert [e.scenario for e in stored] == [None, "search", "cart"]
+        assert all(before <= e.at <= time.time() for e in stored)
+        events[1] |= {"event_id": "new", "scenario": "nowhere"}
+        status, answer = await replica.call("/events", {"events": events})
+        assert (status, answer["errors"][0]["field"]) == (422, "events.1.scenario")
+        assert "must be one of 0 (home), 1 (search)" in answer["errors"][0]["message"]
+        assert len(replica.events.recent("u3")) == 3
+
+    within(bundle, tmp_path, scenario)
+
+
 def test_late_requests_do_not_wait_for_each_other(bundle, tmp_path):
     """A storm in which a stage hangs and the store is slow: no list stands behind another's."""
     gate = threading.Event()
