@@ -127,7 +127,8 @@ async function react(button) {
   const row = button.closest("[data-item]");
   const place = [...at("items").children].indexOf(row);
   const { kind } = button.dataset;
-  const event = { event_id: uniqueId(), user_id: JSON.parse(shown.key).user_id, item_id: row.dataset.item, kind };
+  const { user_id, scenario } = JSON.parse(shown.key);
+  const event = { event_id: uniqueId(), user_id, item_id: row.dataset.item, kind, scenario };
   row.classList.add("sent");
   button.disabled = true;
   try {

@@ -28,7 +28,8 @@ class GuardedEvents:
     """A store whose failure costs a request its user's latest events, not its answer.
 
     Without the store, `recent` returns what this replica last read or wrote of the user. `append`
-    raises StoreError, at once while the store is known to be dead, and nothing was stored. After
+    raises StoreError: at once, with nothing stored, while the store is known to be dead; after a
+    failure, such as a timeout, the store may still have taken the events, so send them again. After
     PAUSE_S one call is let through to see whether the store is back. Stored values that are no
     events count as none.
 
