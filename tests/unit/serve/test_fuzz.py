@@ -37,6 +37,8 @@ def like(schema):
     }
     if schema.get("type") == "array":
         return st.lists(like(schema["items"]), max_size=6)
+    if schema.get("type") == "object" and "properties" not in schema:
+        return st.dictionaries(WORDS, like(schema["additionalProperties"]), max_size=3)
     if schema.get("type") == "object":
         return like_object(schema)
     return kinds[schema["type"]]
