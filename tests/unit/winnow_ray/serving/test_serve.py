@@ -155,7 +155,7 @@ def test_only_a_serve_of_its_own_is_shut_down(monkeypatch, environment, tmp_path
     calls, ray_serve = [], importlib.import_module("ray.serve")
     for name in ("start", "run", "delete", "shutdown"):
         monkeypatch.setattr(ray_serve, name, lambda *_, at=name, **__: calls.append(at))
-    monkeypatch.setattr(launch, "open_artifact", lambda *_, **__: SimpleNamespace(digest="0" * 64))
+    monkeypatch.setattr(launch, "open_artifact", lambda *_, **__: SimpleNamespace(version="0" * 12))
     monkeypatch.setattr(launch, "starting", nothing)
     for name in ("choose", "connect", "_check_listener", "_wait_for_answer", "_wait_for_signal"):
         monkeypatch.setattr(launch, name, lambda *_, **__: None)
