@@ -231,7 +231,7 @@ def test_a_like_changes_the_list_and_the_page_says_how(page, stub, url):
     page.until("document.querySelector('#likes .new')")
     (event,) = stub.events.values()
     assert UUID.fullmatch(event.pop("event_id"))
-    assert event == {"user_id": "37", "item_id": before[2], "kind": "like"}
+    assert event == {"user_id": "37", "item_id": before[2], "kind": "like", "scenario": "0"}
     after = [item["item_id"] for item in expected(stub)["items"]]
     assert before[2] not in after
     marks = page.run(
