@@ -69,6 +69,9 @@ def test_runtime_env_brings_all_packages(monkeypatch):
     for package in ("jobs", "serve"):
         assert (working_dir / package / "__init__.py").is_file()
         assert not any(pattern.startswith(f"/{package}") for pattern in environment["excludes"])
+    for module in environment["py_modules"]:  # Ray applies the patterns to each of them too
+        for pattern in environment["excludes"]:
+            assert not (ROOT / module / pattern.strip("/")).exists(), f"{module} without {pattern}"
 
 
 def test_local_cluster_is_one_that_ray_up_accepts():
