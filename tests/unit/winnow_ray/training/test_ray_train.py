@@ -26,13 +26,13 @@ class Trained:
 
     def fit(self):
         Trained.runs += 1
-        checkpoint = SimpleNamespace(path="/work/checkpoint_1")
+        checkpoint = SimpleNamespace(path="/storage/checkpoint_1")
         return SimpleNamespace(return_value=self.loop({}), checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize(
     ("workers", "message"),
-    [(0, "epoch 2$"), (1, "epoch 2; the last whole epoch is kept in /work/checkpoint_1")],
+    [(0, "epoch 2$"), (1, "epoch 2; the last whole epoch is kept in /storage/checkpoint_1")],
 )
 def test_a_divergence_is_not_tried_again(monkeypatch, workers, message):
     """An exception in a worker would restart it, as after a lost node."""
