@@ -88,7 +88,9 @@ def test_a_saved_encoder_is_read_again(folder, tmp_path):
 
 @pytest.mark.skipif(inference_backend() != "openvino", reason="OpenVINO is not installed")
 def test_int8_of_what_openvino_cannot_compile_is_refused(tmp_path):
-    with pytest.raises(EncoderError, match=r"int8 needs a CPU and OpenVINO: a llama is not conv"):
+    with pytest.raises(
+        EncoderError, match=r"int8 needs a CPU and OpenVINO: it cannot convert a llama"
+    ):
         TextEncoder.for_inference(save_encoder("llama", tmp_path), precision="int8")
 
 
