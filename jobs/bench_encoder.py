@@ -32,7 +32,8 @@ from jobs._command import job_command
 from winnow.data.collection import Collection
 from winnow.errors import EncoderError
 from winnow.precision import InferencePrecision
-from winnow.retrieval.text_encoder.encoder import BATCH_TOKENS, TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import BATCH_TOKENS, TextEncoder
+from winnow.retrieval.text_encoder.find import find_encoder
 from winnow.retrieval.text_encoder.token_lists import TokenLists, token_batches
 from winnow_ray.cluster.paths import absolute
 

@@ -28,7 +28,8 @@ from winnow.data.collection import Collection, text_digest
 from winnow.errors import EncoderError
 from winnow.retrieval.encoder_training.instances import Instances, TrainingTexts
 from winnow.retrieval.encoder_training.train import MEASURE, EncoderTrainConfig, EncoderTrainer
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.text_encoder.find import find_encoder
 from winnow_ray.cluster.paths import absolute
 
 Rows = NDArray[np.int64]

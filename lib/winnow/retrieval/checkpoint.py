@@ -1,14 +1,11 @@
 """What every trainer keeps of a run, so that a killed one continues bit for bit."""
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
-
-from winnow.errors import DivergenceError
 
 CHECKPOINT = "checkpoint.pt"
 """The one file of a checkpoint folder: tensors, numbers and names only."""
@@ -44,17 +41,6 @@ class CheckpointedTrainer:
     def save(self, folder: Path) -> None:
         """Write a checkpoint into an existing folder."""
         torch.save(self.state_dict(), folder / CHECKPOINT)
-
-    def check_finite(self, *numbers: float, where: str, lr: float) -> None:
-        """Raise DivergenceError if a loss or a gradient's length is not finite.
-
-        The numbers must be those of all ranks, so that all of them end.
-        """
-        if not all(map(math.isfinite, numbers)):
-            raise DivergenceError(
-                f"training diverged in {where}: the loss or its gradient is not finite. "
-                f"Use a smaller train.lr (now {lr:g})"
-            )
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from winnow.errors import GenerationError
 from winnow.llm.engines.base import Completion, EngineUnavailable
 from winnow.llm.engines.dialect import Dialect, Spelling
 from winnow.llm.engines.openai_json import (
-    ERROR_CHARACTERS,
     fitting,
     is_over_context,
     payload,
@@ -47,14 +46,7 @@ class ServeLlmEngine:
     async def complete(self, request: Request) -> Completion:
         """Answer a request, with its prompt cut until it fits the model's context."""
         self._refusals.check()
-        with self._refusals.undecided():
-            completion, error = await self._fitted(request)
-        if completion is not None:
-            self._refusals.answered()
-            return completion
-        if not is_over_context(error):
-            await self._refusals.refused(error)
-        return Completion(finish_reason="error", error=error[:ERROR_CHARACTERS])
+        return await self._refusals.completion(self._fitted(request))
 
     async def _fitted(self, request: Request) -> tuple[Completion | None, str]:
         """The completion of the largest version that fits; or None, and the words against it."""

@@ -24,7 +24,8 @@ from winnow.artifact.work_folder import WorkFolder
 from winnow.data.collection import Collection
 from winnow.data.progress import Progress
 from winnow.precision import InferencePrecision, dtype_of
-from winnow.retrieval.text_encoder.encoder import TextEncoder, folder_of, inference_backend
+from winnow.retrieval.text_encoder.encoder import TextEncoder, inference_backend
+from winnow.retrieval.text_encoder.find import folder_of
 from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow.retrieval.text_encoder.token_lists import Truncation
 from winnow_ray.cluster.connect import WORKER_ENVIRONMENT, connect

@@ -11,7 +11,8 @@ from winnow.artifact.digests import model_digest
 from winnow.data.collection import Collection
 from winnow.precision import InferencePrecision
 from winnow.retrieval.negatives.mine import NegativesConfig, write_negatives
-from winnow.retrieval.text_encoder.encoder import TextEncoder, folder_of
+from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.text_encoder.find import folder_of
 from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow_ray.indexing.corpus_vectors import (
     EncodeCorpusConfig,

@@ -14,7 +14,8 @@ from winnow.bundle.item_paths import tree_paths
 from winnow.bundle.lsa import lsa_vectors
 from winnow.cascade.probes import write_probes
 from winnow.data.dataset import Dataset
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.text_encoder.find import find_encoder
 from winnow.secrets import masked
 
 logger = logging.getLogger("winnow.build_bundle")
@@ -37,7 +38,7 @@ class BundleConfig:
     values, such as genre and decade."""
     encoder: str = ""
     """Encoder of the item texts: a folder, a Hugging Face id or a name of
-    `text_encoder.encoder.PACKAGED`; empty: latent semantic analysis."""
+    `text_encoder.find.PACKAGED`; empty: latent semantic analysis."""
     output: str = "runs/bundle"
     """Folder of versions. The bundle goes into `<output>/<version>/`, which never changes, and
     `<output>` then names it as the latest. Earlier versions stay until somebody deletes them."""

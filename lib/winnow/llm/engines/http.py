@@ -13,7 +13,6 @@ from winnow.circuit_breaker import CircuitBreaker
 from winnow.llm.engines.base import Completion, EngineUnavailable
 from winnow.llm.engines.dialect import Dialect, Spelling
 from winnow.llm.engines.openai_json import (
-    ERROR_CHARACTERS,
     fitting,
     is_over_context,
     message_of,
@@ -159,14 +158,7 @@ class HttpEngine:
     async def complete(self, request: Request) -> Completion:
         async with self.slots:
             self._refusals.check()
-            with self._refusals.undecided():
-                completion, error = await self._fitted(request)
-            if completion is not None:
-                self._refusals.answered()
-                return completion
-            if not is_over_context(error):  # that is about this prompt, whatever the words
-                await self._refusals.refused(error)
-            return Completion(finish_reason="error", error=error[:ERROR_CHARACTERS])
+            return await self._refusals.completion(self._fitted(request))
 
     async def close(self) -> None:
         if self._session is not None:

@@ -7,10 +7,11 @@ Refusals come faster than answers, so the verdict waits until nothing else is in
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
-from winnow.llm.engines.base import EngineUnavailable
+from winnow.llm.engines.base import Completion, EngineUnavailable
+from winnow.llm.engines.openai_json import ERROR_CHARACTERS, is_over_context
 
 REFUSALS = 10
 """Default of `HttpConfig.refusals`: a table rarely begins with so many rows of equal fault."""
@@ -35,8 +36,26 @@ class Refusals:
         if self._verdict:
             raise EngineUnavailable(self._verdict)
 
+    async def completion(self, asked: Awaitable[tuple[Completion | None, str]]) -> Completion:
+        """The completion of one request, or one that says why its row is given up.
+
+        Args:
+            asked: gives the completion, or None and the endpoint's words against the request.
+
+        Raises:
+            EngineUnavailable: the endpoint refuses whatever it is asked.
+        """
+        with self._waiting():
+            found, error = await asked
+        if found is not None:
+            self._count = 0
+            return found
+        if not is_over_context(error):  # that is about this prompt, whatever the words
+            await self._refused(error)
+        return Completion(finish_reason="error", error=error[:ERROR_CHARACTERS])
+
     @contextmanager
-    def undecided(self) -> Iterator[None]:
+    def _waiting(self) -> Iterator[None]:
         """A request is in flight and may still be answered."""
         self._undecided += 1
         try:
@@ -45,16 +64,8 @@ class Refusals:
             self._undecided -= 1
             self._tell()
 
-    def answered(self) -> None:
-        """The endpoint answered a request."""
-        self._count = 0
-
-    async def refused(self, reason: str) -> None:
-        """Note a refusal; return if it says something about its own request only.
-
-        Raises:
-            EngineUnavailable: the endpoint refuses whatever it is asked, with these words.
-        """
+    async def _refused(self, reason: str) -> None:
+        """Note a refusal; return if it says something about its own request only."""
         words = VARYING.sub("#", reason)
         self._count = self._count + 1 if words == self._words else 1
         self._words = words

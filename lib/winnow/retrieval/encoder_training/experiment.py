@@ -29,7 +29,8 @@ from winnow.retrieval.evaluation.order import Rows
 from winnow.retrieval.negatives.mix import Mix, MixConfig, Mixer, shortfall
 from winnow.retrieval.negatives.pools import SOURCES, NegativePool, NegativePools, Source
 from winnow.retrieval.negatives.table import NegativesTable
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder, folder_of
+from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.text_encoder.find import find_encoder, folder_of
 from winnow.retrieval.text_encoder.ref import EncoderRef
 
 logger = logging.getLogger(__name__)
@@ -130,9 +131,6 @@ class EncoderExperiment:
 
     def train(self, report: Report, resume: Path | None) -> None:
         """Train `encoder` in place, or continue from a checkpoint; see `EncoderTrainer.train`."""
-        note = shortfall(self.config.negatives, self.audit(1)[0])
-        if note and rank_and_world()[0] == 0:
-            logger.warning("%s", note)
         trainer = EncoderTrainer(
             self.config.train,
             self.encoder,
@@ -163,6 +161,9 @@ class EncoderExperiment:
     def instances(self, epoch: int) -> Instances:
         """The epoch's instances: all pairs in a new order, each with its next negatives."""
         order_P, mix = self._mixed(epoch)
+        note = shortfall(self.config.negatives, mix.audit)
+        if note and epoch == 0 and rank_and_world()[0] == 0:
+            logger.warning("%s", note)
         pair_P = order_P[mix.query_at_I]
         negative_PN = np.where(
             mix.candidate_IN >= 0, np.searchsorted(self._used, mix.candidate_IN), -1

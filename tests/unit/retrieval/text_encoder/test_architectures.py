@@ -20,6 +20,7 @@ from winnow.retrieval.encoder_training.train import EncoderTrainConfig, EncoderT
 from winnow.retrieval.text_encoder import encoder as encoder_module
 from winnow.retrieval.text_encoder.encoder import TextEncoder, inference_backend
 from winnow.retrieval.text_encoder.openvino import OpenVinoTransformer
+from winnow.retrieval.text_encoder.ref import EncoderRef
 
 DRAW = np.random.default_rng(0)
 TEXTS = [" ".join(DRAW.choice(WORDS, words)) for words in (33, 1, 200, 2, 17, 9, 60, 5)]
@@ -73,7 +74,7 @@ def test_texts_are_cut_to_the_positions_that_the_weights_have(folder):
     assert encoder.most_tokens == (512 if folder.name == "t5" else wanted)
     shares = encoder.truncation["document"].shares("document")
     assert shares == {"document_texts_cut": 0, "document_tokens_lost": 0}
-    encoder.change_settings(max_tokens=12)
+    encoder = TextEncoder.load(EncoderRef(model=str(folder), max_tokens=12))
     assert encoder.encode_documents(["nu " * 10, "nu " * 30]).shape == (2, 32)
     shares = encoder.truncation["document"].shares("document")
     assert shares == {"document_texts_cut": 0.5, "document_tokens_lost": 0.5}

