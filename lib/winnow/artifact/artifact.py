@@ -37,6 +37,7 @@ from winnow.artifact.manifest import (
     FOLDER,
     FORMAT,
     MANIFEST,
+    VERSION,
     Manifest,
     digest_of,
     find_manifest,
@@ -239,7 +240,8 @@ def _manifest(store: fs.FileSystem, root: str, uri: str | Path, version: str | N
     manifest = read_manifest(store, root, uri)
     if version is None or version_of(manifest) == version:
         return manifest
-    older = find_manifest(store, f"{root}/{version}", uri)
+    known = VERSION.fullmatch(version)  # any other text might name a folder elsewhere
+    older = find_manifest(store, f"{root}/{version}", uri) if known else None
     if older is None or version_of(older) != version:
         raise ArtifactError(
             f"{masked(str(uri))} now holds {manifest['kind']} {version_of(manifest)}, not {version}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from winnow.artifact.atomic_folder import create_draft
-from winnow.artifact.manifest import MANIFEST, digest_of
+from winnow.artifact.manifest import MANIFEST, VERSION, digest_of
 from winnow.errors import ArtifactError
 from winnow.state import state_folder
 
@@ -51,7 +51,12 @@ def node_copy(
 
 
 def find_copy(version: str) -> Path | None:
-    """The copy whose digest starts with `version`; it is kept as by `node_copy`."""
+    """The copy whose digest starts with `version`; it is kept as by `node_copy`.
+
+    Any text may be asked for; what is no version has no copy.
+    """
+    if not VERSION.fullmatch(version):
+        return None
     folder = _folder()
     for copy in folder.glob(f"{version}*"):
         if (copy / MANIFEST).is_file():
@@ -79,11 +84,22 @@ def _hold(folder: Path, digest: str) -> None:
     """Keep the copy, made or not, from being removed; it counts as the latest used."""
     used = folder / f"{digest}.used"
     with _guard:
-        if digest not in _open:
+        held = _open.get(digest)
+        if held is None or not _is_at(held, used):
             file = used.open("ab")
             fcntl.flock(file, fcntl.LOCK_SH)
             _open[digest] = file
-    os.utime(used)
+            if held is not None:
+                held.close()
+        os.utime(_open[digest].fileno())
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether the open file is still the one at the path: a cleaner may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _is_whole(copy: Path, manifest: Mapping[str, Any]) -> bool:

@@ -1,3 +1,4 @@
+import fcntl
 import itertools
 import json
 import os
@@ -608,6 +609,26 @@ def test_copies_stay_within_their_limit_and_those_in_use_stay(tmp_path, own_copi
     monkeypatch.setenv(node_copies.LIMIT, "ten")
     with pytest.raises(ArtifactError, match="must be a number of bytes, got 'ten'"):
         open_artifact(made[1].uri, on_node=True)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 11, 13])
+def test_another_text_than_a_version_finds_no_version(tmp_path, own_copies, cut):
+    one = write(tmp_path / "versions" / "root")
+    open_artifact(one.uri, on_node=True)
+    for text in (one.digest[:cut], "*", "?" * 12, f"../{one.path.name}"):
+        assert node_copies.find_copy(text) is None
+        with pytest.raises(ArtifactError, match="now holds"):
+            open_artifact(one.uri, version=text, on_node=True)
+    assert open_artifact(one.uri, version=one.version, on_node=True).digest == one.digest
+
+
+def test_a_cleaner_of_temporary_files_costs_a_copy_and_nothing_else(tmp_path, own_copies):
+    one = write(tmp_path / "ranker", "one")
+    open_artifact(one.uri, on_node=True)
+    shutil.rmtree(own_copies)
+    assert contents(open_artifact(one.uri, on_node=True)) == "one"
+    with (own_copies / f"{one.digest}.used").open("ab") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # and the new copy is in use
 
 
 def test_the_copies_lie_in_a_folder_of_the_users_own(tmp_path, own_copies):

@@ -509,7 +509,9 @@ def test_a_user_config_is_tried_again_where_a_stage_was_away(bundle, tmp_path, m
 def test_a_replica_goes_on_where_it_cannot_follow_what_another_was_told(bundle, tmp_path):
     async def scenario(replica):
         config = {"bundle": "/nowhere"}
-        told = replace(replica.bundles.plan, bundle=BundleRef("/nowhere", "0"), user_config=config)
+        told = replace(
+            replica.bundles.plan, bundle=BundleRef("/nowhere", "0" * 12), user_config=config
+        )
         replica.plans.plan, before = told, replica.bundles.plan
         await replica.admin.configure(config)
         assert (replica.plans.plan, replica.bundles.plan) == (told, before)
