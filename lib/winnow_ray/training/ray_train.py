@@ -123,32 +123,12 @@ def fit(
         check_cluster(config, use_gpu=use_gpu, streamed=bool(datasets))
     elif use_gpu and not torch.cuda.is_available():
         raise WinnowError("use_gpu=true needs a GPU, and torch finds none on this machine")
-    elastic = isinstance(config.num_workers, tuple)
-    if elastic:  # passed on to the process that starts the workers
-        timeout = str(ELASTIC_START_TIMEOUT_S)
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", timeout)
-    scaling: dict[str, Any] = {
-        "num_workers": config.num_workers,
-        "use_gpu": use_gpu,
-        "resources_per_worker": {"CPU": config.cpus_per_worker},
-        "elastic_resize_monitor_interval_s": ELASTIC_INTERVAL_S,
-    }
-    failures = FailureConfig(max_failures=ELASTIC_MAX_FAILURES if elastic else MAX_FAILURES)
-    run: dict[str, Any] = {
-        "name": name,
-        "storage_path": work_folder(config.output),
-        "worker_runtime_env": {"env_vars": WORKER_ENVIRONMENT},
-        "failure_config": failures,
-        "checkpoint_config": CheckpointConfig(num_to_keep=1),
-        "callbacks": list(callbacks),
-    }
     trainer = TorchTrainer(
         partial(_ended, train_loop),
         train_loop_config=dict(loop_config),
         datasets=dict(datasets or {}),
-        # keywords as a dict: the stubs of Ray Train are those of its first version
-        scaling_config=ScalingConfig(**scaling),
-        run_config=RunConfig(**run),
+        scaling_config=_scaling(config, use_gpu=use_gpu),
+        run_config=_run(config, name, callbacks),
     )
     result: Any = trainer.fit()
     if isinstance(result.return_value, Diverged):
@@ -157,6 +137,33 @@ def fit(
         raise DivergenceError(result.return_value.message + where)
     assert result.checkpoint is not None  # every train loop reports at least one
     return Training(result.checkpoint, result.return_value)
+
+
+# Both give keywords as a dict: the stubs of Ray Train are those of its first version.
+def _scaling(config: TrainingJob, *, use_gpu: bool) -> ScalingConfig:
+    if isinstance(config.num_workers, tuple):  # passed on to the process that starts the workers
+        timeout = str(ELASTIC_START_TIMEOUT_S)
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", timeout)
+    scaling: dict[str, Any] = {
+        "num_workers": config.num_workers,
+        "use_gpu": use_gpu,
+        "resources_per_worker": {"CPU": config.cpus_per_worker},
+        "elastic_resize_monitor_interval_s": ELASTIC_INTERVAL_S,
+    }
+    return ScalingConfig(**scaling)
+
+
+def _run(config: TrainingJob, name: str, callbacks: Sequence[UserCallback]) -> RunConfig:
+    elastic = isinstance(config.num_workers, tuple)
+    run: dict[str, Any] = {
+        "name": name,
+        "storage_path": work_folder(config.output),
+        "worker_runtime_env": {"env_vars": WORKER_ENVIRONMENT},
+        "failure_config": FailureConfig(ELASTIC_MAX_FAILURES if elastic else MAX_FAILURES),
+        "checkpoint_config": CheckpointConfig(num_to_keep=1),
+        "callbacks": list(callbacks),
+    }
+    return RunConfig(**run)
 
 
 @dataclass(frozen=True, slots=True)

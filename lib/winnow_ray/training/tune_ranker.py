@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -128,10 +129,7 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
     """
     config = replace(config, dataset=absolute(config.dataset), output=absolute(config.output))
     dataset = Dataset.open(config.dataset)
-    recorded = {"ranker": asdict(config.ranker()), "num_samples": config.num_samples}
-    recorded |= {"search_seed": config.search_seed}
-    searched = search_space(config.model, config.batch_size)
-    recorded |= {"space": {n: repr(d) for n, d in searched.items()}}
+    recorded = _recorded(config)
     parents = {"dataset": dataset.artifact}
     if made := up_to_date(config.output, "tuning", config=recorded, parents=parents):
         logger.info("already there: %s", config.output)
@@ -147,20 +145,34 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
         results = tuner(config, run_key(recorded, dataset.artifact.digest, resources), room).fit()
         trials = finished(results)
         if not trials:
-            reason = next(
-                iter(results.errors), "no validation AUC, which needs rows of both labels"
-            )
+            why = "no validation AUC, which needs rows of both labels"
+            reason = next(iter(results.errors), why)
             raise WinnowError(f"all {len(results)} trials failed; the first: {reason}")
         best = max(trials, key=lambda one: one[METRIC])
         preset = {"config": config.preset, "set": overrides(config, base, best["set"])}
         with create_artifact(config.output, "tuning", config=recorded, parents=parents) as draft:
-            (draft.path / "preset.json").write_text(json_text(preset, indent=1) + "\n")
-            (draft.path / "trials.json").write_text(json_text(trials, indent=1) + "\n")
+            _write(draft.path, preset, trials)
             draft.metrics |= {"model": config.model, "trials": len(trials)}
             draft.metrics |= {"failed": results.num_errors, **best, "preset": preset}
         remove(work_folder(config.output))
     logger.info("wrote %s: %s", config.output, preset)
     return draft.metrics
+
+
+def _recorded(config: TuneRankerConfig) -> dict[str, Any]:
+    """Everything that decides the result of a search."""
+    space = search_space(config.model, config.batch_size)
+    return {
+        "ranker": asdict(config.ranker()),
+        "num_samples": config.num_samples,
+        "search_seed": config.search_seed,
+        "space": {name: repr(domain) for name, domain in space.items()},
+    }
+
+
+def _write(folder: Path, preset: dict[str, Any], trials: list[dict[str, Any]]) -> None:
+    (folder / "preset.json").write_text(json_text(preset, indent=1) + "\n")
+    (folder / "trials.json").write_text(json_text(trials, indent=1) + "\n")
 
 
 def overrides(config: TuneRankerConfig, base: TrainRankerConfig, winner: list[str]) -> list[str]:
