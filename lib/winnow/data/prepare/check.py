@@ -62,8 +62,11 @@ class ChunkCheck:
             time_N=self._whole("time_N", chunk.time_N, -(2**63), 2**63 - 1).astype(np.int64),
             probability_N=self._chances(chunk.probability_N),
             sparse={name: self._words(name, values) for name, values in chunk.sparse.items()},
-            dense={name: self._numbers(name, values) for name, values in chunk.dense.items()},
-            is_test_N=None if chunk.is_test_N is None else np.asarray(chunk.is_test_N, bool),
+            dense={
+                name: self._numbers(f"dense field {name!r}", values)
+                for name, values in chunk.dense.items()
+            },
+            is_test_N=self._test_rows(chunk.is_test_N),
         )
         self._columns = columns
         self._rows += len(chunk)
@@ -88,7 +91,7 @@ class ChunkCheck:
         return known.astype(np.int16, copy=False)
 
     def _whole(self, name: str, values: Any, low: int, high: int) -> NDArray[Any]:
-        array = np.asarray(values)
+        array = self._column(name, values)
         if array.dtype.kind not in "iu":
             raise self._error(f"{name} must hold whole numbers, got {array.dtype}")
         if len(array) and (int(array.min()) < low or int(array.max()) > high):
@@ -97,17 +100,22 @@ class ChunkCheck:
         return array
 
     def _labels(self, values: Any) -> NDArray[np.float32]:
-        array = np.asarray(values)
+        return self._zeros_and_ones("label_N", values).astype(np.float32, copy=False)
+
+    def _test_rows(self, values: Any) -> NDArray[np.bool_] | None:
+        return None if values is None else self._zeros_and_ones("is_test_N", values).astype(bool)
+
+    def _zeros_and_ones(self, name: str, values: Any) -> NDArray[Any]:
+        array = self._column(name, values)
         good_N = (array == 0) | (array == 1)
         if not np.all(good_N):
-            wrong = int(np.argmin(good_N))
-            raise self._value_error("label_N", "must be 0 or 1", array, wrong)
-        return array.astype(np.float32, copy=False)
+            raise self._value_error(name, "must be 0 or 1", array, int(np.argmin(good_N)))
+        return array
 
     def _chances(self, values: Any) -> NDArray[np.float32] | None:
         if values is None:
             return None
-        array = np.asarray(values, np.float32)
+        array = self._numbers("probability_N", values).astype(np.float32)
         good_N = (array >= 0) & (array <= 1)
         if not good_N.all():
             wrong = int(np.argmin(good_N))
@@ -118,7 +126,10 @@ class ChunkCheck:
         return words(f"{self._log}: sparse field {name!r}", values, first=self._rows)
 
     def _numbers(self, name: str, values: Any) -> NDArray[np.float64]:
-        return numbers(f"{self._log}: dense field {name!r}", values, first=self._rows)
+        return numbers(f"{self._log}: {name}", values, first=self._rows)
+
+    def _column(self, name: str, values: Any) -> NDArray[Any]:
+        return column(f"{self._log}: {name}", values)
 
     def _value_error(self, name: str, wanted: str, array: NDArray[Any], at: int) -> DataError:
         found = shown(array[at])
@@ -202,12 +213,14 @@ def check_names(
     for name, place in places:
         if fault := _fault(name):
             raise DataError(f"{log}: a field in the {place} is named {shown(name)}, {fault}")
-        if name in seen:
+        alike = unicodedata.normalize("NFC", name).casefold()  # one file where case is ignored
+        if alike in seen:
             raise DataError(
-                f"{log}: field {name!r} is in the {seen[name]} and in the {place}; give each field "
-                "a name of its own, such as user_id and item_id"
+                f"{log}: field {name!r} is in the {seen[alike]} and in the {place}; give each "
+                "field a name of its own, such as user_id and item_id, whatever the case of its "
+                "letters"
             )
-        seen[name] = place
+        seen[alike] = place
 
 
 def _fault(name: Any) -> str:
@@ -226,6 +239,8 @@ def _fault(name: Any) -> str:
 def _scenarios(stream: RawStream) -> int:
     """Number of scenarios."""
     names = stream.scenarios
+    if isinstance(names, str):  # ("home") without a comma: each letter would be one
+        raise DataError(f"{stream.name}: scenarios must be a tuple of names, got {shown(names)}")
     if not 0 < len(names) <= MOST_SCENARIOS:
         raise DataError(
             f"{stream.name}: there must be 1 to {MOST_SCENARIOS} scenarios, got {len(names)}"
@@ -273,16 +288,30 @@ def _first_wrong(values: Any) -> tuple[int, str]:
     return 0, "values of different types"
 
 
+def column(where: str, values: Any) -> NDArray[Any]:
+    """A column as a NumPy array; raises DataError unless it has one known value per row."""
+    if np.ma.is_masked(values):
+        raise DataError(f"{where} has masked values, which a dataset cannot hold; fill them")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise DataError(f"{where} must have one value per row ({shown_text(str(error))})") from None
+    if array.ndim != 1:
+        raise DataError(f"{where} must have one value per row, got an array of shape {array.shape}")
+    return array
+
+
 def numbers(where: str, values: Any, *, first: int = 0) -> NDArray[np.float64]:
     """Numbers as 64-bit floats; NaN stays. Row `first` is the first one.
 
     Raises:
-        DataError: the values are no numbers, or one is infinite.
+        DataError: the values are no column of numbers, or one is infinite.
     """
-    array = np.asarray(values)
+    array = column(where, values)
     if array.dtype.kind not in "iufb":
         raise DataError(f"{where} must hold numbers, NaN where unknown, got {array.dtype}")
-    array = array.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):  # a longer number than 64 bits hold is infinite, and refused
+        array = array.astype(np.float64, copy=False)
     if np.isinf(array).any():
         row = int(np.argmax(np.isinf(array)))
         raise DataError(

@@ -159,6 +159,50 @@ WRONG = {
         {"dense": {"price": with_value(np.zeros(ROWS), 11, np.inf)}},
         r"dense field 'price' must hold finite numbers, .* got inf in row 11",
     ),
+    "a label of two values": (
+        {"label_N": np.zeros((ROWS, 2))},
+        r"mine: label_N must have one value per row, got an array of shape \(60, 2\)",
+    ),
+    "two users of a row": (
+        {"user_N": np.zeros((ROWS, 1), int)},
+        r"mine: user_N must have one value per row, got an array of shape \(60, 1\)",
+    ),
+    "labels of different lengths": (
+        {"label_N": [[0], [0, 1]] * 30},
+        r"mine: label_N must have one value per row \(",
+    ),
+    "a vector in a dense field": (
+        {"users": users(dense={"age": np.zeros((3, 2))})},
+        r"mine: users: age must have one value per row, got an array of shape \(3, 2\)",
+    ),
+    "a vector in a dense field of the context": (
+        {"dense": {"price": np.zeros((ROWS, 2))}},
+        r"mine: dense field 'price' must have one value per row",
+    ),
+    "a masked label": (
+        {"label_N": np.ma.masked_array(PLAIN.label_N, mask=[True] + [False] * (ROWS - 1))},
+        r"mine: label_N has masked values, which a dataset cannot hold; fill them",
+    ),
+    "a number beyond 64 bits": (
+        {"dense": {"price": np.full(ROWS, np.longdouble("1e400"))}},
+        r"dense field 'price' must hold finite numbers, NaN where unknown, got inf in row 0",
+    ),
+    "chances in words": (
+        {"probability_N": ["high", "low"] * 30},
+        r"mine: probability_N must hold numbers",
+    ),
+    "test rows in words": (
+        {"is_test_N": ["no", "yes"] * 30},
+        r"mine: is_test_N must be 0 or 1, got 'no' in row 0",
+    ),
+    "a scenario without a comma": (
+        {"scenarios": "home"},
+        r"mine: scenarios must be a tuple of names, got 'home'",
+    ),
+    "names that are one file elsewhere": (
+        {"sparse": {"Slot": ["x"] * ROWS, "slot": ["x"] * ROWS}},
+        r"field 'slot' is in the sparse context fields and in .* whatever the case",
+    ),
     "words as numbers": (
         {"users": users(dense={"age": np.array(["1", "2", "3"])})},
         r"users: age must hold numbers, NaN where unknown, got <U1",
