@@ -20,6 +20,9 @@ An exponential tail fits in, and outliers take four fifths of the range at most.
 SAMPLE = 1 << 20
 """Values of a dense field that its percentiles are taken from: 16 MB, and exact to .01 %."""
 
+LEAST_SUMMED = 1 << 20
+"""Values that wait before they are summed for the first time: 40 MB or so."""
+
 
 def as_words(values: Any) -> pa.DictionaryArray:
     """Strings or integers of a list, NumPy or Arrow as Arrow words; null becomes empty."""
@@ -99,6 +102,53 @@ class MinMax:
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps({"low": self.low, "high": self.high}) + "\n")
+
+
+class WordCounts:
+    """Counts the values of a sparse field that come in pieces.
+
+    Eight million distinct values of nine digits take .55 GB at most, and in a Python dict 1 GB.
+    Pieces are summed once they are as long as the sum so far, so that each value is sorted a few
+    times only.
+
+    Example:
+        >>> counts = WordCounts()
+        >>> counts.add(as_words(["b", "a", "b"]), np.array([True, True, True]))
+        >>> counts.add(as_words(["b", "c"]), np.array([True, False]))
+        >>> [column.tolist() for column in counts.total()]
+        [['a', 'b'], [1, 3]]
+    """
+
+    def __init__(self) -> None:
+        # large strings, because an Arrow array of strings holds 2 GB at most
+        self._values: list[pa.LargeStringArray] = [pa.array([], pa.large_string())]
+        self._counts = [np.zeros(0, np.int64)]
+        self._waiting = 0
+
+    def add(self, words: pa.DictionaryArray, counted_N: NDArray[np.bool_]) -> None:
+        """Count the words of the rows where `counted_N` is true."""
+        count = np.bincount(words.indices.to_numpy()[counted_N], minlength=len(words.dictionary))
+        there = count > 0
+        self._values.append(words.dictionary.filter(pa.array(there)).cast(pa.large_string()))
+        self._counts.append(count[there])
+        self._waiting += int(there.sum())
+        if self._waiting >= max(len(self._values[0]), LEAST_SUMMED):
+            self._add_up()
+
+    def total(self) -> tuple[pa.StringArray, NDArray[np.int64]]:
+        """The values that were counted, sorted, and the count of each."""
+        self._add_up()
+        return self._values[0].cast(pa.string()), self._counts[0]
+
+    def _add_up(self) -> None:
+        values, counts = pa.concat_arrays(self._values), np.concatenate(self._counts)
+        self._values, self._counts, self._waiting = [], [], 0
+        order = pc.array_sort_indices(values)
+        values, counts = values.take(order), counts[order.to_numpy()]
+        differs = pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False)
+        first = np.append(np.ones(min(len(values), 1), bool), differs)
+        sums = np.add.reduceat(counts, np.flatnonzero(first)) if len(values) else counts
+        self._values, self._counts = [values.filter(pa.array(first))], [sums]
 
 
 class RangeFit:

@@ -3,17 +3,15 @@
 Suffixes: N rows of a chunk, U users, I items, T rows of either table.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from winnow.data.prepare.encode import MinMax, RangeFit, Vocabulary, as_words
+from winnow.data.prepare.encode import MinMax, RangeFit, Vocabulary, WordCounts, as_words
 from winnow.data.prepare.split import SPLITS
 from winnow.data.prepare.spool import Spool, SpooledChunk
 from winnow.data.progress import Progress
@@ -86,25 +84,20 @@ class _Seen:
     def __init__(self, users: int, items: int, spool: Spool) -> None:
         self.user_U = np.zeros(users, np.int64)
         self.item_I = np.zeros(items, np.int64)
-        self._words: dict[str, Counter[str]] = {name: Counter() for name in spool.sparse}
+        self._words = {name: WordCounts() for name in spool.sparse}
         self._floats = {name: RangeFit() for name in spool.dense}
 
     def add(self, chunk: SpooledChunk, train_N: NDArray[np.bool_]) -> None:
         self.user_U += np.bincount(chunk.numbers("user")[train_N], minlength=len(self.user_U))
         self.item_I += np.bincount(chunk.numbers("item")[train_N], minlength=len(self.item_I))
-        for name, counter in self._words.items():
-            words = chunk.words(name)
-            distinct = words.dictionary.to_pylist()
-            count = np.bincount(words.indices.to_numpy()[train_N], minlength=len(distinct))
-            counter.update(dict(zip(distinct, count.tolist(), strict=True)))
+        for name, counts in self._words.items():
+            counts.add(chunk.words(name), train_N)
         for name, fit in self._floats.items():
             fit.add(chunk.floats(name)[train_N])
 
     def context_encoders(self, min_count: int) -> Iterator[tuple[str, Encoder]]:
-        for name, counter in self._words.items():
-            values = pa.array(counter, pa.string())
-            count = np.fromiter(counter.values(), np.int64, len(counter))
-            yield name, Vocabulary.fit(values, count, min_count=min_count)
+        for name, counts in self._words.items():
+            yield name, Vocabulary.fit(*counts.total(), min_count=min_count)
         for name, fit in self._floats.items():
             yield name, fit.range()
 

@@ -1,10 +1,12 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from winnow.data.prepare.encode import MinMax, RangeFit, Vocabulary
+from winnow.data.prepare import encode
+from winnow.data.prepare.encode import MinMax, RangeFit, Vocabulary, WordCounts, as_words
 
 
 def test_ids_are_sorted_and_start_at_one():
@@ -75,3 +77,32 @@ def test_a_range_does_not_depend_on_how_its_values_are_cut(monkeypatch):
     monkeypatch.setattr("winnow.data.prepare.encode.SAMPLE", 100)
     values = np.random.default_rng(0).standard_cauchy(5000)
     assert fitted(values) == fitted(*np.split(values, [7, 1000, 1001, 4000]))
+
+
+@pytest.mark.parametrize("size", [1, 7, 300])
+def test_counts_of_words_do_not_depend_on_how_they_are_cut(monkeypatch, size):
+    monkeypatch.setattr(encode, "LEAST_SUMMED", 4)
+    rng = np.random.default_rng(3)
+    words, counted = rng.integers(0, 40, 300).astype(str), rng.random(300) < 0.5
+    counts = WordCounts()
+    for start in range(0, len(words), size):
+        cut = slice(start, start + size)
+        counts.add(as_words(words[cut]), counted[cut])
+    values, count = counts.total()
+    assert dict(zip(values.to_pylist(), count, strict=True)) == Counter(words[counted].tolist())
+    assert values.to_pylist() == sorted(values.to_pylist())
+
+
+def test_values_that_are_counted_are_kept_once(monkeypatch):
+    monkeypatch.setattr(encode, "LEAST_SUMMED", 4)
+    counts = WordCounts()
+    for _ in range(100):
+        counts.add(as_words(["a", "b", "c"]), np.ones(3, bool))
+        assert sum(map(len, counts._values)) <= 9  # a sum, and pieces that wait for the next
+
+
+def test_no_words_no_counts():
+    counts = WordCounts()
+    assert [len(column) for column in counts.total()] == [0, 0]
+    counts.add(as_words(["a"]), np.zeros(1, bool))
+    assert [len(column) for column in counts.total()] == [0, 0]
