@@ -32,7 +32,7 @@ from pyarrow import fs
 from winnow import __version__
 from winnow.artifact.atomic_folder import create_draft, put_in_place
 from winnow.artifact.claim import claimed, local_path, place_of
-from winnow.artifact.digests import file_digest, json_digest
+from winnow.artifact.digests import current_digest, file_digest, json_digest
 from winnow.artifact.manifest import (
     FOLDER,
     FORMAT,
@@ -255,7 +255,7 @@ def _verify(path: Path, manifest: Mapping[str, Any], uri: str | Path) -> None:
         file = path / name
         try:
             same = file.stat().st_size == expected["bytes"]
-            same = same and file_digest(file) == expected["sha256"]
+            same = same and current_digest(file) == expected["sha256"]
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ArtifactError(f"{shown}: {name} is missing; make the artifact again") from None
         if not same:

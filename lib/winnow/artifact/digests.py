@@ -1,16 +1,40 @@
 """Names by content: digests of files, values and model folders, and keys of runs."""
 
 import hashlib
+import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from winnow.config import canonical_json
+
+SETTLED_NS = 2_000_000_000
+"""Age of a file's last change from which a later one has another time: FAT counts in 2 seconds."""
+REMEMBERED = 10_000
+"""Digests that a process remembers: some 5 MB."""
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def current_digest(path: Path) -> str:
+    """SHA-256 of a file in hex, which is read again only if it may have changed.
+
+    A process remembers the digest by the file's inode, size and times. A file that changed within
+    the last seconds is not remembered, because its next change might have the same times.
+    """
+    now, is_at = time.time_ns(), path.stat()
+    state = (is_at.st_dev, is_at.st_ino, is_at.st_size, is_at.st_mtime_ns, is_at.st_ctime_ns)
+    settled = now - is_at.st_ctime_ns > SETTLED_NS
+    return _digest_of_state(path, state) if settled else file_digest(path)
+
+
+@lru_cache(REMEMBERED)
+def _digest_of_state(path: Path, state: tuple[int, ...]) -> str:
+    return file_digest(path)
 
 
 def json_digest(value: Any) -> str:

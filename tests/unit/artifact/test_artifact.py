@@ -563,7 +563,7 @@ def test_an_artifact_becomes_a_folder_of_versions_and_loses_nothing_else(tmp_pat
 
 def test_a_version_is_refused_before_any_file_is_read(tmp_path, monkeypatch):
     write(tmp_path / "ranker")
-    monkeypatch.setattr(artifact, "file_digest", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(artifact, "current_digest", lambda path: pytest.fail(f"{path} was read"))
     with pytest.raises(ArtifactError, match="now holds ranker"):
         open_artifact(tmp_path / "ranker", version="0123456789ab")
 
