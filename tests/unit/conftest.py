@@ -1,10 +1,16 @@
-"""A language model that plays a script, behind a real HTTP server on this machine."""
+"""What unit tests share: examples without a time limit, and a language model that plays a script,
+behind a real HTTP server on this machine."""
 
 import asyncio
 import json
 
 import pytest
 from aiohttp import web
+from hypothesis import HealthCheck, settings
+
+# an example may take any time: a busy machine is no fault of what is tested
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def answered(text, finish="stop", prompt_tokens=None):
