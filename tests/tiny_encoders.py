@@ -4,6 +4,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from winnow.llm.models.named import NamedModel, Package
+
 WORDS = [
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"),
     *("theta", "iota", "kappa", "rho", "mu", "nu", "xi"),
@@ -94,3 +96,9 @@ def save_encoder(name, folder, *, longest=None, **changes):
     words_tokenizer(longest).save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
+
+
+def named_encoder(name, package):
+    """An encoder by name whose weights are the folder `model` of an importable package."""
+    distribution = Package(package.replace("_", "-"), "1.0", f"{package}/model/")
+    return NamedModel(name, "encoder", name, 0, "MIT", 0, (distribution,), "")

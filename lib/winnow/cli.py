@@ -2,12 +2,15 @@
 
     winnow doctor                        check this machine and advise on each problem
     winnow show-artifact <path or URI>   verify an artifact and print its manifest
+    winnow models                        models that can be had by name, and which are here
+    winnow models fetch <name>           bring one here; also a GGUF file or a Hugging Face id
 
 `python -m winnow.cli` is the same as `winnow`.
 """
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +21,7 @@ from rich.text import Text
 from winnow.artifact import Artifact, open_artifact
 from winnow.doctor import examine
 from winnow.errors import WinnowError
+from winnow.llm.models.named import NAMED, folder_of_model
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -31,11 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("doctor", help="check this machine and advise on each problem")
     show = commands.add_parser("show-artifact", help="verify an artifact and print its manifest")
     show.add_argument("path", help="folder or URI of the artifact")
+    models = commands.add_parser("models", help="language models and encoders by name")
+    orders = models.add_subparsers(dest="order")
+    fetching = orders.add_parser("fetch", help="bring a model here and print its folder")
+    fetching.add_argument("name", help="a name, a GGUF file, a folder or a Hugging Face id")
     args = parser.parse_args(argv)
     if args.command == "doctor":
         return doctor()
     try:
-        show_artifact(open_artifact(args.path))
+        if args.command == "show-artifact":
+            show_artifact(open_artifact(args.path))
+        elif args.order == "fetch":
+            from winnow.llm.models.fetch import fetch  # it loads torch and transformers
+
+            logging.basicConfig(level=logging.INFO, format="%(message)s")
+            print(fetch(args.name))
+        else:
+            show_models()
     except WinnowError as error:
         print(f"winnow: {error}", file=sys.stderr)
         return 2
@@ -73,6 +89,23 @@ def show_artifact(artifact: Artifact) -> None:
     table = Table(box=None, show_header=False)
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    Console().print(table)
+
+
+def show_models() -> None:
+    """Print every model that can be had by name."""
+    table = Table("name", "kind", "parameters", "licence", "download", "from", "here", box=None)
+    for column in table.columns:
+        column.overflow = "fold"
+    for model in NAMED.values():
+        first, *more = model.packages
+        folder = folder_of_model(model.name)
+        table.add_row(
+            *(model.name, model.kind, f"{model.parameters / 1e6:.0f} M", model.licence),
+            f"{model.download_bytes / 1e6:.0f} MB",
+            f"{first}" + f" and {len(more)} more" * bool(more),
+            str(folder or "no"),
+        )
     Console().print(table)
 
 

@@ -37,8 +37,8 @@ class BundleConfig:
     """Generation artifact with tree labels, which make the item tree; empty: a tree of plain
     values, such as genre and decade."""
     encoder: str = ""
-    """Encoder of the item texts: a folder, a Hugging Face id or a name of
-    `text_encoder.find.PACKAGED`; empty: latent semantic analysis."""
+    """Encoder of the item texts: a folder, a Hugging Face id or a name that `winnow models` lists;
+    empty: latent semantic analysis."""
     output: str = "runs/bundle"
     """Folder of versions. The bundle goes into `<output>/<version>/`, which never changes, and
     `<output>` then names it as the latest. Earlier versions stay until somebody deletes them."""

@@ -1,4 +1,4 @@
-"""The language models of a generation: a folder, a Hugging Face id, or a tiny one trained here."""
+"""The language models of a generation: a folder, a name, an id, or a tiny one trained here."""
 
 import logging
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from winnow.artifact import Artifact, create_artifact, open_artifact, up_to_date
 from winnow.artifact.digests import model_digest
 from winnow.errors import GenerationError
+from winnow.llm.models.named import NAMED, folder_of_model
 from winnow.llm.models.tiny_model import TinyConfig, train_tiny
 from winnow.llm.prompting.fit_context import Tokenizer, hub_name
 from winnow.llm.tasks.base import TextTask
@@ -33,19 +34,35 @@ class LanguageModel:
 
 
 def find_model(name: str) -> LanguageModel:
-    """The model with this folder or id.
+    """The model with this folder, name of `NAMED`, or Hugging Face id.
 
     Raises:
-        GenerationError: the path leads nowhere, or its folder holds no model.
+        GenerationError: the path leads nowhere, its folder holds no model, or the named model has
+            not been fetched.
     """
     folder = Path(name)
+    if name in NAMED and not folder.is_dir():
+        found = folder_of_model(name)
+        if found is None or NAMED[name].kind != "language":
+            raise GenerationError(_advice(name))
+        return LanguageModel(str(found), model_digest(found))
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise GenerationError(f"model={name} is a folder without config.json, so not a model")
         return LanguageModel(str(folder.absolute()), model_digest(folder))
+    if name.endswith(".gguf") and folder.is_file():
+        raise GenerationError(
+            f"model={name} is a GGUF file: `winnow models fetch {name}` makes a folder of it"
+        )
     if name.startswith((".", "/", "~")):
         raise GenerationError(f"model={name} is no folder here; name one or a Hugging Face id")
     return LanguageModel(name, name)
+
+
+def _advice(name: str) -> str:
+    if NAMED[name].kind != "language":
+        return f"model={name} is an encoder of texts and writes none; `winnow models` lists both"
+    return f"model={name} is not here yet: winnow models fetch {name}"
 
 
 def pinned(model: LanguageModel) -> LanguageModel:

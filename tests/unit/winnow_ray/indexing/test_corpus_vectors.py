@@ -14,13 +14,14 @@ from jobs import (
     study_negatives,
     train_retriever,
 )
+from tests.tiny_encoders import named_encoder
 from winnow.artifact import create_artifact
 from winnow.artifact.work_folder import WorkFolder
 from winnow.data.collection import Collection
 from winnow.errors import EncoderError
+from winnow.llm.models.named import NAMED
 from winnow.retrieval.text_encoder import encoder as encoder_module
 from winnow.retrieval.text_encoder.encoder import TextEncoder
-from winnow.retrieval.text_encoder.find import PACKAGED
 from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow.retrieval.toy import make_tiny_encoder
 from winnow_ray.indexing import corpus_vectors
@@ -71,7 +72,7 @@ def test_workers_look_a_name_up_and_find_a_folder_where_it_is(config, tmp_path, 
     (tmp_path / "toy_weights" / "__init__.py").touch()
     (tmp_path / "model").rename(tmp_path / "toy_weights" / "model")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(PACKAGED, "toy", ("toy_weights", "model"))
+    monkeypatch.setitem(NAMED, "toy", named_encoder("toy", "toy_weights"))
     told = []
 
     def encode(shards, config, documents):
