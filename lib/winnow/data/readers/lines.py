@@ -117,8 +117,8 @@ class DelimitedFile:
                 header, _, data = data.partition(b"\n")
                 self._header = self._read_header(header)
                 first = 2
-                if not data:
-                    continue
+            if not data:
+                continue
             yield self._block(data, first)
             first += data.count(b"\n")
         self._lines.finish()

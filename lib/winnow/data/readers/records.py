@@ -98,7 +98,7 @@ def read_records(
         try:
             cells, more = _split(line.text, delimiter), 0
             if cells is None:
-                cells, more = _spanning(line, ahead, record, delimiter)
+                cells, more = _spanning(line, ahead, record, delimiter, len(header))
             value = record(cells)
         except UNUSABLE as reason:
             lines.saw(1)
@@ -208,16 +208,22 @@ def _split(text: str, delimiter: str) -> list[str] | None:
 
 
 def _spanning(
-    first: Line, ahead: _Ahead, record: Callable[[list[str]], T], delimiter: str
+    first: Line, ahead: _Ahead, record: Callable[[list[str]], T], delimiter: str, columns: int
 ) -> tuple[list[str], int]:
-    """The fields of a record whose first line ends within quotes, and its number of other lines."""
+    """The fields of a record whose first line ends within quotes, and its number of other lines.
+
+    The search ends where the record has more fields than columns: if each line went on to the end
+    of the file, a file of open quotes would be read once for every line.
+    """
 
     def lines() -> Iterator[str]:
         yield f"{first.text}\n"
+        ended = 0
         for line in ahead.look():
-            if line.fault or _is_good(line.text, record, delimiter):
+            if ended > columns or line.fault or _is_good(line.text, record, delimiter):
                 return
             yield f"{line.text}\n"
+            ended += line.text.replace('""', "").count(f'"{delimiter}')
 
     reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     try:

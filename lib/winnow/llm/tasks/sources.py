@@ -97,7 +97,8 @@ class TableSource:
             try:
                 yield from self._json_rows(path) if path.endswith("l") else self._parquet_rows(path)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                raise GenerationError(f"input={path} cannot be read: {error}") from error
+                reason = " ".join(str(error).split())  # Arrow's can have several lines
+                raise GenerationError(f"input={path} cannot be read: {reason}") from error
 
     def _parquet_rows(self, path: str) -> Iterator[dict[str, Any] | Misfit]:
         number = 0

@@ -203,6 +203,36 @@ def test_answers_with_injected_text_are_valid_only_if_they_fit(cases, name, data
     check(TASKS[name], inputs, text[:at] + noise + text[at:])
 
 
+@st.composite
+def spoiled(draw, answer):
+    """An answer with parts changed, cut off, filled with noise, wrapped and repeated."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.text(max_size=200) | st.builds(json.dumps, VALUES) | st.sampled_from(BROKEN))
+    if draw(st.booleans()):
+        answer = changed(copied(answer), draw)
+    text = json.dumps(answer, ensure_ascii=draw(st.booleans()))
+    if draw(st.integers(0, 3)) == 0:
+        text = text[: draw(st.integers(0, len(text)))]
+    if draw(st.integers(0, 3)) == 0:
+        at = draw(st.integers(0, len(text)))
+        text = text[:at] + draw(st.text(max_size=30) | st.sampled_from(BROKEN)) + text[at:]
+    wrapper = draw(st.sampled_from(WRAPPERS))
+    return wrapper.format(*[text] * wrapper.count("{}"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TEXT_TASKS)
+@settings(
+    deadline=None,
+    max_examples=10_000 // len(TEXT_TASKS) + 1,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data())
+def test_none_of_ten_thousand_answers_is_misread(cases, name, data):
+    inputs, answer = data.draw(st.sampled_from(cases[name]))
+    check(TASKS[name], inputs, data.draw(spoiled(answer)))
+
+
 @pytest.mark.parametrize("name", TEXT_TASKS)
 def test_lone_surrogates_do_not_reach_a_valid_answer(cases, name):
     inputs, answer = cases[name][0]
