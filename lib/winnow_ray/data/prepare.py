@@ -101,7 +101,7 @@ def prepare(config: PrepareConfig) -> dict[str, Any]:
     recorded = asdict(config) | {"data": fingerprint(config.data, config.output)}
     del recorded["output"]
     if made := up_to_date(config.output, "dataset", config=recorded, parents={}):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(made.metrics)
     logger.info("reading %s", config.data or "the simulator")
     with create_artifact(config.output, "dataset", config=recorded) as draft:

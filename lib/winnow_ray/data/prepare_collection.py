@@ -82,7 +82,7 @@ def prepare_collection(config: PrepareCollectionConfig) -> dict[str, Any]:
     parents: Mapping[str, Artifact] = {"dataset": source.artifact} if source else {}
     made_of = recorded(config)
     if made := up_to_date(config.output, "collection", config=made_of, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(made.metrics)
     logger.info("reading %s", config.dataset if source else config.data)
     with create_artifact(config.output, "collection", config=made_of, parents=parents) as draft:

@@ -80,7 +80,7 @@ def build_index(config: BuildIndexConfig) -> dict[str, Any]:
     source = source_of(config)
     recorded = {"index": config.index, "recall": config.recall} | source.recorded
     if made := up_to_date(config.output, "index", config=recorded, parents=source.parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(made.metrics)
     with create_artifact(config.output, "index", config=recorded, parents=source.parents) as draft:
         vectors_ID, queries_QD = source.encoded()

@@ -154,7 +154,7 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
     recorded = recorded_of(config, model)
     parents = {"collection": collection.artifact}
     if made := up_to_date(config.output, "vectors", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return made
     documents, size = collection.documents.num_rows, config.shard_documents
     name = run_key(recorded, collection.artifact.digest, size)

@@ -80,7 +80,7 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
     recorded = {key: value for key, value in asdict(config).items() if key not in UNRECORDED}
     recorded["model"] = model_digest(folder_of(config))
     if made := up_to_date(config.output, "negatives", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(made.metrics)
     encoder = TextEncoder.for_inference(config, precision=config.precision)
     with create_artifact(config.output, "negatives", config=recorded, parents=parents) as draft:

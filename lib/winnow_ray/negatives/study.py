@@ -49,7 +49,7 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
     study_of = {"variants": config.variants, "seeds": config.seeds, "test": config.test}
     recorded = config.recorded() | study_of
     if found := up_to_date(config.output, "negatives_study", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(found.metrics)
     with claimed(config.output, "negatives_study"):
         work = WorkFolder.beside(config.output)

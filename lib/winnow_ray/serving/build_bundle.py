@@ -81,7 +81,7 @@ def build_bundle(config: BundleConfig) -> dict[str, Any]:
     parents = {"dataset": dataset.artifact, **parts}
     made = up_to_date(config.output, "bundle", config=recorded, parents=parents)
     if made:
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
     else:
         text_ID = text_vectors(dataset, config.encoder)
         paths = tree_paths(dataset, parts.pop("generation", None))

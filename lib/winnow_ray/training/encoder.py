@@ -88,7 +88,7 @@ def train_encoder(config: TrainEncoderConfig) -> dict[str, Any]:
     config.check_splits(config.test)
     recorded, parents = config.recorded(), config.parents()
     if made := up_to_date(config.output, "encoder", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return judged(dict(made.metrics), config)
     with claimed(config.output, "encoder"):
         checkpoint = fit(

@@ -101,7 +101,7 @@ def train_leaderboard(config: LeaderboardConfig) -> dict[str, Any]:
     recorded = {"runs": [asdict(one) for one in wanted]}
     parents = {"dataset": dataset.artifact}
     if made := up_to_date(config.output, "leaderboard", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(made.metrics)
     with claimed(config.output, "leaderboard"):
         work = WorkFolder.beside(config.output)

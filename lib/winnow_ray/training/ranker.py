@@ -134,7 +134,7 @@ def train_ranker(config: TrainRankerConfig) -> dict[str, Any]:
     dataset = Dataset.open(config.dataset)
     recorded, parents = asdict(config.ranker()), {"dataset": dataset.artifact}
     if made := up_to_date(config.output, "ranker", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(made.metrics)
     with claimed(config.output, "ranker"):
         return _trained(config, dataset, recorded, parents)

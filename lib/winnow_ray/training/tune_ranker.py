@@ -132,7 +132,7 @@ def tune_ranker(config: TuneRankerConfig, base: TrainRankerConfig) -> dict[str, 
     recorded = _recorded(config)
     parents = {"dataset": dataset.artifact}
     if made := up_to_date(config.output, "tuning", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(made.metrics)
     if note := choice_note(dataset.labels("valid")):
         raise WinnowError(f"{config.dataset}: {note}; a search compares trials by validation AUC")

@@ -59,7 +59,7 @@ def train_two_tower(config: TrainTowersConfig) -> dict[str, Any]:
     config = replace(config, **paths)
     recorded, parents = config.recorded(), config.parents()
     if made := up_to_date(config.output, "retriever", config=recorded, parents=parents):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return dict(made.metrics)
     with claimed(config.output, "retriever"):
         experiment = TwoTowerExperiment.open(config)

@@ -70,7 +70,7 @@ def test_two_workers_train_what_one_does(ray_cluster, config, tmp_path):
     two = train_retriever.run(replace(config, output=str(tmp_path / "two"), num_workers=2))
     assert two["losses"] == pytest.approx(one["losses"], abs=1e-4)
     again = train_retriever.run(replace(config, output=str(tmp_path / "one")))
-    assert again == one  # already there
+    assert again == one  # up to date
     assert open_artifact(tmp_path / "one", kind="encoder").metrics["steps"] == one["steps"]
     assert not Path(work_folder(str(tmp_path / "one"))).exists()
 

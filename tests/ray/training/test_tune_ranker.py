@@ -34,7 +34,7 @@ def test_the_winner_is_a_preset_that_trains(tiny, tmp_path, capsys):
     assert len(trials) == 2
     assert artifact.config["search_seed"] == tiny.search_seed
     assert result["best_auc"] == max(trial["best_auc"] for trial in trials)
-    assert tune_ranker.run(tiny) == result  # already there
+    assert tune_ranker.run(tiny) == result  # up to date
 
     preset = str(artifact.path / "preset.json")
     settings = [f"dataset={tiny.dataset}", f"output={tmp_path}/ranker"]

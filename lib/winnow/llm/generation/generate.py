@@ -60,7 +60,7 @@ def generate(
     recorded = config.recorded(source, models)
     made = up_to_date(config.output, "generation", config=recorded, parents=parents)
     if made and not _asks_again(config, made.metrics, models):
-        logger.info("already there: %s", config.output)
+        logger.info("up to date: %s", config.output)
         return _result(config, made.metrics, Counter())
     with claimed(config.output, "generation"):
         requests = OpenRequests(config, source, models)
