@@ -1,6 +1,7 @@
-"""Names by content: digests of files, values and model folders, and keys of runs."""
+"""Names by content: digests of files, values and folders, and keys of runs."""
 
 import hashlib
+import os
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -42,8 +43,36 @@ def json_digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def source_files(folder: str | Path, output: Path | None = None) -> list[Path]:
+    """All files below a folder that something is made from, sorted.
+
+    Hidden files, artifacts below the folder and what lies below `output` are results and no
+    sources: a job may write beside what it reads. Links to folders are followed.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()  # a link may lead back to a folder above it
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_result(Path(here, name), output))
+        paths = (Path(here, name) for name in names if not name.startswith("."))
+        found += (path for path in paths if path.is_file())
+    return sorted(found)
+
+
+def _is_result(folder: Path, output: Path | None) -> bool:
+    """Whether a folder is hidden, the output or any artifact."""
+    if folder.name.startswith(".") or (output and folder.resolve() == output.resolve()):
+        return True
+    manifest = folder / "manifest.json"
+    return manifest.is_file() and b'"winnow"' in manifest.read_bytes()
+
+
 def model_digest(source: str | Path) -> str:
-    """Digest of a local model folder: of all its files except `manifest.json`.
+    """Digest of a local model folder: of its `source_files` except `manifest.json`.
 
     A source that is no local folder, such as a Hugging Face id, is returned as it is.
     """
@@ -51,8 +80,9 @@ def model_digest(source: str | Path) -> str:
     if not folder.is_dir():
         return str(source)
     total = hashlib.sha256()
-    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"):
-        total.update(f"{file.relative_to(folder)}\0{file_digest(file)}\n".encode())
+    for file in source_files(folder):
+        if file.name != "manifest.json":
+            total.update(f"{file.relative_to(folder)}\0{file_digest(file)}\n".encode())
     return total.hexdigest()
 
 

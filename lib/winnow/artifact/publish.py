@@ -38,6 +38,8 @@ def check_replaceable(
     """
     shown = masked(str(uri))
     local = isinstance(store, fs.LocalFileSystem)
+    if local:
+        _check_above(Path(root), shown)
     if local and Path(root).exists() and not Path(root).is_dir():
         raise ArtifactError(f"{shown} exists and is not an artifact; name another output")
     try:
@@ -52,6 +54,17 @@ def check_replaceable(
     if local:
         _check_files(Path(root), manifest, shown, versions=versions)
     return manifest
+
+
+def _check_above(root: Path, shown: str) -> None:
+    """Raise if the folder lies in another artifact, which a further file would spoil."""
+    for folder in root.parents:
+        manifest = folder / MANIFEST
+        if manifest.is_file() and b'"winnow"' in manifest.read_bytes():
+            raise ArtifactError(
+                f"{shown} lies inside the artifact {folder}, which would be refused with a file "
+                "more; name another output"
+            )
 
 
 def _check_files(root: Path, manifest: Manifest | None, shown: str, *, versions: bool) -> None:

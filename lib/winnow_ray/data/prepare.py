@@ -1,14 +1,12 @@
 """From raw logs to a dataset: read, split, encoded; rejected lines are kept."""
 
 import logging
-import os
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from winnow.artifact import create_artifact, up_to_date
-from winnow.artifact.digests import file_digest
-from winnow.artifact.manifest import MANIFEST
+from winnow.artifact.claim import local_path
+from winnow.artifact.digests import file_digest, source_files
 from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset
 from winnow.data.raw import RawLog, RawStream
@@ -60,25 +58,8 @@ def fingerprint(folder: str, output: str) -> dict[str, str]:
 
     Hidden files, artifacts and what lies below `output` are no raw data.
     """
-    if not folder:
-        return {}
-    root, made = Path(folder), Path(output).absolute()
-    found: dict[str, str] = {}
-    for here, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not _is_made(Path(here, name), made))
-        for name in sorted(names):
-            path = Path(here, name)
-            if not name.startswith(".") and path.is_file():
-                found[str(path.relative_to(root))] = file_digest(path)
-    return found
-
-
-def _is_made(folder: Path, output: Path) -> bool:
-    """Whether a folder within raw data is hidden, the output of this job or any artifact."""
-    if folder.name.startswith(".") or folder.absolute() == output:
-        return True
-    manifest = folder / MANIFEST
-    return manifest.is_file() and b'"winnow"' in manifest.read_bytes()
+    files = source_files(folder, local_path(output)) if folder else []
+    return {str(path.relative_to(folder)): file_digest(path) for path in files}
 
 
 def prepare(config: PrepareConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from pyarrow import fs
 
-from winnow.artifact import claim, claimed, create_artifact
+from winnow.artifact import claim, claimed, create_artifact, open_artifact
 from winnow.errors import ArtifactError
 
 REMOTE = "fsspec+memory:///claims/runs/board"
@@ -68,6 +68,17 @@ def test_a_claim_holds_for_all_that_its_process_writes(tmp_path):
 def test_an_artifact_that_another_process_writes_is_not_begun(tmp_path):
     with claimed_by_another_process(tmp_path / "board"), pytest.raises(ArtifactError):
         create_artifact(tmp_path / "board", "board", config={}).__enter__()
+
+
+def test_an_output_inside_another_artifact_is_refused(tmp_path):
+    with create_artifact(tmp_path / "dataset", "dataset", config={}) as draft:
+        (draft.path / "a.txt").write_text("a")
+    with (
+        pytest.raises(ArtifactError, match="lies inside the artifact"),
+        claimed(tmp_path / "dataset" / "runs" / "ranker"),
+    ):
+        pass
+    assert open_artifact(tmp_path / "dataset").kind == "dataset"
 
 
 def test_users_files_and_unwritable_places_are_refused_before_the_work(tmp_path):

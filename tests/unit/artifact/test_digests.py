@@ -6,7 +6,7 @@ import os
 import pytest
 
 from winnow.artifact import create_artifact, digests, open_artifact
-from winnow.artifact.digests import current_digest, run_key
+from winnow.artifact.digests import current_digest, model_digest, run_key, source_files
 from winnow.config import canonical_json
 from winnow.errors import ArtifactError
 
@@ -78,3 +78,25 @@ def test_an_artifact_is_hashed_once_a_process_and_a_changed_one_is_found(tmp_pat
     os.utime(tmp_path / "made" / "weights", ns=(0, 0))
     with pytest.raises(ArtifactError, match="weights does not match its manifest"):
         open_artifact(tmp_path / "made")
+
+
+def test_what_a_job_writes_into_a_model_folder_is_none_of_the_model(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    before = model_digest(tmp_path)
+    with create_artifact(tmp_path / "tuned", "encoder", config={}) as draft:
+        (draft.path / "weights").write_text("x")
+    (tmp_path / ".tuned.train").mkdir()
+    (tmp_path / ".tuned.train" / "epoch").write_text("x")
+    assert model_digest(tmp_path) == before
+    (tmp_path / "config.json").write_text("{ }")
+    assert model_digest(tmp_path) != before
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.dat").write_text("1")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(folder)
+    assert source_files(folder) == [folder / "linked" / "a.dat"]

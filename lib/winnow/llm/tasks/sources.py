@@ -2,7 +2,7 @@
 
 A table has the columns that the task names (`Task.columns`); other columns, such as ids, are kept
 with the answers. It is a Parquet or JSON lines file (`.jsonl`), local or at any `pyarrow.fs` URI,
-or a local folder of Parquet files.
+or a local folder of Parquet files, without those of artifacts below it.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from winnow.artifact import Artifact
+from winnow.artifact.digests import source_files
 from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
 from winnow.llm.prompting.plain_json import finite
@@ -131,8 +132,7 @@ class TableSource:
         if info.type == fs.FileType.File and self._path.endswith((".parquet", ".jsonl")):
             return [self._path]
         if info.type == fs.FileType.Directory:
-            found = self._fs.get_file_info(fs.FileSelector(self._path, recursive=True))
-            files = sorted(f.path for f in found if f.path.endswith(".parquet"))
+            files = [str(p) for p in source_files(self._path) if p.suffix == ".parquet"]
             if files:
                 return files
         raise GenerationError(

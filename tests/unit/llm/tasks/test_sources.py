@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from winnow.artifact import create_artifact
 from winnow.errors import GenerationError
 from winnow.llm.tasks.sources import Misfit, TableSource, open_source
 
@@ -46,6 +47,15 @@ def test_a_cell_that_is_no_text_costs_its_row_only(tmp_path):
     assert (first, last) == ({"text": "a"}, {"text": "b"})
     assert isinstance(bad, Misfit)
     assert bad.reason.startswith("row 2 cannot be read")
+
+
+def test_an_answer_written_among_the_tables_is_none_of_them(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "in.parquet")
+    before = TableSource(str(tmp_path)).recorded
+    with create_artifact(tmp_path / "generation", "generation", config={}) as draft:
+        pq.write_table(pa.table({"text": ["b"]}), draft.path / "answers.parquet")
+    assert TableSource(str(tmp_path)).recorded == before
+    assert rows(tmp_path) == [{"text": "a"}]
 
 
 @pytest.mark.parametrize("name", ["in.csv", "in.json", "in.jsonl.gz", "in.jsonl.zst", "in"])
