@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from winnow.artifact import create_artifact, open_artifact, up_to_date
+from winnow.artifact import claimed, create_artifact, open_artifact, up_to_date
 from winnow.artifact.digests import model_digest
 from winnow.data.collection import Collection
 from winnow.precision import InferencePrecision
@@ -62,7 +62,14 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
                 vectors="runs/scifact/vectors", output="runs/scifact/negatives"))
     """
     started = time.perf_counter()
+    with claimed(config.output, "negatives"):  # before the corpus is encoded, which takes hours
+        return _mined(config, started)
+
+
+def _mined(config: MineNegativesConfig, started: float) -> dict[str, Any]:
+    """Encode the corpus, mine and write the table; `started` is `perf_counter` at the start."""
     shared = {field.name: getattr(config, field.name) for field in fields(EncoderRef)}
+    answers = open_artifact(config.generation, kind="generation") if config.generation else None
     vectors = corpus_vectors(
         EncodeCorpusConfig(
             **shared,
@@ -75,8 +82,8 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
     collection = Collection.open(config.collection)
     assert collection.artifact is not None
     parents = {"collection": collection.artifact, "vectors": vectors}
-    if config.generation:
-        parents["generation"] = open_artifact(config.generation, kind="generation")
+    if answers:
+        parents["generation"] = answers
     recorded = {key: value for key, value in asdict(config).items() if key not in UNRECORDED}
     recorded["model"] = model_digest(folder_of(config))
     if made := up_to_date(config.output, "negatives", config=recorded, parents=parents):
@@ -90,7 +97,7 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
             encoder,
             read_vectors(vectors),
             config,
-            generation=parents.get("generation"),
+            generation=answers,
             encoder_digest=recorded["model"],
         )
         draft.metrics |= truncation_of(vectors, encoder)

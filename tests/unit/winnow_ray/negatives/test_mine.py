@@ -13,7 +13,7 @@ import pytest
 from jobs import mine_negatives
 from winnow.artifact import create_artifact
 from winnow.data.collection import Collection
-from winnow.errors import EncoderError
+from winnow.errors import ArtifactError, EncoderError
 from winnow.llm.generation.artifact import ANSWERS_FILE, SHARED_FILE, SHARED_SCHEMA
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.llm.tasks.registry import TASKS
@@ -110,6 +110,14 @@ def test_training_queries_are_mined_from_every_source(folder):
     prompts = pq.read_table(table.artifact.path / "llm_inputs.parquet")
     assert set(prompts["query_id"].to_pylist()) == asked
     assert table.artifact.metrics["llm_inputs"] == 18
+
+
+def test_an_output_that_may_not_be_written_is_refused_before_the_encoding(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    changes = {"vectors": str(tmp_path / "vectors"), "output": str(tmp_path)}
+    with pytest.raises(ArtifactError, match="is not an artifact"):
+        mine_negatives.run(config_of(folder, **changes))
+    assert not (tmp_path / "vectors").exists()
 
 
 def test_a_second_run_finds_its_output(folder):
