@@ -1,8 +1,9 @@
 """What an endpoint understands of a chat request: the same request is spelled in several ways.
 
-Servers differ in the name of the token limit, in the keywords of JSON Schema that they take, and in
-whether a conversation may begin with a system message. The usual spelling is sent first. A refusal
-that names one of these is followed by the next spelling, and the one that works is kept.
+Servers differ in the name of the token limit, in the sampling parameters and the keywords of JSON
+Schema that they take, and in whether a conversation may begin with a system message. The usual
+spelling is sent first. A refusal that names one of these is followed by the next spelling, and the
+one that works is kept.
 """
 
 import logging
@@ -48,6 +49,9 @@ UNKNOWN_WORDS = (
     "not allowed",
 )
 """Words, in lower case, of servers that do not know a parameter."""
+OPTIONAL = ("temperature", "top_p", "seed")
+"""Sampling parameters that a request can do without: models that reason take their defaults only,
+and some servers have another name for the seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,15 @@ class Dialect:
     """What the server is told about the answer's form."""
     system: bool = True
     """Whether the system text is a message of its own; otherwise it opens the first user turn."""
+    without: tuple[str, ...] = ()
+    """Sampling parameters that are not sent; the server's own values take their place."""
 
     def messages(self, messages: Messages) -> Messages:
         return messages if self.system else without_system(messages)
 
     def sampling(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
-        return {(self.limit if k == "max_tokens" else k): v for k, v in sampling.items()}
+        sent = {name: value for name, value in sampling.items() if name not in self.without}
+        return {(self.limit if name == "max_tokens" else name): sent[name] for name in sent}
 
     def response_format(self, name: str, schema: Schema) -> dict[str, Any]:
         if self.format == "text":
@@ -76,8 +83,10 @@ class Dialect:
         return {"response_format": {"type": "json_schema", "json_schema": described}}
 
     def named(self, engine: str) -> str:
-        """The engine's name, with the format if answers were not bound to the schema."""
-        return engine if self.format == "json_schema" else f"{engine} ({self.format})".strip()
+        """The engine's name, with all in which answers are less bound than they were asked for."""
+        looser = [] if self.format == "json_schema" else [self.format]
+        looser += [f"without {name}" for name in self.without]
+        return f"{engine} ({', '.join(looser)})".strip() if looser else engine
 
     def after(self, refusal: str) -> "Dialect | None":
         """The spelling to try after a server refused this one; None if it names nothing of it."""
@@ -85,6 +94,9 @@ class Dialect:
         unknown = "max_tokens" in words and _named(words, UNKNOWN_WORDS)
         if self.limit == "max_tokens" and (unknown or "max_completion_tokens" in words):
             return replace(self, limit="max_completion_tokens")
+        for name in OPTIONAL:
+            if name in words and name not in self.without and _named(words, UNKNOWN_WORDS):
+                return replace(self, without=(*self.without, name))
         if self.system and "role" in words and ("system" in words or "alternate" in words):
             return replace(self, system=False)
         if self.format in NEXT_FORMAT and _named(words, SCHEMA_WORDS):

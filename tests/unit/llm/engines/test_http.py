@@ -355,6 +355,18 @@ def no_format(body):
     return "response_format" in body and "response_format is not supported"
 
 
+def no_temperature(body):
+    words = "Unsupported value: 'temperature' does not support 0.7 with this model."
+    return "temperature" in body and words
+
+
+def no_sampling(body):
+    for name in ("seed", "top_p", "temperature"):
+        if name in body:
+            return f"{name}: Extra inputs are not permitted"
+    return no_max_tokens(body)
+
+
 @pytest.mark.parametrize(
     ("refuses", "last"),
     [
@@ -363,6 +375,8 @@ def no_format(body):
         (no_lengths, {"response_format": {"type": "json_object"}}),
         (no_format, {"max_tokens": 4000}),
         (no_system, {"max_tokens": 4000}),
+        (no_temperature, {"max_tokens": 4000}),
+        (no_sampling, {"max_completion_tokens": 4000}),
         (lambda body: no_max_tokens(body) or no_lengths(body), {"max_completion_tokens": 4000}),
     ],
 )
@@ -372,8 +386,13 @@ def test_another_spelling_is_tried_and_remembered(refuses, last, caplog):
     assert {completion.text for completion in completions} == {"{}"}
     assert last.items() <= server.seen[-1].items()
     assert "You answer." in server.seen[-1]["messages"][0]["content"]
-    assert len(server.seen) <= 22
+    assert len(server.seen) <= 24
     assert sum("from now on" in record.message for record in caplog.records) == 1
+
+
+def test_a_parameter_that_was_left_out_is_recorded_with_the_answer():
+    (completion,) = ask(Understands(no_temperature), request())
+    assert completion.engine.endswith("(without temperature)")
 
 
 def test_no_spelling_is_remembered_that_was_not_accepted():
@@ -384,12 +403,12 @@ def test_no_spelling_is_remembered_that_was_not_accepted():
 
 
 def test_an_endpoint_that_refuses_everything_stops_the_run():
-    server = Server(lambda: failed(400, "temperature 0.7 is not supported, request req-81ab2"))
+    server = Server(lambda: failed(400, "penalty 0.7 is not supported, request req-81ab2"))
     results = ask(server, *[request()] * 500, max_in_flight=4)
     assert any(isinstance(result, EngineUnavailable) for result in results)
     message = str(results[-1])
     assert "requests in a row, with no answer" in message
-    assert "temperature 0.7 is not supported" in message
+    assert "penalty 0.7 is not supported" in message
     assert len(server.seen) <= 10 + 4
 
 
