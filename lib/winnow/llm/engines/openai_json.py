@@ -5,6 +5,7 @@ A request for a vector sends chat messages to `/embeddings`, which vLLM accepts.
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -90,7 +91,8 @@ def passing_code(body: Any) -> int:
     """
     error = body.get("error") if isinstance(body, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and is_passing(code) else 0
+    known = re.fullmatch("[0-9]{3}", str(code))  # some brokers write it as text
+    return int(str(code)) if known and is_passing(int(str(code))) else 0
 
 
 def message_of(body: Any) -> str:
@@ -186,7 +188,7 @@ def _vector(body: dict[str, Any]) -> list[float] | None:
     vector = entry.get("embedding") if isinstance(entry, dict) else None
     if not isinstance(vector, list) or not vector:
         return None
-    if not all(isinstance(x, (int, float)) and abs(x) <= LARGEST_FLOAT for x in vector):
+    if not all(type(x) in (int, float) and abs(x) <= LARGEST_FLOAT for x in vector):  # no bool
         return None
     return [float(x) for x in vector]
 

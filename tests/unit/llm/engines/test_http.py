@@ -10,6 +10,7 @@ from winnow.circuit_breaker import CircuitBreaker
 from winnow.llm.engines import http
 from winnow.llm.engines.base import EngineUnavailable
 from winnow.llm.engines.http import CallRate, HttpConfig, HttpEngine, wait_for_turn
+from winnow.llm.engines.openai_json import passing_code
 from winnow.llm.engines.retries import pause_s
 from winnow.llm.prompting.request import Request
 
@@ -274,6 +275,7 @@ BROKEN = [
     ({"data": [{"embedding": "AAAA"}]}, "an answer without a message"),
     ({"data": [{"embedding": [float("nan")]}]}, "an answer without a message"),
     ({"data": [{"embedding": [10**400]}]}, "an answer without a message"),
+    ({"data": [{"embedding": [True]}]}, "an answer without a message"),
     ([], "an answer without a message"),
     (None, "an answer without a message"),
     ("sorry", "an answer without a message"),
@@ -292,6 +294,13 @@ def test_status_200_without_an_answer_is_the_fault_of_its_row_alone(body, words,
     assert (first.text, third.text) == ("{}", "{}")
     assert second.error.startswith(words)
     assert len(second.error) <= 300
+
+
+@pytest.mark.parametrize(
+    ("code", "passing"), [(429, 429), ("429", 429), ("503", 503), (400, 0), (True, 0), ("x", 0)]
+)
+def test_a_body_may_report_a_failure_that_a_retry_cures(code, passing):
+    assert passing_code({"error": {"message": "slow down", "code": code}}) == passing
 
 
 @pytest.mark.parametrize("text", ["<html>\nlogin", "[" * 100_000, '{"a": 1' + "0" * 5000 + "}"])
