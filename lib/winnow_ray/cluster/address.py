@@ -10,11 +10,15 @@ def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a server that listens on `host`.
 
     Example:
-        >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "::1", "0.0.0.0", "::")]
+        >>> [is_loopback(host) for host in ("localhost.", "127.0.0.2", "::1", "0.0.0.0", "::")]
         [True, True, True, False, False]
     """
     address = _ip(host)
-    return host.lower() == "localhost" if address is None else address.is_loopback
+    if address is None:
+        return host.lower().removesuffix(".") == "localhost"
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:  # ::ffff:127.0.0.1
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
 
 
 def is_address(host: str) -> bool:
@@ -70,7 +74,8 @@ def ask(request: str | urllib.request.Request, timeout_s: float, *, direct: bool
         direct: never use a proxy, for an address that is known to be this machine's.
     """
     url = request if isinstance(request, str) else request.full_url
-    if direct or is_loopback(urlsplit(url).hostname or ""):
+    host = urlsplit(url).hostname or ""
+    if direct or is_loopback(host) or reachable(host) != [host]:  # 0.0.0.0 is this machine, too
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         return opener.open(request, timeout=timeout_s)
     return urllib.request.urlopen(request, timeout=timeout_s)

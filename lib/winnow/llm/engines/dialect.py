@@ -84,7 +84,7 @@ class Dialect:
 
     def named(self, engine: str) -> str:
         """The engine's name, with all in which answers are less bound than they were asked for."""
-        looser = [] if self.format == "json_schema" else [self.format]
+        looser: list[str] = [] if self.format == "json_schema" else [self.format]
         looser += [f"without {name}" for name in self.without]
         return f"{engine} ({', '.join(looser)})".strip() if looser else engine
 

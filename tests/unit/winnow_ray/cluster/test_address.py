@@ -44,8 +44,9 @@ def port(monkeypatch):
 def test_a_proxy_is_never_asked_for_this_machine(port):
     with ask(f"http://127.0.0.1:{port}/healthz", 5) as response:
         assert json.load(response) == {"host": f"127.0.0.1:{port}"}
-    with ask(f"http://localhost:{port}/healthz", 5) as response:
-        assert response.status == 200
+    for host in ("localhost", "0.0.0.0", "[::ffff:127.0.0.1]"):
+        with ask(f"http://{host}:{port}/healthz", 5) as response:
+            assert response.status == 200
     with pytest.raises(urllib.error.URLError):
         ask(f"http://example.invalid:{port}/", 1)
 
