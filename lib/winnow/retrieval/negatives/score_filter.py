@@ -1,6 +1,6 @@
 """The score filter of hard negatives: a candidate must score well below its query's positive.
 
-    score <= positive - margin * |positive|
+    score <= positive - margin * |positive|    and    score < positive
 
 The threshold follows NV-Retriever (Moreira et al., arXiv 2407.15831). Its own form, 0.95 times the
 positive's score, lies above a negative score and lets false negatives pass. `MiningConfig.margin`
@@ -31,11 +31,14 @@ PAIRS_TOGETHER = 16_384
 def below_positive(score_N: Floats, positive_N: Floats, margin: float) -> NDArray[np.bool_]:
     """True where a candidate scores far enough below its positive, whatever the signs.
 
+    A candidate that scores as its positive is never below it, even where the margin is 0.
+
     Example:
         >>> below_positive(np.float32([0.9, -0.97, -1.2]), np.float32([1, -1, -1]), 0.05)
         array([ True, False,  True])
     """
-    below_N: NDArray[np.bool_] = score_N <= positive_N - margin * np.abs(positive_N)
+    far_N = score_N <= positive_N - margin * np.abs(positive_N)
+    below_N: NDArray[np.bool_] = far_N & (score_N < positive_N)
     return below_N
 
 

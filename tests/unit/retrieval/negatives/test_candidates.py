@@ -102,6 +102,13 @@ def test_a_margin_of_a_negative_score_does_not_let_false_negatives_pass():
     }
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_what_scores_as_its_positive_is_never_below_it(margin):
+    """Vectors of zeros score 0 with everything, and 5 % of 0 is 0."""
+    score, positive = np.float32([0, -0.1, 0.1]), np.float32([0, 0, 0])
+    assert below_positive(score, positive, margin).tolist() == [False, True, False]
+
+
 def test_every_query_is_compared_with_its_own_positives():
     """Unequal numbers of positives: a peer reads those of the query before."""
     collection = collection_of(
