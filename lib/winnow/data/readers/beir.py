@@ -47,6 +47,9 @@ def read_beir(folder: str | Path) -> tuple[Collection, RejectedLines]:
     root = Path(folder)
     splits = sorted((root / "qrels").glob("*.tsv"))
     for path in (root / "corpus.jsonl", root / "queries.jsonl"):
+        packed = path.with_name(f"{path.name}.gz")
+        if packed.is_file() and not path.is_file():
+            raise DataError(f"{packed} is packed; unpack it: gunzip {packed.name}")
         if not path.is_file():
             raise DataError(f"{path} is missing; {LAYOUT}")
     if not splits:

@@ -177,6 +177,14 @@ def test_a_missing_file_is_named_with_the_layout(tmp_path, name):
         read_beir(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
+def test_a_packed_file_is_not_called_missing(tmp_path, name):
+    file = write(tmp_path) / name
+    file.rename(file.with_name(f"{name}.gz"))
+    with pytest.raises(DataError, match=rf"{name}\.gz is packed; unpack it: gunzip {name}\.gz"):
+        read_beir(tmp_path)
+
+
 def test_missing_judgements_are_named_with_the_layout(tmp_path):
     (write(tmp_path) / "qrels" / "test.tsv").unlink()
     with pytest.raises(DataError, match=r"qrels has no \.tsv file; a BEIR folder holds"):
