@@ -77,6 +77,9 @@ class Bm25:
     def build(cls, texts: Iterable[str], config: Bm25Config | None = None) -> "Bm25":
         """Index the texts; text i is document row i. A text without words is never found.
 
+        Memory: 8 bytes for each word of the texts while they are read, and then 8 for each distinct
+        word of each text, besides the texts themselves.
+
         Raises:
             DataError: no text has a word other than stop words.
         """

@@ -2,7 +2,8 @@
 
 A candidate is dropped if it is a known positive, has the text of one, or scores too close to one.
 Each query's lists are judged alone; a query that keeps few candidates is not filled up. Memory
-holds the vectors and one chunk of queries at a time.
+holds the texts of the collection, the index of their words (`bm25.py`) and one chunk of queries at
+a time. The documents' vectors may stay on disk.
 
 Suffixes: Q mined queries, D documents, V vector width, K ranks, N candidates of a chunk.
 """

@@ -273,6 +273,11 @@ def test_a_recall_out_of_reach_is_told(caplog):
         assert index.effort == Effort(index.widest, 16)
 
 
+def test_few_queries_are_said_to_prove_little(caplog):
+    tune(ItemIndex.build(unit_vectors(300), "ivf_flat"), unit_vectors(2, seed=1), recall=0.9, k=10)
+    assert "tuned on 2 queries: the recall of others may differ" in caplog.text
+
+
 def test_a_search_that_misses_is_seen():
     assert shares_found(np.array([[1, 2], [5, 6]]), np.array([[2, 1], [5, 9]])).tolist() == [1, 0.5]
 

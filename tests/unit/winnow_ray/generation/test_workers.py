@@ -12,11 +12,19 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from winnow.errors import GenerationError
 from winnow.llm.engines.base import EngineUnavailable
-from winnow.llm.generation.work_store import AnswerStore
+from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.prompting.request import SamplingConfig
 from winnow.llm.tasks.registry import TASKS
+from winnow_ray.generation import workers
 from winnow_ray.generation.causes import cause_of, starting_engine
-from winnow_ray.generation.workers import COUNTED, AnswerWorker, PoolReport
+from winnow_ray.generation.workers import (
+    COUNTED,
+    MOST_BLOCKS,
+    AnswerWorker,
+    PoolReport,
+    WorkerPool,
+    answer_items,
+)
 
 BATCH = {
     "path": np.array(["requests.parquet"]),
@@ -140,3 +148,21 @@ def test_an_interrupt_is_no_cause():
         raise KeyboardInterrupt
     with pytest.raises(EngineUnavailable), starting_engine():
         raise RuntimeError("x")
+
+
+@pytest.mark.parametrize(("batches", "blocks"), [(3, 3), (3 * MOST_BLOCKS, MOST_BLOCKS)])
+def test_a_run_of_any_size_has_a_bounded_number_of_blocks(tmp_path, monkeypatch, batches, blocks):
+    made = []
+
+    def from_items(rows, *, override_num_blocks):
+        made.append((len(rows), override_num_blocks))
+        raise InterruptedError
+
+    monkeypatch.setattr(workers.ray.data, "from_items", from_items)
+    monkeypatch.setattr(workers, "connect", lambda log_to_driver: None)
+    monkeypatch.setattr(workers, "check_room", lambda *args, **settings: 1)
+    pool = WorkerPool(start=print, least=1, most=1, concurrent_batches=1, resources={})
+    items = [WorkItem(path="a.parquet", row_group=at, rows=16) for at in range(batches)]
+    with pytest.raises(InterruptedError):
+        answer_items(items, AnswerStore(str(tmp_path)), pool)
+    assert made == [(batches, blocks)]
