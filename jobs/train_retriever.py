@@ -45,11 +45,22 @@ def scifact() -> TrainEncoderConfig:
     return TrainEncoderConfig(
         collection="runs/scifact/collection",
         mined="runs/scifact/negatives",
+        vectors="runs/scifact/vectors",
         output="runs/scifact/encoder",
         max_tokens=128,
         valid_documents=1000,
         negatives=MixConfig(per_instance=3),
         train=EncoderTrainConfig(epochs=4, lr=1e-4, temperature=0.05),
+    )
+
+
+def beir() -> TrainEncoderConfig:
+    """A text encoder on any set in BEIR's layout, with default settings."""
+    return TrainEncoderConfig(
+        collection="runs/beir/collection",
+        mined="runs/beir/negatives",
+        vectors="runs/beir/vectors",
+        output="runs/beir/encoder",
     )
 
 
@@ -63,6 +74,7 @@ PRESETS: dict[str, Callable[[], TrainTowersConfig | TrainEncoderConfig]] = {
     "simulate": simulate,
     "movielens_1m": movielens_1m,
     "scifact": scifact,
+    "beir": beir,
 }
 
 run = train_retriever

@@ -66,7 +66,8 @@ LAYERS = {
     ),
     "winnow_ray": (
         {"cluster"},
-        {"data", "training", "generation", "indexing"},
+        {"data", "generation", "indexing"},
+        {"training"},
         {"negatives", "evaluation", "serving"},
     ),
     "serve": (

@@ -13,6 +13,8 @@ SETTLED_NS = 2_000_000_000
 """Age of a file's last change from which a later one has another time: FAT counts in 2 seconds."""
 REMEMBERED = 10_000
 """Digests that a process remembers: some 5 MB."""
+NOT_OF_THE_MODEL = ("manifest.json", "per_query.parquet")
+"""Files of a model folder that say how it was made and how good it is."""
 
 
 def file_digest(path: Path) -> str:
@@ -72,7 +74,7 @@ def _is_result(folder: Path, output: Path | None) -> bool:
 
 
 def model_digest(source: str | Path) -> str:
-    """Digest of a local model folder: of its `source_files` except `manifest.json`.
+    """Digest of a local model folder: of its `source_files` except `NOT_OF_THE_MODEL`.
 
     A source that is no local folder, such as a Hugging Face id, is returned as it is.
     """
@@ -81,7 +83,7 @@ def model_digest(source: str | Path) -> str:
         return str(source)
     total = hashlib.sha256()
     for file in source_files(folder):
-        if file.name != "manifest.json":
+        if file.name not in NOT_OF_THE_MODEL:
             total.update(f"{file.relative_to(folder)}\0{file_digest(file)}\n".encode())
     return total.hexdigest()
 

@@ -23,7 +23,6 @@ from winnow.retrieval.evaluation.measures import (
 )
 from winnow.retrieval.evaluation.significance import compare
 from winnow.retrieval.rank_fusion import reciprocal_rank_fusion
-from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow_ray.cluster.paths import absolute
 from winnow_ray.indexing.corpus_vectors import (
     EncodingConfig,
@@ -31,6 +30,7 @@ from winnow_ray.indexing.corpus_vectors import (
     read_vectors,
     truncation_of,
 )
+from winnow_ray.indexing.worker_encoder import QueryEncoder, encoder_of
 
 logger = logging.getLogger("winnow.evaluate_retriever")
 COMPARED = "ndcg@10"
@@ -80,9 +80,9 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
     parents = {"collection": collection.artifact}
     recorded = {"split": config.split, "query_prefix": config.query_prefix}
     with create_artifact(config.output, "evaluation", config=recorded, parents=parents) as draft:
-        vectors = corpus_vectors(config.encoding(f"{config.output}_vectors"))
+        vectors = corpus_vectors(config.encoding(f"{config.output}_vectors"), collection)
         parents["vectors"] = vectors  # the manifest is written at the end of the block
-        encoder = TextEncoder.for_inference(config, precision=config.precision)
+        encoder = encoder_of(config)
         rows = measured_rows(config.split, encoder, collection, read_vectors(vectors))
         for name, measured in rows.items():
             pq.write_table(measured.per_query, draft.path / f"{name}.parquet")
@@ -90,7 +90,7 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
             "bm25": rows["bm25"].means(),
             "fused": rows["fused"].means(),
             "vs_bm25": difference(rows["bm25"], rows["encoder"]),
-            **truncation_of(vectors, encoder),
+            **truncation_of(vectors, encoder.truncation["query"]),
             "seconds": time.perf_counter() - started,
         }
         if other:
@@ -102,7 +102,7 @@ def evaluate_retriever(config: EvaluateRetrieverConfig) -> dict[str, Any]:
 
 
 def measured_rows(
-    split: str, encoder: TextEncoder, collection: Collection, document_ID: Any
+    split: str, encoder: QueryEncoder, collection: Collection, document_ID: Any
 ) -> dict[str, Measured]:
     """Measures of the encoder, of BM25 and of both fused."""
     judged = collection.judged(split)

@@ -48,6 +48,8 @@ class BuildIndexConfig(EncoderRef):
     workers: int = 0
     """Ray tasks that place vectors in the lists of an ivf index, and most workers that encode
     documents; 0: all in this process."""
+    use_gpu: bool = False
+    """Whether documents and queries are encoded on a GPU; the index itself is built on CPUs."""
 
     def __post_init__(self) -> None:
         EncoderRef.__post_init__(self)
@@ -104,6 +106,7 @@ def source_of(config: BuildIndexConfig) -> IndexSource:
         collection=absolute(config.collection),
         output=absolute(config.vectors),
         workers=(min(config.workers, 1), config.workers),
+        use_gpu=config.use_gpu,
     )
     return DocumentSource(encoding)
 

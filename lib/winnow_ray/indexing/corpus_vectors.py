@@ -37,9 +37,12 @@ VECTORS_FILE = "vectors.npy"
 """File of a vectors artifact: float32 [I, D], row by row as the documents."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class EncodingConfig(EncoderRef):
-    """An encoder, the documents that it reads, and the workers that run it."""
+    """An encoder, the documents that it reads, and the workers that run it.
+
+    It has no slots, so that a config can inherit it beside another one.
+    """
 
     collection: str = "runs/collection"
     """Collection artifact whose documents are encoded, row by row."""
@@ -66,6 +69,10 @@ class EncodingConfig(EncoderRef):
         """Device of each worker's encoder."""
         return "cuda" if self.use_gpu else "cpu"
 
+    def load(self) -> TextEncoder:
+        """The encoder, in this process and on the device of the workers."""
+        return TextEncoder.for_inference(self, precision=self.precision, device=self.device)
+
     def encoding(self, output: str) -> "EncodeCorpusConfig":
         """Config that writes the vectors of this encoder and these documents to `output`."""
         shared = {f.name: getattr(self, f.name) for f in fields(EncodingConfig)}
@@ -90,15 +97,16 @@ class EncodeCorpusConfig(EncodingConfig):
 
 
 class ShardEncoder:
-    """An encoder with the collection that it reads; Ray Data makes and calls it."""
+    """An encoder with the collection that it reads; Ray Data makes and calls it.
 
-    def __init__(self, config: EncodeCorpusConfig) -> None:
+    Each worker opens the collection; a process that has it open passes it.
+    """
+
+    def __init__(self, config: EncodeCorpusConfig, collection: Collection | None = None) -> None:
         if config.workers[1]:  # only a worker's process is ours; the caller sets its own threads
             torch.set_num_threads(config.cpus_per_worker)
-        self._collection = Collection.open(config.collection)
-        self._encoder = TextEncoder.for_inference(
-            config, precision=config.precision, device=config.device
-        )
+        self._collection = collection or Collection.open(config.collection)
+        self._encoder = config.load()
         self._work = WorkFolder.beside(config.output)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -136,11 +144,15 @@ def encode_corpus(config: EncodeCorpusConfig) -> dict[str, Any]:
             encode_corpus(EncodeCorpusConfig(collection="runs/scifact/collection",
                 output="runs/scifact/vectors", workers=(0, 0)))
     """
-    return dict(corpus_vectors(config).metrics)
+    return dict(corpus_vectors(config, Collection.open(config.collection)).metrics)
 
 
-def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
-    """Artifact with the vectors, for `read_vectors`; it is made if it does not exist."""
+def corpus_vectors(config: EncodeCorpusConfig, collection: Collection) -> Artifact:
+    """Artifact with the vectors, for `read_vectors`; it is made if it does not exist.
+
+    Args:
+        collection: that of `config.collection`, opened.
+    """
     started = time.perf_counter()
     model = model_digest(folder_of(config))
     config = replace(
@@ -149,7 +161,6 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
         output=absolute(config.output),
         model=folder_or_name(config.model),
     )
-    collection = Collection.open(config.collection)
     assert collection.artifact is not None
     recorded = recorded_of(config, model)
     parents = {"collection": collection.artifact}
@@ -163,7 +174,7 @@ def corpus_vectors(config: EncodeCorpusConfig) -> Artifact:
         for first in range(0, documents, size)
     ]
     with claimed(config.output, "vectors"):
-        encode(shards, config, documents)
+        encode(shards, config, collection)
         work = WorkFolder.beside(config.output)
         with create_artifact(config.output, "vectors", config=recorded, parents=parents) as draft:
             counted = Counted()
@@ -215,8 +226,11 @@ class Counted:
         return {"backend": backend} | self._truncation.shares("document")
 
 
-def encode(shards: Sequence[Mapping[str, Any]], config: EncodeCorpusConfig, documents: int) -> None:
+def encode(
+    shards: Sequence[Mapping[str, Any]], config: EncodeCorpusConfig, collection: Collection
+) -> None:
     """Encode the shards that are not finished."""
+    documents = collection.documents.num_rows
     done = WorkFolder.beside(config.output).finished(str(shard["key"]) for shard in shards)
     todo = [dict(shard) for shard in shards if shard["key"] not in done]
     logger.info("documents=%d shards=%d finished_before=%d", documents, len(shards), len(done))
@@ -224,7 +238,7 @@ def encode(shards: Sequence[Mapping[str, Any]], config: EncodeCorpusConfig, docu
         return
     least, most = config.workers
     if not most:
-        encoder = ShardEncoder(config)
+        encoder = ShardEncoder(config, collection)
         for shard in todo:
             encoder({name: [value] for name, value in shard.items()})
         return
@@ -262,11 +276,11 @@ def write_vectors(path: Path, parts: Iterable[NDArray[np.float32]], documents: i
     return width
 
 
-def truncation_of(vectors: Artifact, encoder: TextEncoder) -> dict[str, float]:
+def truncation_of(vectors: Artifact, queries: Truncation) -> dict[str, float]:
     """Shares of texts cut and tokens lost: of the documents, and of queries encoded since."""
     names = Truncation().shares("document")
     of_documents = {name: vectors.metrics[name] for name in names}
-    return of_documents | encoder.truncation["query"].shares("query")
+    return of_documents | queries.shares("query")
 
 
 def read_vectors(artifact: Artifact) -> NDArray[np.float32]:

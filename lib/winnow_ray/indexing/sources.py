@@ -14,7 +14,6 @@ from winnow.artifact import Artifact, open_artifact
 from winnow.data.collection import Collection
 from winnow.data.dataset import Dataset
 from winnow.errors import DataError
-from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.two_tower.pairs import held_out, training_pairs
 from winnow.retrieval.two_tower.retriever import Retriever
 from winnow_ray.indexing.corpus_vectors import (
@@ -23,6 +22,7 @@ from winnow_ray.indexing.corpus_vectors import (
     read_vectors,
     truncation_of,
 )
+from winnow_ray.indexing.worker_encoder import encoder_of
 
 QUERIES = 1000
 """Most queries compared with exact search: half choose the effort, half check it."""
@@ -92,16 +92,16 @@ class DocumentSource:
                 f"{encoding.collection} has {queries} queries; an index is tuned on at least "
                 f"{FEWEST_QUERIES}"
             )
-        vectors = corpus_vectors(encoding)
+        vectors = corpus_vectors(encoding, self._collection)
         self.parents = {"collection": self._collection.artifact, "vectors": vectors}
         self.recorded = {"query_prefix": encoding.query_prefix}
         self.figures: dict[str, Any] = {}
 
     def encoded(self) -> tuple[Floats, Floats]:
-        encoder = TextEncoder.for_inference(self._encoding, precision=self._encoding.precision)
+        encoder = encoder_of(self._encoding)
         row_Q = self.query_rows()
         queries_QD = encoder.encode_queries(self._collection.query_texts(row_Q))
-        self.figures = truncation_of(self.parents["vectors"], encoder)
+        self.figures = truncation_of(self.parents["vectors"], encoder.truncation["query"])
         return read_vectors(self.parents["vectors"]), queries_QD
 
     def query_rows(self) -> Rows:

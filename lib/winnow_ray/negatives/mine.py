@@ -3,41 +3,36 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from winnow.artifact import claimed, create_artifact, open_artifact, up_to_date
 from winnow.artifact.digests import model_digest
 from winnow.data.collection import Collection
-from winnow.precision import InferencePrecision
 from winnow.retrieval.negatives.mine import NegativesConfig, write_negatives
-from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.text_encoder.find import folder_of
-from winnow.retrieval.text_encoder.ref import EncoderRef
 from winnow_ray.indexing.corpus_vectors import (
-    EncodeCorpusConfig,
+    EncodingConfig,
     corpus_vectors,
     read_vectors,
     truncation_of,
 )
+from winnow_ray.indexing.worker_encoder import encoder_of
 
 logger = logging.getLogger("winnow.mine_negatives")
-UNRECORDED = ("collection", "revision", "vectors", "workers", "generation", "output")
+UNRECORDED = (
+    *("collection", "revision", "vectors", "generation", "output"),
+    *("workers", "cpus_per_worker", "use_gpu"),
+)
 """Fields that do not decide the rows, or whose parent artifacts are recorded instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MineNegativesConfig(NegativesConfig, EncoderRef):
+class MineNegativesConfig(NegativesConfig, EncodingConfig):
     """What is mined, by which encoder, and whose LLM answers are taken in."""
 
-    collection: str = "runs/collection"
-    """Collection artifact whose queries need negatives."""
-    precision: InferencePrecision = "auto"
-    """Number format of the encoder's products; `auto` is bfloat16 where that is fast."""
     vectors: str = "runs/vectors"
     """Vectors artifact of the documents; made as `jobs.encode_corpus` does if it does not exist."""
-    workers: tuple[int, int] = (1, 1)
-    """Least and most workers that encode the documents; (0, 0) encodes them in this process."""
     generation: str = ""
     """Generation artifact that answered an earlier `llm_inputs.parquet`; empty: none."""
     output: str = "runs/negatives"
@@ -68,19 +63,10 @@ def mine_negatives(config: MineNegativesConfig) -> dict[str, Any]:
 
 def _mined(config: MineNegativesConfig, started: float) -> dict[str, Any]:
     """Encode the corpus, mine and write the table; `started` is `perf_counter` at the start."""
-    shared = {field.name: getattr(config, field.name) for field in fields(EncoderRef)}
     answers = open_artifact(config.generation, kind="generation") if config.generation else None
-    vectors = corpus_vectors(
-        EncodeCorpusConfig(
-            **shared,
-            precision=config.precision,
-            collection=config.collection,
-            output=config.vectors,
-            workers=config.workers,
-        )
-    )
     collection = Collection.open(config.collection)
     assert collection.artifact is not None
+    vectors = corpus_vectors(config.encoding(config.vectors), collection)
     parents = {"collection": collection.artifact, "vectors": vectors}
     if answers:
         parents["generation"] = answers
@@ -89,7 +75,7 @@ def _mined(config: MineNegativesConfig, started: float) -> dict[str, Any]:
     if made := up_to_date(config.output, "negatives", config=recorded, parents=parents):
         logger.info("up to date: %s", config.output)
         return dict(made.metrics)
-    encoder = TextEncoder.for_inference(config, precision=config.precision)
+    encoder = encoder_of(config)
     with create_artifact(config.output, "negatives", config=recorded, parents=parents) as draft:
         draft.metrics |= write_negatives(
             draft.path,
@@ -100,7 +86,7 @@ def _mined(config: MineNegativesConfig, started: float) -> dict[str, Any]:
             generation=answers,
             encoder_digest=recorded["model"],
         )
-        draft.metrics |= truncation_of(vectors, encoder)
+        draft.metrics |= truncation_of(vectors, encoder.truncation["query"])
         draft.metrics["seconds"] = time.perf_counter() - started
     report(draft.metrics)
     logger.info("wrote %s rows=%d", config.output, draft.metrics["rows"])

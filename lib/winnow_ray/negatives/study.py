@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from winnow.artifact import claimed, create_artifact, up_to_date
+from winnow.artifact import Artifact, claimed, create_artifact, up_to_date
 from winnow.artifact.work_folder import WorkFolder
 from winnow.config import json_text
+from winnow.data.collection import Collection
 from winnow.retrieval.encoder_training.experiment import EncoderConfig
 from winnow.retrieval.negatives.table import check_negatives
 from winnow.retrieval.negatives_study.runs import baseline_runs, trained_run
@@ -44,8 +45,9 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
         config.make_search()
     config = with_absolute_paths(config)
     check_negatives(config.mined, config.variants, config.negatives.retrieved)
-    config.check_splits(config.test)
-    parents = config.parents()
+    collection = Collection.open(config.collection)
+    config.check_splits(collection, config.test)
+    parents = config.parents(collection)
     study_of = {"variants": config.variants, "seeds": config.seeds, "test": config.test}
     recorded = config.recorded() | study_of
     if found := up_to_date(config.output, "negatives_study", config=recorded, parents=parents):
@@ -53,7 +55,7 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
         return dict(found.metrics)
     with claimed(config.output, "negatives_study"):
         work = WorkFolder.beside(config.output)
-        runs = finished_runs(config, work)
+        runs = finished_runs(config, parents, work)
         board = study(runs)
         text = f"{markdown(board)}\n{reading(board)}\n"
         with create_artifact(
@@ -69,9 +71,11 @@ def study_negatives(config: StudyNegativesConfig) -> dict[str, Any]:
     return draft.metrics
 
 
-def finished_runs(config: StudyNegativesConfig, work: WorkFolder) -> list[Run]:
+def finished_runs(
+    config: StudyNegativesConfig, parents: Mapping[str, Artifact], work: WorkFolder
+) -> list[Run]:
     """All runs, with those that an earlier, killed study finished."""
-    calls = calls_of(config)
+    calls = calls_of(config, parents)
     done = {key: json.loads(text) for key, text in work.read(calls).items()}
     logger.info("tasks=%d finished_before=%d", len(calls), len(done))
     todo = {key: call for key, call in calls.items() if key not in done}
@@ -92,14 +96,16 @@ def described(run: Run) -> str:
     )
 
 
-def calls_of(config: StudyNegativesConfig) -> dict[str, Call]:
+def calls_of(config: StudyNegativesConfig, parents: Mapping[str, Artifact]) -> dict[str, Call]:
     """The functions that make the runs, in the order of the table, by the key of their results."""
     device = "cuda" if config.use_gpu else "cpu"
     untrained = config.untrained()
     baselines = partial(train_nothing, untrained, config.test, device)
     cells = [config.cell(variant, seed) for variant in config.variants for seed in config.seeds]
-    calls: dict[str, Call] = {config.key(untrained): baselines}
-    return calls | {config.key(one): partial(train, one, config.test, device) for one in cells}
+    calls: dict[str, Call] = {config.key(untrained, parents): baselines}
+    return calls | {
+        config.key(one, parents): partial(train, one, config.test, device) for one in cells
+    }
 
 
 def train_nothing(cell: EncoderConfig, test: str, device: str) -> list[Run]:

@@ -8,7 +8,7 @@ from typing import get_args
 import ray
 import torch
 
-from winnow.artifact import up_to_date
+from winnow.artifact import Artifact, up_to_date
 from winnow.artifact.digests import run_key
 from winnow.retrieval.encoder_training.experiment import EncoderConfig
 from winnow.retrieval.negatives.mix import Mode
@@ -77,9 +77,14 @@ class StudyNegativesConfig(EncoderConfig):
         """The encoder that every variant starts from, the same for all settings of training."""
         return EncoderConfig(**{name: getattr(self, name) for name in UNTRAINED})
 
-    def key(self, cell: EncoderConfig) -> str:
-        """Name of a run by all that decides its result."""
-        return run_key(cell.run_key(), self.test, digits=32)
+    def key(self, cell: EncoderConfig, parents: Mapping[str, Artifact]) -> str:
+        """Name of a run by all that decides its result.
+
+        Args:
+            parents: artifacts of the study; the untrained encoder is not made from negatives.
+        """
+        own = parents if cell.mined else {"collection": parents["collection"]}
+        return run_key(cell.run_key(own), self.test, digits=32)
 
 
 class ToyStudyConfig(StudyNegativesConfig):

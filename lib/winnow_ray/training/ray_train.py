@@ -95,6 +95,22 @@ def check_cluster(
     )
 
 
+def join_cluster(config: TrainingJob, *, use_gpu: bool, streamed: bool = False) -> None:
+    """Join the cluster of the workers; without workers, look for the GPU of this process.
+
+    `fit` does so by itself. A job that does other work first calls it before that.
+
+    Raises:
+        WinnowError: the cluster has no room for the workers, or this process has no GPU to use.
+    """
+    divert()
+    if config.num_workers:
+        connect()
+        check_cluster(config, use_gpu=use_gpu, streamed=streamed)
+    elif use_gpu and not torch.cuda.is_available():
+        raise WinnowError("use_gpu=true needs a GPU, and torch finds none on this machine")
+
+
 def fit(
     train_loop: Callable[[dict[str, Any]], Any],
     loop_config: Mapping[str, Any],
@@ -117,12 +133,7 @@ def fit(
         DivergenceError: training left the finite numbers. It is not tried again; the epochs before
             are kept.
     """
-    divert()
-    if config.num_workers:
-        connect()
-        check_cluster(config, use_gpu=use_gpu, streamed=bool(datasets))
-    elif use_gpu and not torch.cuda.is_available():
-        raise WinnowError("use_gpu=true needs a GPU, and torch finds none on this machine")
+    join_cluster(config, use_gpu=use_gpu, streamed=bool(datasets))
     trainer = TorchTrainer(
         partial(_ended, train_loop),
         train_loop_config=dict(loop_config),

@@ -48,6 +48,7 @@ def config(tmp_path_factory):
     return TrainEncoderConfig(
         collection=str(folder / "collection"),
         model=str(folder / "model"),
+        vectors=str(folder / "vectors"),
         negatives=MixConfig(mode="none"),
         train=EncoderTrainConfig(
             epochs=6, batch_size=8, lr=5e-3, temperature=0.1, precision="float32", patience=9
@@ -82,6 +83,7 @@ def test_a_killed_run_ends_as_the_unbroken_one(config, tmp_path):
     broken = tmp_path / "broken"
     settings = {
         "collection": config.collection, "model": config.model, "output": broken, "mined": "",
+        "vectors": config.vectors,
         "negatives.mode": "none", "valid_share": 0.2, "cpus_per_worker": 1,
         "train.epochs": 8, "train.batch_size": 8, "train.lr": 5e-3, "train.temperature": 0.1,
         "train.precision": "float32", "train.patience": 99,
@@ -119,9 +121,10 @@ def test_a_corpus_is_encoded_in_shards_that_are_kept(ray_cluster, config, tmp_pa
         collection=config.collection, model=config.model, output=str(tmp_path / "vectors"),
         precision="float32", shard_documents=10, workers=(1, 2), cpus_per_worker=1,
     )  # fmt: skip
-    artifact = corpus_vectors.corpus_vectors(encoding)
-    texts = Collection.open(config.collection).document_texts()
+    collection = Collection.open(config.collection)
+    artifact = corpus_vectors.corpus_vectors(encoding, collection)
+    texts = collection.document_texts()
     wanted = TextEncoder.load(config.model).encode_documents(texts)
     np.testing.assert_allclose(corpus_vectors.read_vectors(artifact), wanted, atol=1e-5)
-    again = corpus_vectors.corpus_vectors(encoding)
+    again = corpus_vectors.corpus_vectors(encoding, collection)
     assert again.digest == artifact.digest

@@ -79,30 +79,42 @@ class EncoderConfig(EncoderRef):
         content["teacher"] = model_digest(find_encoder(self.teacher)) if self.teacher else ""
         return {name: content[name] for name in sorted(names)}
 
-    def parents(self) -> dict[str, Artifact]:
-        """The artifacts that the encoder is made from, opened."""
-        parents = {"collection": open_artifact(self.collection, kind="collection")}
+    def parents(self, collection: Collection) -> dict[str, Artifact]:
+        """The artifacts that the encoder is made from: the collection, opened, and the negatives.
+
+        Opening an artifact reads all of it, so a process does it once.
+        """
+        assert collection.artifact is not None
+        parents = {"collection": collection.artifact}
         if self.mined:
             parents["negatives"] = open_artifact(self.mined, kind="negatives")
         return parents
 
-    def run_key(self) -> str:
+    def run_key(self, parents: Mapping[str, Artifact]) -> str:
         """Name of the run, equal for equal inputs: a killed run finds its checkpoints by it.
 
         What the result is measured on is no part of it, so a corrected split trains nothing anew.
+
+        Args:
+            parents: what `parents` found.
         """
-        made_from = {role: parent.digest for role, parent in self.parents().items()}
+        made_from = {role: parent.digest for role, parent in parents.items()}
         return run_key(EncoderConfig.recorded(self), made_from)
 
-    def check_splits(self, test: str) -> None:
+    def check_splits(self, collection: Collection, test: str) -> None:
         """Raise DataError if the collection lacks the split to train on or that to measure on."""
-        collection = Collection.open(self.collection)
         for split in (self.split, test):
             collection.judged(split)
 
     def untuned(self) -> TextEncoder:
         """The encoder to start from."""
         return TextEncoder.load(self)
+
+    def trained(self, checkpoint: Mapping[str, Any]) -> TextEncoder:
+        """The encoder with the best weights in a checkpoint's content."""
+        encoder = self.untuned()
+        encoder.model.load_state_dict(checkpoint["best_weights"])
+        return encoder
 
 
 class EncoderExperiment:
@@ -126,11 +138,15 @@ class EncoderExperiment:
         self._valid = _part(judged, np.flatnonzero(held_Q))
         self._trained = _part(judged, np.flatnonzero(~held_Q))
         pools = self._pools()
-        self._build_texts(judged, pools)
+        self._build_texts(pools)
         self._valid_rows = self._searched(pools)
 
-    def train(self, report: Report, resume: Path | None) -> None:
-        """Train `encoder` in place, or continue from a checkpoint; see `EncoderTrainer.train`."""
+    def train(self, report: Report, resume: Path | None) -> list[Mapping[str, int]]:
+        """Train `encoder` in place, or continue from a checkpoint; see `EncoderTrainer.train`.
+
+        Returns:
+            Exact counts of the negatives in each epoch that was begun, see `Mix.audit`.
+        """
         trainer = EncoderTrainer(
             self.config.train,
             self.encoder,
@@ -140,15 +156,7 @@ class EncoderExperiment:
             first_llm_text=self._first_llm_text,
         )
         trainer.train(report, resume)
-
-    def trained(self, checkpoint: Mapping[str, Any]) -> TextEncoder:
-        """The encoder with the best weights in a checkpoint's content.
-
-        It is loaded again: training has changed precision and dropout of `encoder`.
-        """
-        encoder = self.config.untuned()
-        encoder.model.load_state_dict(checkpoint["best_weights"])
-        return encoder
+        return self.audit(trainer.epoch + bool(trainer.step))
 
     def measure(self, encoder: TextEncoder, split: str) -> Measured:
         """Measures of an encoder on the queries of a split, over the whole collection."""
@@ -207,12 +215,13 @@ class EncoderExperiment:
         relevant = len(np.unique(self._valid.document_N))
         return np.sort(found[np.argsort(first)][: max(most, relevant)])
 
-    def _build_texts(self, judged: Judgements, pools: NegativePools) -> None:
-        """Tokenise all queries and texts of training, and note the split's known positives."""
+    def _build_texts(self, pools: NegativePools) -> None:
+        """Tokenise the queries and texts that are trained on, and note known positives."""
         collection, trained = self.collection, self._trained
         self._mixer = Mixer(pools, self.config.negatives)
-        candidates = [pool.candidate_N for pool in pools.by_source.values()]
-        self._used = np.unique(np.concatenate([judged.document_N, *candidates]))
+        mixed = [pools.by_source[source] for source in self.config.negatives.sources]
+        candidates = [pool.candidate_N[np.isin(pool.query_N, trained.query_Q)] for pool in mixed]
+        self._used = np.unique(np.concatenate([trained.document_N, *candidates]))
         first = self._first_llm_text = int(np.searchsorted(self._used, pools.num_documents))
         llm_texts = [pools.texts_M[at] for at in self._used[first:] - pools.num_documents]
         texts = collection.document_texts(self._used[:first]) + llm_texts
@@ -233,10 +242,17 @@ class EncoderExperiment:
 
     @cached_property
     def _taught(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The teacher's vectors of queries and texts; only training needs them."""
-        teacher = TextEncoder.for_inference(find_encoder(self.config.teacher))
+        """The teacher's vectors of queries and texts; only training needs them.
+
+        Each rank encodes an equal part, on the device that it trains on.
+        """
+        device = next(self.encoder.model.parameters()).device.type
+        teacher = TextEncoder.for_inference(find_encoder(self.config.teacher), device=device)
         queries, texts = self._words
-        return teacher.encode_queries(queries), teacher.encode_documents(texts)
+        return (
+            encode_together(teacher, teacher.tokens(queries, "query")),
+            encode_together(teacher, teacher.tokens(texts, "document")),
+        )
 
     def _teach(self, query_P: Rows, code_PG: Rows) -> NDArray[np.float32] | None:
         if not self.config.teacher:

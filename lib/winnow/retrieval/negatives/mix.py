@@ -75,6 +75,18 @@ class MixConfig:
         """The ratio in effect: `syn_ratio` or its default."""
         return SYN_RATIO if self.syn_ratio is None else self.syn_ratio
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Sources that the mode in effect takes negatives from.
+
+        Example:
+            >>> MixConfig(mode="bm25").sources, MixConfig(mode="hybrid").sources
+            (('bm25',), ('dense', 'fused', 'llm'))
+        """
+        alone: dict[Mode, tuple[Source, ...]] = {"none": (), "random": ("random",)}
+        alone |= {"bm25": ("bm25",), "llm": ("llm",), "mined": self.retrieved}
+        return alone.get(self.kind, (*self.retrieved, "llm"))
+
 
 @dataclass(frozen=True, slots=True)
 class Mix:
@@ -123,12 +135,10 @@ class Mixer:
 
     def __init__(self, pools: NegativePools, config: MixConfig) -> None:
         self._config = config
-        alone: dict[Mode, tuple[Source, ...]] = {"none": (), "llm": ()}
-        alone |= {"random": ("random",), "bm25": ("bm25",)}
-        retrieved = alone.get(config.kind, config.retrieved)
-        uses_llm = config.kind in ("llm", "direct", "hybrid")
+        retrieved = [source for source in config.sources if source != "llm"]
+        llm: list[Source] = ["llm"] if "llm" in config.sources else []
         self._retrieved = _Turns(pools.union(retrieved), config.seed)
-        self._llm = _Turns(pools.union(("llm",) if uses_llm else ()), config.seed)
+        self._llm = _Turns(pools.union(llm), config.seed)
 
     def epoch(self, epoch: int, query_I: Rows) -> Mix:
         """Negatives for these query rows, in their order.

@@ -58,7 +58,7 @@ def trained_run(config: EncoderConfig, *, test: str, device: str) -> dict[str, A
     experiment.encoder.model.to(device)
     trained = _train(experiment)
     seconds = time.perf_counter() - started
-    encoder = experiment.trained(trained)
+    encoder = config.trained(trained)
     encoder.model.to(device)
     return {
         "variant": config.negatives.mode,

@@ -1,7 +1,8 @@
-"""Where the folder of a text encoder is: on this machine, in a package, or at Hugging Face."""
+"""Where the folder of a text encoder is: here, in an object store, a package, or a hub."""
 
 from pathlib import Path
 
+from winnow.artifact import open_artifact
 from winnow.errors import EncoderError
 from winnow.llm.models.named import NAMED, folder_of_model
 from winnow.retrieval.text_encoder.loading import first_line
@@ -18,20 +19,23 @@ def folder_of(ref: EncoderRef) -> Path:
 
 
 def find_encoder(name: str, revision: str = "") -> Path:
-    """The folder of an encoder: a path, a name of `NAMED`, or a Hugging Face id.
+    """The folder of an encoder: a path, an artifact's URI, a name of `NAMED`, or a hub's id.
 
     Args:
         revision: branch, tag or commit of a Hugging Face id; empty: the newest.
 
     Raises:
         EncoderError: the path does not exist, the named encoder is not here, or the id is unknown.
+        ArtifactError: the URI holds no encoder artifact.
     """
-    if revision and (Path(name).is_dir() or name in NAMED):
+    if revision and (Path(name).is_dir() or "://" in name or name in NAMED):
         raise EncoderError(
             f"revision={revision} is for a Hugging Face id, and model={name} is none"
         )
     if Path(name).is_dir():
         return Path(name)
+    if "://" in name:
+        return open_artifact(name, kind="encoder").path
     if name in NAMED:
         found = folder_of_model(name)
         if found is None or NAMED[name].kind != "encoder":

@@ -12,7 +12,8 @@ class EncoderRef:
     """
 
     model: str = "all-MiniLM-L6-v2"
-    """Text encoder: a folder, a Hugging Face id, or a name that `winnow models` lists."""
+    """Text encoder: a folder, the URI of an encoder artifact, a Hugging Face id, or a name that
+    `winnow models` lists."""
     revision: str = ""
     """Branch, tag or commit of a Hugging Face id; empty: the newest. Other models have none."""
     query_prefix: str | None = None

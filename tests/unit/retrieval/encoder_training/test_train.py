@@ -16,6 +16,7 @@ from winnow.artifact import create_artifact
 from winnow.data.collection import Collection
 from winnow.errors import DataError, EncoderError
 from winnow.retrieval.checkpoint import read_checkpoint
+from winnow.retrieval.encoder_training import experiment as experiment_module, train as train_module
 from winnow.retrieval.encoder_training.experiment import EncoderConfig, EncoderExperiment
 from winnow.retrieval.encoder_training.instances import (
     Instances,
@@ -110,7 +111,7 @@ def test_training_learns_and_keeps_the_best_weights(config, tmp_path):
     best = max(measured[MEASURE] for measured in metrics)
     assert last["best"] == best > metrics[0][MEASURE]
     experiment = EncoderExperiment(config)
-    experiment.trained(last).save(tmp_path)
+    config.trained(last).save(tmp_path)
     again = TextEncoder.load(tmp_path)
     assert experiment.measure(again, "test").means()["queries"] == 10
 
@@ -212,13 +213,29 @@ def test_patience_ends_training(config, tmp_path):
     assert len(metrics) == 2  # the encoder as it was, and one check that is no better
 
 
+@pytest.mark.parametrize("memory", [0, 40, 100, 10_000])
+def test_texts_and_queries_of_a_step_share_its_memory(config, monkeypatch, memory):
+    kept, cached = [], train_module.CachedVectors
+
+    def noted(*args, **settings):
+        found = cached(*args, **settings)
+        kept.append(found.kept_tokens)
+        return found
+
+    monkeypatch.setattr(train_module, "CachedVectors", noted)
+    settings = replace(config.train, epochs=1, memory_tokens=memory, chunk_tokens=16)
+    EncoderExperiment(replace(config, train=settings)).train(lambda metrics, save: None, None)
+    assert kept
+    assert all(text + query <= memory for text, query in zip(kept[::2], kept[1::2], strict=True))
+
+
 def test_training_that_diverges_ends_with_the_best_weights_so_far(config, tmp_path, caplog):
     wild = replace(config, train=replace(config.train, lr=1e30, max_norm=1e30))
     metrics, last = train(wild, tmp_path)
     assert "epoch 0, step" in last["diverged"]
     assert "training diverged at epoch 0" in caplog.text
     assert len(metrics) == 2  # the encoder as it was, and the end
-    best = EncoderExperiment(config).trained(last)
+    best = config.trained(last)
     assert np.isfinite(best.encode_documents(["moon"])).all()
     reports = []
     EncoderExperiment(wild).train(lambda *report: reports.append(report), folder_of(tmp_path, 2))
@@ -360,10 +377,20 @@ def test_a_teacher_is_distilled(config, tmp_path):
     assert last["losses"][-1] == pytest.approx(0, abs=1e-6)  # no negatives: nothing to compare
 
 
-def test_a_teacher_is_asked_where_there_is_training(config, monkeypatch):
-    asked = []
-    inference = TextEncoder.for_inference
-    monkeypatch.setattr(TextEncoder, "for_inference", lambda at: asked.append(at) or inference(at))
+def test_a_teacher_is_asked_once_by_all_ranks_where_there_is_training(config, monkeypatch):
+    asked, shared = [], []
+    inference, together = TextEncoder.for_inference, experiment_module.encode_together
+
+    def load(at, *, device):
+        asked.append(device)
+        return inference(at, device=device)
+
+    def encode_together(encoder, tokens):
+        shared.append(len(tokens))
+        return together(encoder, tokens)
+
+    monkeypatch.setattr(TextEncoder, "for_inference", load)
+    monkeypatch.setattr(experiment_module, "encode_together", encode_together)
     experiment = EncoderExperiment(
         replace(config, teacher=config.model, train=replace(config.train, distil=1.0))
     )
@@ -371,7 +398,17 @@ def test_a_teacher_is_asked_where_there_is_training(config, monkeypatch):
     assert not asked
     experiment.instances(0)
     experiment.instances(1)
-    assert len(asked) == 1
+    assert asked == ["cpu"]  # where the encoder is
+    assert shared == [len(experiment.texts.query_tokens), len(experiment.texts.text_tokens)]
+
+
+@pytest.mark.parametrize("mode", ["none", "random", "bm25", "mined", "llm", "hybrid", "direct"])
+def test_only_texts_that_are_trained_on_are_tokenised(toy, mode):
+    experiment = EncoderExperiment(replace(toy, negatives=MixConfig(mode=mode, per_instance=2)))
+    epochs = [experiment.instances(epoch) for epoch in range(40)]  # every candidate has its turn
+    drawn = np.concatenate([epoch.negative_PN.ravel() for epoch in epochs])
+    own = np.searchsorted(experiment._used, experiment._trained.document_N)
+    assert set(range(len(experiment.texts.text_tokens))) == {*drawn[drawn >= 0], *own}
 
 
 def test_every_epoch_says_what_its_negatives_are(toy, tmp_path, caplog):
@@ -407,17 +444,19 @@ def test_validation_searches_what_was_mined_for_its_queries(toy):
 
 
 def test_a_split_that_is_missing_is_said_before_training(config):
-    config.check_splits("test")
+    collection = Collection.open(config.collection)
+    config.check_splits(collection, "test")
     with pytest.raises(DataError, match="no split 'dev'; there are test, train"):
-        config.check_splits("dev")
+        config.check_splits(collection, "dev")
     with pytest.raises(DataError, match="no split 'tests'"):
-        replace(config, split="tests").check_splits("test")
+        replace(config, split="tests").check_splits(collection, "test")
 
 
 def test_the_split_that_is_measured_is_no_part_of_a_run(config):
     settings = {name: getattr(config, name) for name in EncoderConfig.__dataclass_fields__}
-    keys = {TrainEncoderConfig(**settings, test=test).run_key() for test in ("test", "dev")}
-    assert keys == {config.run_key()}
+    made_from = config.parents(Collection.open(config.collection))
+    configs = [TrainEncoderConfig(**settings, test=test) for test in ("test", "dev")]
+    assert {one.run_key(made_from) for one in configs} == {config.run_key(made_from)}
 
 
 @pytest.mark.parametrize(("ratio", "warned"), [(9.0, True), (1.0, False)])

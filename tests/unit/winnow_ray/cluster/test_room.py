@@ -8,6 +8,7 @@ import torch
 from ray._private.state import state
 
 from jobs import train_ranker
+from winnow.data.collection import Collection
 from winnow.errors import WinnowError
 from winnow_ray.cluster.room import check_room, process_share
 from winnow_ray.generation import workers
@@ -16,6 +17,11 @@ from winnow_ray.negatives import study_runs
 from winnow_ray.training import ray_train
 
 CPU = process_share(1)
+NOTHING = (
+    {"id": [], "title": [], "text": []},
+    {"id": [], "text": []},
+    {"split": [], "query": [], "document": [], "relevance": []},
+)
 
 
 @pytest.fixture
@@ -81,4 +87,4 @@ def test_every_pool_asks_before_it_waits(cluster, monkeypatch, tmp_path):
         workers.answer_items([], None, pool)
     encoding = corpus_vectors.EncodeCorpusConfig(workers=(3, 3), output=str(tmp_path / "vectors"))
     with pytest.raises(WinnowError, match="encoding needs 3 x"):
-        corpus_vectors.encode([{"key": "a"}], encoding, 1)
+        corpus_vectors.encode([{"key": "a"}], encoding, Collection.of(*NOTHING))

@@ -13,7 +13,7 @@ from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.toy import make_tiny_encoder
 from winnow_ray.indexing.corpus_vectors import EncodeCorpusConfig
-from winnow_ray.indexing.sources import DocumentSource
+from winnow_ray.indexing.sources import QUERIES, DocumentSource, drawn
 
 WORDS = ["moon", "sea", "rain", "hills", "tides", "night", "quiet", "harbour"]
 TEXTS = [f"the {a} and the {b} and the {c}" for a in WORDS for b in WORDS for c in WORDS if a != b]
@@ -35,7 +35,7 @@ def config(tmp_path):
     make_tiny_encoder(tmp_path / "model", TEXTS)
     places = {name: str(tmp_path / name) for name in ("collection", "model", "vectors")}
     return replace(
-        build_index.scifact(), **places, output=str(tmp_path / "index"), index="ivf_flat"
+        build_index.PRESETS["scifact"](), **places, output=str(tmp_path / "index"), index="ivf_flat"
     )
 
 
@@ -86,3 +86,11 @@ def test_queries_that_training_saw_do_not_tune(tmp_path):
     make_tiny_encoder(tmp_path / "model", texts)
     source = DocumentSource(EncodeCorpusConfig(**places, workers=(0, 0)))
     assert sorted(source.query_rows()) == [6, 7, 8, 9]
+
+
+def test_queries_are_drawn_from_all_of_them():
+    rows = drawn(10 * QUERIES)
+    assert len(set(rows.tolist())) == QUERIES
+    assert rows.max() > 9 * QUERIES  # not the first ones
+    assert drawn(10 * QUERIES).tolist() == rows.tolist()
+    assert sorted(drawn(5)) == [0, 1, 2, 3, 4]

@@ -47,6 +47,10 @@ def config(tmp_path):
     )  # fmt: skip
 
 
+def made(config):
+    return corpus_vectors.corpus_vectors(config, Collection.open(config.collection))
+
+
 def test_a_killed_run_encodes_what_is_missing_and_nothing_twice(config, monkeypatch):
     write, written = WorkFolder.write, []
 
@@ -58,9 +62,9 @@ def test_a_killed_run_encodes_what_is_missing_and_nothing_twice(config, monkeypa
 
     monkeypatch.setattr(WorkFolder, "write", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
-        corpus_vectors.corpus_vectors(config)
+        made(config)
     assert not Path(config.output).exists()
-    artifact = corpus_vectors.corpus_vectors(config)
+    artifact = made(config)
     assert len(written) == len(set(written)) == 5
     wanted = TextEncoder.load(config.model).encode_documents(TEXTS)
     np.testing.assert_allclose(corpus_vectors.read_vectors(artifact), wanted, atol=1e-5)
@@ -75,7 +79,7 @@ def test_workers_look_a_name_up_and_find_a_folder_where_it_is(config, tmp_path, 
     monkeypatch.setitem(NAMED, "toy", named_encoder("toy", "toy_weights"))
     told = []
 
-    def encode(shards, config, documents):
+    def encode(shards, config, collection):
         told.append(config.model)
         raise InterruptedError
 
@@ -83,7 +87,7 @@ def test_workers_look_a_name_up_and_find_a_folder_where_it_is(config, tmp_path, 
     monkeypatch.chdir(tmp_path)
     for model in ("toy", "toy_weights/model"):
         with pytest.raises(InterruptedError):
-            corpus_vectors.corpus_vectors(replace(config, model=model))
+            made(replace(config, model=model))
     mining = replace(mine_negatives.tiny(), collection=config.collection, model="toy")
     with pytest.raises(InterruptedError):
         mine_negatives.run(replace(mining, vectors=config.output))
@@ -91,15 +95,15 @@ def test_workers_look_a_name_up_and_find_a_folder_where_it_is(config, tmp_path, 
 
 
 def vectors_of(config):
-    return np.array(corpus_vectors.read_vectors(corpus_vectors.corpus_vectors(config)))
+    return np.array(corpus_vectors.read_vectors(made(config)))
 
 
 def test_vectors_of_another_backend_prefix_or_length_are_made_anew(config, monkeypatch):
-    first = corpus_vectors.corpus_vectors(config)
+    first = made(config)
     assert first.metrics["backend"] == encoder_module.inference_backend()
-    assert corpus_vectors.corpus_vectors(config).digest == first.digest  # it is there
+    assert made(config).digest == first.digest  # it is there
     monkeypatch.setattr(encoder_module, "has_openvino", lambda: False)
-    torch_made = corpus_vectors.corpus_vectors(config)
+    torch_made = made(config)
     assert torch_made.metrics["backend"] == torch_made.config["backend"] == "torch"
     plain = vectors_of(config)
     prefixed = vectors_of(replace(config, document_prefix="moon on "))

@@ -12,6 +12,7 @@ from jobs import study_negatives, train_retriever
 from winnow.artifact import open_artifact
 from winnow.artifact.work_folder import WorkFolder
 from winnow.config import with_overrides
+from winnow.data.collection import Collection
 from winnow.errors import DataError
 from winnow.retrieval.encoder_training.experiment import EncoderExperiment
 from winnow.retrieval.evaluation.significance import randomisation_test
@@ -169,13 +170,14 @@ def test_a_seed_decides_order_turns_and_who_validates(config):
 
 
 def test_runs_are_known_by_what_decides_them(config):
-    keys = [config.key(config.cell(v, s)) for v in ("none", "mined") for s in (0, 1)]
-    keys.append(replace(config, test="train").key(config.cell("none", 0)))
-    keys.append(config.key(config.untrained()))
+    made_from = config.parents(Collection.open(config.collection))
+    keys = [config.key(config.cell(v, s), made_from) for v in ("none", "mined") for s in (0, 1)]
+    keys.append(replace(config, test="train").key(config.cell("none", 0), made_from))
+    keys.append(config.key(config.untrained(), made_from))
     assert len(set(keys)) == 6
     longer = replace(config, train=replace(config.train, epochs=9))
-    assert config.key(longer.untrained()) == keys[-1]
-    assert config.key(longer.cell("none", 0)) != keys[0]
+    assert config.key(longer.untrained(), made_from) == keys[-1]
+    assert config.key(longer.cell("none", 0), made_from) != keys[0]
 
 
 def test_all_variants_validate_on_the_same_documents(config):
