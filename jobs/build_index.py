@@ -7,6 +7,8 @@
         python -m jobs.build_index --config movielens_1m --set index=ivf_pq workers=8
 """
 
+from functools import partial
+
 from jobs._command import job_command
 from winnow_ray.indexing.build_index import BuildIndexConfig, build_index
 
@@ -16,17 +18,19 @@ def catalogue() -> BuildIndexConfig:
     return BuildIndexConfig()
 
 
-def scifact() -> BuildIndexConfig:
-    """Documents of SciFact, encoded by what `jobs.train_retriever --config scifact` trained."""
+def documents(name: str) -> BuildIndexConfig:
+    """Documents of a collection, encoded by what `jobs.train_retriever` of that preset trained."""
     return BuildIndexConfig(
-        collection="runs/scifact/collection",
-        model="runs/scifact/encoder",
-        vectors="runs/scifact/encoder_vectors",
-        output="runs/scifact/index",
+        collection=f"runs/{name}/collection",
+        model=f"runs/{name}/encoder",
+        vectors=f"runs/{name}/encoder_vectors",
+        output=f"runs/{name}/index",
     )
 
 
-PRESETS = {"tiny": catalogue, "simulate": catalogue, "movielens_1m": catalogue, "scifact": scifact}
+PRESETS = dict.fromkeys(("tiny", "simulate", "movielens_1m"), catalogue) | {
+    name: partial(documents, name) for name in ("scifact", "beir")
+}
 
 run = build_index
 main = job_command(run, PRESETS, __doc__)

@@ -25,7 +25,7 @@ def tiny() -> EncodeCorpusConfig:
     return replace(on("tiny"), workers=(0, 0), cpus_per_worker=1)
 
 
-PRESETS = {"tiny": tiny} | {name: partial(on, name) for name in ("scifact", "movielens_1m")}
+PRESETS = {"tiny": tiny} | {name: partial(on, name) for name in ("scifact", "beir", "movielens_1m")}
 
 run = encode_corpus
 main = job_command(run, PRESETS, __doc__)

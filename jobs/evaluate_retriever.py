@@ -31,7 +31,7 @@ def tiny() -> EvaluateRetrieverConfig:
     return replace(on("tiny"), workers=(0, 0), cpus_per_worker=1)
 
 
-PRESETS = {"tiny": tiny} | {name: partial(on, name) for name in ("scifact", "movielens_1m")}
+PRESETS = {"tiny": tiny} | {name: partial(on, name) for name in ("scifact", "beir", "movielens_1m")}
 
 run = evaluate_retriever
 main = job_command(run, PRESETS, __doc__)

@@ -12,7 +12,7 @@ The first command also writes the prompts of the second; the third adds the filt
 
 from jobs._command import job_command
 from winnow.retrieval.negatives.candidates import MiningConfig
-from winnow.retrieval.negatives.llm_prompts import scifact_inputs
+from winnow.retrieval.negatives.llm_prompts import catalogue_inputs, scifact_inputs
 from winnow_ray.negatives.mine import MineNegativesConfig, mine_negatives
 
 
@@ -33,6 +33,7 @@ def tiny() -> MineNegativesConfig:
         vectors="runs/tiny/vectors",
         output="runs/tiny/negatives",
         workers=(0, 0),
+        prompts=catalogue_inputs(),
         mining=MiningConfig(first_rank=2, last_rank=30, num_random=8, wanted=3),
     )
 
@@ -43,10 +44,20 @@ def movielens_1m() -> MineNegativesConfig:
         collection="runs/movielens_1m/collection",
         vectors="runs/movielens_1m/vectors",
         output="runs/movielens_1m/negatives",
+        prompts=catalogue_inputs(),
     )
 
 
-PRESETS = {"scifact": scifact, "tiny": tiny, "movielens_1m": movielens_1m}
+def beir() -> MineNegativesConfig:
+    """Any set in BEIR's layout: prompts name no field and no rule of relevance."""
+    return MineNegativesConfig(
+        collection="runs/beir/collection",
+        vectors="runs/beir/vectors",
+        output="runs/beir/negatives",
+    )
+
+
+PRESETS = {"scifact": scifact, "tiny": tiny, "movielens_1m": movielens_1m, "beir": beir}
 
 run = mine_negatives
 main = job_command(run, PRESETS, __doc__)

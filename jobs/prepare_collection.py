@@ -16,6 +16,11 @@ def scifact() -> PrepareCollectionConfig:
     return PrepareCollectionConfig(reader="beir", data="scifact", output="runs/scifact/collection")
 
 
+def beir() -> PrepareCollectionConfig:
+    """Any set in BEIR's layout, in the folder `data`."""
+    return PrepareCollectionConfig(reader="beir", data="beir", output="runs/beir/collection")
+
+
 def movielens_1m() -> PrepareCollectionConfig:
     """Films of MovieLens-1M; queries are what a person liked before."""
     return PrepareCollectionConfig(
@@ -35,7 +40,7 @@ def tiny() -> PrepareCollectionConfig:
     )
 
 
-PRESETS = {"tiny": tiny, "scifact": scifact, "movielens_1m": movielens_1m}
+PRESETS = {"tiny": tiny, "scifact": scifact, "beir": beir, "movielens_1m": movielens_1m}
 
 run = prepare_collection
 main = job_command(run, PRESETS, __doc__)

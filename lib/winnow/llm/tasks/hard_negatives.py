@@ -41,12 +41,19 @@ wrong. In SciFact a document that refutes the claim is as relevant as one that s
 Tables without the column give the same prompts as if it did not exist."""
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "domain": ("entertainment", "literature", "popular culture", "consumer research", "shopping"),
+    "domain": ("the subject of the positive document",),
     "difficulty": ("school pupils", "general readers"),
     "length": ("approximately the same as", "nearly the same as"),
 }
-
-"""Values of the attributes that are drawn per request."""
+"""Values of the attributes that are drawn per request; they fit any collection."""
+CATALOGUE_DOMAINS = (
+    "entertainment",
+    "literature",
+    "popular culture",
+    "consumer research",
+    "shopping",
+)
+"""Fields of expertise about the items of a catalogue."""
 
 SMALLEST_LENGTH, LENGTH_STEP = 24.0, 1.9
 """First length class and the factor between classes; below 2, so bounds stay in half and twice."""
@@ -98,6 +105,7 @@ class HardNegatives(TextTask):
 
     def requests(self, dataset: Dataset, limit: int, seed: int) -> Iterator[Inputs]:
         likes = Likes.of(dataset)
+        lists = ATTRIBUTES | {"domain": CATALOGUE_DOMAINS}
         found = likes.drawn(seed, length=HISTORY, fewest=MIN_HISTORY)
         for user_row, item_row, past in islice(found, limit):
             yield {
@@ -105,7 +113,7 @@ class HardNegatives(TextTask):
                 "item_row": item_row,
                 "query": likes.in_words(past),
                 "positive": clip(likes.texts[item_row], POSITIVE_CHARACTERS),
-                **draw_attributes(f"{dataset.schema.name}:{seed}:{user_row}:{item_row}"),
+                **draw_attributes(f"{dataset.schema.name}:{seed}:{user_row}:{item_row}", lists),
             }
 
     def completed(self, row: Mapping[str, Any], seed: int) -> Inputs:

@@ -15,7 +15,12 @@ import pyarrow.compute as pc
 from winnow.data.collection import Collection, Judgements, text_digest
 from winnow.data.likes import clip
 from winnow.errors import DataError
-from winnow.llm.tasks.hard_negatives import ATTRIBUTES, RULE_COLUMN, draw_attributes
+from winnow.llm.tasks.hard_negatives import (
+    ATTRIBUTES,
+    CATALOGUE_DOMAINS,
+    RULE_COLUMN,
+    draw_attributes,
+)
 from winnow.retrieval.negatives.table import Skip
 
 LLM_INPUTS_FILE = "llm_inputs.parquet"
@@ -64,7 +69,8 @@ class LlmInputsConfig:
     draws: int = 1
     """Prompts for each query and positive; each draws its own attributes."""
     domain: tuple[str, ...] = ATTRIBUTES["domain"]
-    """Fields of expertise that the LLM is given, one per prompt; they fit the collection."""
+    """Fields of expertise that the LLM is given, one per prompt; the default fits any collection,
+    and the fields of one collection give more varied texts."""
     difficulty: tuple[str, ...] = ATTRIBUTES["difficulty"]
     """Readers who must understand a text, one kind per prompt."""
     length: tuple[str, ...] = ATTRIBUTES["length"]
@@ -87,6 +93,11 @@ class LlmInputsConfig:
         for name in ATTRIBUTES:
             if not getattr(self, name):
                 raise ValueError(f"LlmInputsConfig.{name} must name at least one value, got none")
+
+
+def catalogue_inputs() -> LlmInputsConfig:
+    """Prompts about the items of a catalogue, whose queries are what a person liked."""
+    return LlmInputsConfig(domain=CATALOGUE_DOMAINS)
 
 
 def scifact_inputs() -> LlmInputsConfig:

@@ -11,7 +11,7 @@ from jobs import prepare
 from winnow.data.dataset import Dataset
 from winnow.data.likes import Likes
 from winnow.llm.tasks.base import TextTask
-from winnow.llm.tasks.hard_negatives import ATTRIBUTES, length_bounds
+from winnow.llm.tasks.hard_negatives import ATTRIBUTES, CATALOGUE_DOMAINS, length_bounds
 from winnow.llm.tasks.registry import TASKS
 
 TEXT_TASKS = sorted(name for name, task in TASKS.items() if isinstance(task, TextTask))
@@ -68,7 +68,15 @@ def test_negatives_are_asked_about_liked_pairs_with_an_earlier_history(dataset):
         named = inputs["query"].removeprefix("Something for a person who liked ").split("; ")
         assert set(named) <= liked
         assert len(named) >= 2
-        assert all(inputs[name] in values for name, values in ATTRIBUTES.items())
+        lists = ATTRIBUTES | {"domain": CATALOGUE_DOMAINS}
+        assert all(inputs[name] in values for name, values in lists.items())
+
+
+def test_a_table_without_attributes_is_asked_about_no_field_in_particular():
+    row = {"query": "who sued the landlord", "positive": "The tenant brought the action in 1902."}
+    completed = TASKS["hard_negatives"].completed(row, 0)
+    assert completed["domain"] == "the subject of the positive document"
+    assert not set(completed.values()) & set(CATALOGUE_DOMAINS)
 
 
 def test_summaries_are_asked_about_every_user_once(dataset):

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import mine_negatives
 from winnow.data.collection import Collection
 from winnow.errors import DataError
 from winnow.llm.tasks.registry import TASKS
@@ -11,6 +12,7 @@ from winnow.llm.tasks.sources import TableSource
 from winnow.retrieval.negatives.known_positives import mineable
 from winnow.retrieval.negatives.llm_prompts import (
     LlmInputsConfig,
+    catalogue_inputs,
     check_leakage,
     llm_inputs,
     scifact_inputs,
@@ -62,6 +64,16 @@ def test_attributes_are_of_the_given_lists_and_the_same_again():
         assert set(table[name].to_pylist()) == set(values)
     assert table.equals(asked(TWO, draws=20, **lists)[0])
     assert not table.equals(asked(TWO, draws=20, **lists, seed=1)[0])
+
+
+def test_a_new_collection_is_asked_about_in_the_words_of_no_other():
+    """Neither films nor medicine: a set of law cases is a set of law cases."""
+    prompts = mine_negatives.PRESETS["beir"]().prompts
+    assert prompts == LlmInputsConfig()
+    assert not prompts.relevance_rule
+    for named in (catalogue_inputs(), scifact_inputs()):
+        assert not set(prompts.domain) & set(named.domain)
+    assert mine_negatives.PRESETS["movielens_1m"]().prompts == catalogue_inputs()
 
 
 def test_a_rule_is_a_column_only_if_there_is_one():
