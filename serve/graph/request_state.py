@@ -1,6 +1,6 @@
 """One request on its way through the stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +9,7 @@ from winnow.cascade import STAGES
 from winnow.cascade.answer import Reason
 from winnow.cascade.query import Candidates, Outcome, Query
 from winnow.cascade.request import RecommendRequest
+from winnow.events import UserEvents
 
 
 @dataclass(slots=True, eq=False)
@@ -24,13 +25,17 @@ class RequestState:
     """Why there is no query: RequestError for a wrong request, anything else for a fault."""
     outcome: Outcome = field(default_factory=Outcome)
 
-    def resolve(self) -> Query:
-        """The request's query; raises `failure`, without looking up again, where there is none."""
+    def resolve(self, live: Mapping[str, UserEvents] | None = None) -> Query:
+        """The request's query; raises `failure`, without looking up again, where there is none.
+
+        Args:
+            live: the live events of a batch that the request is in; read if left out.
+        """
         if self.failure is not None:
             raise self.failure
         if self.query is None:
             try:
-                self.query = self.version.lookup.resolve(self.request)
+                self.query = self.version.lookup.resolve(self.request, live)
             except Exception as error:
                 self.failure = error
                 raise
@@ -60,10 +65,17 @@ class RequestState:
 
 
 def resolve_all(states: Sequence[RequestState]) -> list[Exception | None]:
-    """Resolve each request; the `failure` of every one that cannot be, which costs no other."""
-    for state in states:
+    """Resolve each request; the `failure` of every one that cannot be, which costs no other.
+
+    The live events of all users come in one round trip: the versions of a replica share a store.
+    """
+    new = [state for state in states if state.query is None and state.failure is None]
+    live = None
+    with suppress(Exception):  # each state then reads for itself, and fails alone
+        live = new[0].version.lookup.live_events([state.request for state in new]) if new else None
+    for state in new:
         with suppress(Exception):
-            state.resolve()
+            state.resolve(live)
     return [state.failure for state in states]
 
 

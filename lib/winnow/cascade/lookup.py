@@ -6,7 +6,7 @@ up by id, and turns the candidates that come back into items with titles.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, repeat
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from winnow.cascade.context import ContextEncoder
 from winnow.cascade.query import CHANNELS, Candidates, Outcome, Query
 from winnow.cascade.request import RecommendRequest, RequestError
 from winnow.data.join import Features
-from winnow.events import Event, EventStore, SqliteEvents
+from winnow.events import Event, EventStore, SqliteEvents, UserEvents
 
 Ints = NDArray[np.int32]
 
@@ -74,15 +74,25 @@ class Lookup:
         alone._events = SqliteEvents(":memory:")
         return alone
 
-    def resolve(self, request: RecommendRequest) -> Query:
+    def live_events(self, requests: Sequence[RecommendRequest]) -> dict[str, UserEvents]:
+        """The live events of the requests' users, by user id, in one round trip to the store."""
+        users = [*dict.fromkeys(r.user_id for r in requests if r.user_id is not None)]
+        return dict(zip(users, self._events.recent_many(users), strict=True)) if users else {}
+
+    def resolve(
+        self, request: RecommendRequest, live: Mapping[str, UserEvents] | None = None
+    ) -> Query:
         """Look up user, history, scenario and context; raises RequestError naming the wrong field.
 
         A user unknown to the bundle gets the unknown id in every field (cold start). History items
         unknown to it are skipped. The arrays are views of the tables unless something is added.
+
+        Args:
+            live: what `live_events` returned for requests of which this is one; read if left out.
         """
         self._check(request)
         scenario = self._scenario(request.scenario)
-        user, liked, liked_on, seen = self._past(request.user_id)
+        user, liked, liked_on, seen = self._past(request.user_id, live)
         if request.history is not None:
             liked = self._rows(request.history)
             liked_on = np.full(len(liked), UNKNOWN, np.int32)
@@ -154,7 +164,7 @@ class Lookup:
 
     def user(self, user_id: str) -> UserAnswer:
         """What is known of a user, live events included."""
-        _, liked, liked_on, seen = self._past(user_id)
+        _, liked, liked_on, seen = self._past(user_id, None)
         names = self._schema.scenarios
         latest = (column[: -NUM_LIKED - 1 : -1].tolist() for column in (liked, liked_on))
         shown = [
@@ -193,7 +203,7 @@ class Lookup:
         if request.mode != "goal" and request.goal is not None:
             raise RequestError("goal", f"is for mode goal, not {request.mode}")
 
-    def _past(self, user_id: str | None) -> Past:
+    def _past(self, user_id: str | None, live: Mapping[str, UserEvents] | None) -> Past:
         """What is known of the user, live events included."""
         row = None if user_id is None else self._user_row.get(user_id)
         past = Past(self._unknown_user, NOTHING, NOTHING, NOTHING)
@@ -207,9 +217,12 @@ class Lookup:
             )
         if user_id is None:
             return past
+        events = self._events.recent_many([user_id])[0] if live is None else live[user_id]
+        if isinstance(events, Exception):
+            raise events
         # an event of unknown time counts: that of another may be in the bundle already
-        live = [e for e in self._events.recent(user_id) if not 0 < e.at <= self._events_until]
-        return self._and_then(past, live) if live else past
+        new = [e for e in events if not 0 < e.at <= self._events_until]
+        return self._and_then(past, new) if new else past
 
     def _and_then(self, past: Past, live: Sequence[Event]) -> Past:
         """The past with the live events; likes of one item in a row are one like."""

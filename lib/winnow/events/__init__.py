@@ -11,6 +11,7 @@ from winnow.events.store import (
     Event,
     EventStore,
     UnreadableEvents,
+    UserEvents,
 )
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "RedisEvents",
     "SqliteEvents",
     "UnreadableEvents",
+    "UserEvents",
     "open_events",
 ]

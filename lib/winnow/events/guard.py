@@ -1,14 +1,15 @@
 """Serving without its store: a circuit breaker, and what a replica remembers of its users."""
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Lock, Thread
 from typing import TypeVar
 
 from winnow.circuit_breaker import CircuitBreaker
 from winnow.errors import StoreError
-from winnow.events.store import KEEP, Event, EventStore, UnreadableEvents
+from winnow.events.store import KEEP, Event, EventStore, UnreadableEvents, UserEvents
 
 FAILURES = 3
 """Failures in a row until the store is left alone: one slow answer is no dead store."""
@@ -27,10 +28,10 @@ logger = logging.getLogger(__name__)
 class GuardedEvents:
     """A store whose failure costs a request its user's latest events, not its answer.
 
-    Without the store, `recent` returns what this replica last read or wrote of the user. `append`
-    raises StoreError: at once, with nothing stored, while the store is known to be dead; after a
-    failure, such as a timeout, the store may still have taken the events, so send them again. After
-    PAUSE_S one call is let through to see whether the store is back. Stored values that are no
+    Without the store, `recent_many` returns what this replica last read or wrote of the users, and
+    `append` raises StoreError, although the store may have taken the events: send them again. While
+    the store is known to be dead, no call waits for it. Every PAUSE_S one call is made once more
+    in a thread beside its caller, to see whether the store is back. Stored values that are no
     events count as none.
 
     Example:
@@ -48,7 +49,7 @@ class GuardedEvents:
         self._reading = _breaker("reading the event store")
         self._writing = _breaker("writing to the event store")
         self._known: OrderedDict[str, tuple[Event, ...]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.errors = 0
         """Failed calls of the store, for metrics; calls that the breaker refused do not count."""
         self.stale = 0
@@ -70,29 +71,42 @@ class GuardedEvents:
                     self._learn(event.user_id, (*known, event)[-KEEP:])
         return new
 
-    def recent(self, user_id: str) -> list[Event]:
+    def recent_many(self, user_ids: Sequence[str]) -> list[UserEvents]:
         try:
-            events = self._ask(self._reading, lambda: self._readable(user_id))
+            answers = self._ask(self._reading, lambda: self._answers(user_ids))
         except StoreError:
             with self._lock:
-                self.stale += 1
-                return list(self._known.get(user_id, ()))
+                self.stale += len(user_ids)
+                return [[*self._known.get(user_id, ())] for user_id in user_ids]
+        read = [self._readable(answer) for answer in answers]
         with self._lock:
-            self._learn(user_id, tuple(events))
-        return events
+            for user_id, events in zip(user_ids, read, strict=True):
+                if not isinstance(events, Exception):
+                    self._learn(user_id, tuple(events))
+        return read
 
-    def _readable(self, user_id: str) -> list[Event]:
-        """The user's events without what cannot be read."""
+    def _answers(self, user_ids: Sequence[str]) -> list[UserEvents]:
+        """The store's answers; where one user breaks the call, those of one call a user."""
         try:
-            return self._store.recent(user_id)
-        except (StoreError, UnicodeEncodeError):  # the latter: the caller's user_id is no text
+            return self._store.recent_many(user_ids)
+        except StoreError:
             raise
-        except UnreadableEvents as error:
-            self._skip(error.count, error)
-            return [*error.events]
         except Exception as error:
-            self._skip(1, error)
+            if len(user_ids) == 1:
+                return [error]
+            return [answer for user_id in user_ids for answer in self._answers([user_id])]
+
+    def _readable(self, answer: UserEvents) -> UserEvents:
+        """A user's events without what cannot be read."""
+        if isinstance(answer, UnreadableEvents):
+            self._skip(answer.count, answer)
+            return [*answer.events]
+        if isinstance(answer, UnicodeEncodeError):  # the caller's user id is no text
+            return answer
+        if isinstance(answer, Exception):
+            self._skip(1, answer)
             return []
+        return answer
 
     def _skip(self, count: int, why: Exception) -> None:
         with self._lock:
@@ -108,8 +122,18 @@ class GuardedEvents:
         self._store.close()
 
     def _ask(self, breaker: CircuitBreaker, call: Callable[[], Answer]) -> Answer:
-        if not breaker.admits():
+        if not breaker.is_closed:
+            if breaker.admits():  # a store that hangs must not hold up the caller
+                Thread(target=self._probe, args=(breaker, call), daemon=True).start()
             raise StoreError("the event store does not work now; try again in a second or two")
+        return self._reported(breaker, call)
+
+    def _probe(self, breaker: CircuitBreaker, call: Callable[[], object]) -> None:
+        with suppress(Exception):  # the breaker knows of it
+            self._reported(breaker, call)
+
+    def _reported(self, breaker: CircuitBreaker, call: Callable[[], Answer]) -> Answer:
+        """The store's answer to the call; the breaker learns whether there was one."""
         try:
             answer = call()
         except StoreError as error:

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from winnow.errors import StoreError
-from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event, UnreadableEvents
+from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event, UnreadableEvents, UserEvents
 from winnow.events.stored import MAX_CHARACTERS, events_of
 
 PREFIX = "winnow:"
@@ -89,19 +89,31 @@ class RedisEvents:
         with self._errors():
             return int(self._append(keys, [*bodies, REMEMBER_S, self._keep, FORGET_S]))
 
-    def recent(self, user_id: str) -> list[Event]:
+    def recent_many(self, user_ids: Sequence[str]) -> list[UserEvents]:
+        found: dict[str, UserEvents] = {}
+        asked = []
+        pipeline = self._reader.pipeline(transaction=False)
+        for user_id in dict.fromkeys(user_ids):
+            try:
+                key = _key_of(user_id).encode()
+            except UnicodeEncodeError as error:
+                found[user_id] = error
+                continue
+            asked.append(user_id)
+            pipeline.lrange(key, -self._keep, -1)
         with self._errors():
-            bodies = self._bodies(user_id)
-        return events_of(user_id, map(_fields_of, bodies))
+            answers = pipeline.execute(raise_on_error=False)
+            for user_id, answer in zip(asked, answers, strict=True):
+                found[user_id] = self._events_in(user_id, answer)
+        return [found[user_id] for user_id in user_ids]
 
-    def _bodies(self, user_id: str) -> list[bytes]:
-        try:
-            bodies: list[bytes] = self._reader.lrange(_key_of(user_id), -self._keep, -1)
-        except self._refusals as error:
-            if str(error).startswith("WRONGTYPE"):
-                raise UnreadableEvents(1, []) from error
-            raise
-        return bodies
+    def _events_in(self, user_id: str, answer: list[bytes] | Exception) -> UserEvents:
+        """The events in the server's answer for one user; raises what is no fault of the user's."""
+        if not isinstance(answer, Exception):
+            return events_of(user_id, map(_fields_of, answer))
+        if isinstance(answer, self._refusals) and str(answer).startswith("WRONGTYPE"):
+            return UnreadableEvents(1, [])
+        raise answer
 
     def ping(self) -> None:
         with self._errors():

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from winnow.errors import StoreError
-from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event
+from winnow.events.store import FORGET_S, KEEP, REMEMBER_S, Event, UserEvents
 from winnow.events.stored import events_of
 
 BUSY_S = 5.0
@@ -74,7 +74,7 @@ class SqliteEvents:
         >>> store = SqliteEvents(":memory:")
         >>> store.append([Event("e1", "u1", "i9", "like"), Event("e1", "u1", "i9", "like")])
         1
-        >>> [event.item_id for event in store.recent("u1")]
+        >>> [event.item_id for event in store.recent_many(["u1"])[0]]
         ['i9']
     """
 
@@ -84,7 +84,7 @@ class SqliteEvents:
         """Open the file, or create it.
 
         Args:
-            keep: events per user that `recent` returns.
+            keep: events per user that `recent_many` returns.
             clock: seconds since any moment, which never go back.
 
         Raises:
@@ -117,16 +117,21 @@ class SqliteEvents:
             db.execute(SWEEP_OLD, (now - FORGET_S, budget))
         return new
 
-    def recent(self, user_id: str) -> list[Event]:
-        with self._errors(), self._read_lock:
-            rows = self._rows(user_id)
-        return events_of(user_id, reversed(rows))
+    def recent_many(self, user_ids: Sequence[str]) -> list[UserEvents]:
+        with self._errors(), self._read_lock:  # one turn; a query a user takes microseconds
+            rows = [self._rows(user_id) for user_id in user_ids]
+        return [
+            found if isinstance(found, ValueError) else events_of(user_id, reversed(found))
+            for user_id, found in zip(user_ids, rows, strict=True)
+        ]
 
-    def _rows(self, user_id: str) -> list[tuple[object, ...]]:
+    def _rows(self, user_id: str) -> list[tuple[object, ...]] | ValueError:
         """The user's rows, latest first; a text that is not UTF-8 stays bytes."""
         asked = (RECENT, (user_id, self._keep))
         try:
             return self._reader.execute(*asked).fetchall()
+        except UnicodeEncodeError as error:
+            return error
         except sqlite3.OperationalError as error:
             if "decode" not in str(error):
                 raise

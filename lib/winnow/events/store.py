@@ -7,7 +7,7 @@ KINDS = ("like", "view")
 """Kinds of events."""
 
 KEEP = 100
-"""Events per user that `recent` returns; the next bundle, built from the logs, has all of them."""
+"""Events per user that are read; the next bundle, built from the logs, has all of them."""
 
 REMEMBER_S = 24 * 3600
 """Least time that an event's id is remembered. Senders retry for minutes; each id takes a store
@@ -39,11 +39,15 @@ class UnreadableEvents(Exception):
         self.count, self.events = count, events
 
 
+UserEvents = list[Event] | Exception
+"""A user's latest events, oldest first, or why they cannot be read: UnreadableEvents, or ValueError
+for an id that is no text."""
+
+
 class EventStore(Protocol):
     """A store of live events, safe for many threads and for all replicas at once.
 
-    Each method raises StoreError if the store cannot be reached or refuses, and ValueError for an
-    id that is no valid text (a lone surrogate).
+    Each method raises StoreError if the store cannot be reached or refuses.
     """
 
     def append(self, events: Sequence[Event]) -> int:
@@ -51,14 +55,16 @@ class EventStore(Protocol):
 
         An id counts once among all replicas, for at least REMEMBER_S. A sender without an answer
         can therefore send the same events again.
+
+        Raises:
+            ValueError: an id is no valid text (a lone surrogate).
         """
         ...
 
-    def recent(self, user_id: str) -> list[Event]:
-        """The user's latest events, oldest first; empty for a user without any.
+    def recent_many(self, user_ids: Sequence[str]) -> list[UserEvents]:
+        """The latest events of each user, in the order of the ids, by one round trip.
 
-        Raises:
-            UnreadableEvents: some stored values are no events; it holds those that are.
+        A user without any has an empty list. What cannot be read of one user costs no other.
         """
         ...
 

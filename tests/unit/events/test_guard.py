@@ -22,8 +22,8 @@ class Switch:
     def append(self, events):
         return self._asked(self.writes, lambda: self.inner.append(events))
 
-    def recent(self, user_id):
-        return self._asked(self.reads, lambda: self.inner.recent(user_id))
+    def recent_many(self, user_ids):
+        return self._asked(self.reads, lambda: self.inner.recent_many(user_ids))
 
     def ping(self):
         self._asked(self.reads, self.inner.ping)
@@ -53,15 +53,30 @@ def likes(user, *items):
     return [Event(f"{user} likes {item}", user, item, "like") for item in items]
 
 
+def recent(store, user):
+    """The user's events; raises what the store has instead."""
+    (events,) = store.recent_many([user])
+    if isinstance(events, Exception):
+        raise events
+    return events
+
+
 def items_of(store, user):
-    return [event.item_id for event in store.recent(user)]
+    return [event.item_id for event in recent(store, user)]
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def turn_off(store, switch):
     """Off, and noticed."""
     switch.reads = switch.writes = False
     for _ in range(guard.FAILURES):
-        store.recent("nobody")
+        recent(store, "nobody")
         with pytest.raises(StoreError, match="switched off"):
             store.append(likes("u", "lost"))
     assert not store.is_up
@@ -72,7 +87,7 @@ def test_what_was_read_is_answered_while_the_store_is_dead(store, switch):
     assert items_of(store, "u") == ["i1", "i2"]
     turn_off(store, switch)
     assert items_of(store, "u") == ["i1", "i2"]
-    assert store.recent("never read") == []
+    assert recent(store, "never read") == []
 
 
 def test_what_was_acknowledged_is_answered_though_it_was_never_read(store, switch):
@@ -96,7 +111,7 @@ def test_a_dead_store_is_left_alone(switch, monkeypatch):
     turn_off(store, switch)
     assert switch.asked == 2 * guard.FAILURES
     for _ in range(100):
-        assert store.recent("u") == []
+        assert recent(store, "u") == []
         with pytest.raises(StoreError, match="does not work now; try again"):
             store.append(likes("u", "i1"))
         with pytest.raises(StoreError, match="does not work now"):
@@ -108,22 +123,25 @@ def test_a_dead_store_is_left_alone(switch, monkeypatch):
 def test_one_slow_answer_is_no_dead_store(store, switch):
     for _ in range(3 * guard.FAILURES):
         switch.reads = False
-        store.recent("u")
+        recent(store, "u")
         switch.reads = True
-        store.recent("u")
+        recent(store, "u")
     assert store.is_up
     assert store.errors == store.stale == 3 * guard.FAILURES
 
 
-def test_one_call_finds_out_that_the_store_is_back(store, switch):
+def test_a_call_finds_out_that_the_store_is_back_and_the_next_ones_use_it(store, switch):
     turn_off(store, switch)
     switch.reads = switch.writes = True
     switch.inner.append(likes("u", "elsewhere"))
-    assert store.recent("u") == []  # not yet
+    assert recent(store, "u") == []  # not yet
     time.sleep(1.5 * PAUSE_S)
-    assert items_of(store, "u") == ["elsewhere"]
-    assert store.append(likes("u", "i1")) == 1
-    assert store.is_up
+    assert recent(store, "u") == []  # it does not wait for the probe that it starts
+    with pytest.raises(StoreError, match="does not work now"):
+        store.append(likes("u", "i1"))
+    wait_until(lambda: store.is_up)
+    assert store.append(likes("u", "i1", "i2")) == 1  # the probe of the writes was the one before
+    assert items_of(store, "u") == ["elsewhere", "i1", "i2"]
 
 
 def test_a_failed_probe_waits_for_the_next_pause(store, switch):
@@ -132,32 +150,32 @@ def test_a_failed_probe_waits_for_the_next_pause(store, switch):
     for probes in (1, 2):
         time.sleep(1.5 * PAUSE_S)
         for _ in range(20):
-            store.recent("u")
+            recent(store, "u")
+        wait_until(lambda: store._reading.failed_probes == probes)  # noqa: B023
         assert switch.asked == asked + probes
 
 
-def test_others_do_not_wait_for_the_probe(store, switch):
+def test_nobody_waits_for_the_probe_of_a_store_that_hangs(store, switch):
+    switch.inner.append(likes("u", "i1"))
+    assert items_of(store, "u") == ["i1"]
     turn_off(store, switch)
     time.sleep(1.5 * PAUSE_S)
-    entered, leave = threading.Event(), threading.Event()
-    answer, switch.inner.recent = switch.inner.recent, None
+    asked, leave, left = switch.asked, threading.Event(), []
+    answer = switch.inner.recent_many
 
-    def hang(user_id):
-        entered.set()
-        leave.wait(10)
-        return answer(user_id)
+    def hang(user_ids):
+        left.append(leave.wait(60))
+        return answer(user_ids)
 
-    switch.reads, switch.inner.recent = True, hang
-    probe = threading.Thread(target=store.recent, args=("u",))
-    probe.start()
-    entered.wait(10)
-    asked = switch.asked
-    assert store.recent("v") == []
-    assert switch.asked == asked
+    switch.reads, switch.inner.recent_many = True, hang
+    for _ in range(100):
+        assert items_of(store, "u") == ["i1"]  # from memory; one of them starts the probe
+    wait_until(lambda: switch.asked == asked + 1)
+    assert left == []
     leave.set()
-    probe.join()
-    store.recent("v")
-    assert switch.asked == asked + 1
+    wait_until(lambda: store._reading.is_closed)
+    assert items_of(store, "u") == ["i1"]
+    assert switch.asked == asked + 2
 
 
 def test_a_store_that_only_refuses_writes_is_read(store, switch):
@@ -173,26 +191,49 @@ def test_a_store_that_only_refuses_writes_is_read(store, switch):
 def test_the_callers_fault_says_nothing_of_the_store(store, switch):
     for _ in range(2 * guard.FAILURES):
         with pytest.raises(ValueError, match="surrogates"):
-            store.recent("\ud83d")
-    assert store.is_up
-    turn_off(store, switch)
-    switch.reads = True
-    time.sleep(1.5 * PAUSE_S)
-    with pytest.raises(ValueError, match="surrogates"):
-        store.recent("\ud83d")
-    store.recent("u")  # the probe was given up, so this one is let through
-    store.recent("u")
-    assert store.stale == guard.FAILURES
+            recent(store, "\ud83d")
+    assert (store.is_up, store.unreadable) == (True, 0)
+    for _ in range(2 * guard.FAILURES):
+        with pytest.raises(ValueError, match="surrogates"):
+            store.append(likes("u", "\ud83d"))
+    assert (store.is_up, store.errors) == (True, 0)
+
+
+def test_a_batch_is_one_call_and_one_failure(store, switch):
+    switch.inner.append([*likes("u", "i1"), *likes("v", "i2")])
+    for _ in range(3):
+        read = store.recent_many(["u", "nobody", "v"])
+        assert [[event.item_id for event in events] for events in read] == [["i1"], [], ["i2"]]
+    assert switch.asked == 3
+    switch.reads = False
+    read = store.recent_many(["u", "nobody", "v"])
+    assert [[event.item_id for event in events] for events in read] == [["i1"], [], ["i2"]]
+    assert (store.errors, store.stale, store.is_up) == (1, 3, True)
+
+
+def test_a_user_who_breaks_a_batch_breaks_it_for_nobody_else(store, switch):
+    switch.inner.append([*likes("u", "i1"), *likes("v", "i2")])
+    answer = switch.inner.recent_many
+
+    def broken(user_ids):
+        if "bad" in user_ids:
+            raise KeyError("bad")
+        return answer(user_ids)
+
+    switch.inner.recent_many = broken
+    read = store.recent_many(["u", "bad", "v"])
+    assert [[event.item_id for event in events] for events in read] == [["i1"], [], ["i2"]]
+    assert (store.unreadable, store.errors, store.stale) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, UnicodeDecodeError("a", b"", 0, 0, "b")])
 def test_what_a_store_cannot_read_is_no_events_and_is_counted(store, switch, error, caplog):
-    def unread(user_id):
+    def unread(user_ids):
         raise error
 
-    switch.inner.recent = unread
+    switch.inner.recent_many = unread
     for times in range(1, 3 * guard.FAILURES):
-        assert store.recent("u") == []
+        assert recent(store, "u") == []
         assert (store.unreadable, store.errors, store.stale, store.is_up) == (times, 0, 0, True)
     assert len(caplog.records) == 1
 
@@ -201,11 +242,11 @@ def test_the_memory_is_bounded(store, switch, monkeypatch):
     monkeypatch.setattr(guard, "MAX_USERS", 3)
     for user in "abcd":
         store.append(likes(user, "i1"))
-    store.recent("b")
+    recent(store, "b")
     store.append(likes("e", "i1"))
     store.append(likes("e", *(f"i{n}" for n in range(2, 300))))
     turn_off(store, switch)
-    assert [len(store.recent(user)) for user in "abcde"] == [0, 1, 0, 1, guard.KEEP]
+    assert [len(recent(store, user)) for user in "abcde"] == [0, 1, 0, 1, guard.KEEP]
     assert items_of(store, "e")[-1] == "i299"
 
 

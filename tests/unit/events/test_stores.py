@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from redis import Redis
+from redis.connection import Connection
 
 from tests.redis_server import RedisServer
 from winnow.errors import StoreError
@@ -40,8 +41,16 @@ def likes(user, *items):
     return [Event(f"{user} likes {item}", user, item, "like") for item in items]
 
 
+def recent(store, user):
+    """The user's events; raises what the store has instead."""
+    (events,) = store.recent_many([user])
+    if isinstance(events, Exception):
+        raise events
+    return events
+
+
 def items_of(store, user):
-    return [event.item_id for event in store.recent(user)]
+    return [event.item_id for event in recent(store, user)]
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +135,7 @@ def test_a_value_that_is_no_event_costs_no_other(open_store, spoil, row, value):
     spoil("u", row, value)
     store.append(likes("u", "i2"))
     with pytest.raises(UnreadableEvents) as caught:
-        store.recent("u")
+        recent(store, "u")
     assert caught.value.count == 1
     assert [event.item_id for event in caught.value.events] == ["i1", "i2"]
     guarded = GuardedEvents(store)
@@ -143,7 +152,7 @@ def test_a_key_of_another_type_is_no_events_and_is_written_over(redis_server, co
     redis_server.ask(command)
     guarded = GuardedEvents(store)
     for _ in range(5):
-        assert guarded.recent("u") == []
+        assert recent(guarded, "u") == []
     assert (guarded.unreadable, guarded.errors, guarded.is_up) == (5, 0, True)
     assert guarded.append([*likes("u", "i1", "i2"), *likes("v", "i3")]) == 3
     assert items_of(guarded, "u") == ["i1", "i2"]
@@ -153,7 +162,7 @@ def test_a_key_of_another_type_is_no_events_and_is_written_over(redis_server, co
 def test_events_come_back_oldest_first(store):
     store.append([Event("a", "u", "i1", "like"), Event("b", "u", "i2", "view")])
     store.append([Event("c", "u", "i1", "like")])
-    assert store.recent("u") == [
+    assert recent(store, "u") == [
         Event("a", "u", "i1", "like"),
         Event("b", "u", "i2", "view"),
         Event("c", "u", "i1", "like"),
@@ -163,15 +172,34 @@ def test_events_come_back_oldest_first(store):
 def test_an_event_keeps_its_time_and_its_scenario(store):
     events = [Event("a", "u", "i1", "like", 1_700_000_000, "home"), Event("b", "u", "i2", "view")]
     store.append(events)
-    assert store.recent("u") == events
+    assert recent(store, "u") == events
 
 
 def test_a_value_of_an_older_winnow_is_read_on(redis_server):
     redis_server.ask("FLUSHALL")
     Redis.from_url(redis_server.url).rpush("winnow:user:u", '["a", "i1", "like"]')
     store = RedisEvents(redis_server.url)
-    assert store.recent("u") == [Event("a", "u", "i1", "like", 0, None)]
+    assert recent(store, "u") == [Event("a", "u", "i1", "like", 0, None)]
     store.close()
+
+
+def test_a_value_of_a_newer_winnow_is_read_by_the_fields_that_are_known(redis_server):
+    redis_server.ask("FLUSHALL")
+    newer = '["a", "i1", "like", 5, "home", "a trace", {"position": 3}]'
+    Redis.from_url(redis_server.url).rpush("winnow:user:u", newer)
+    store = RedisEvents(redis_server.url)
+    assert recent(store, "u") == [Event("a", "u", "i1", "like", 5, "home")]
+    store.close()
+
+
+def test_a_file_of_a_newer_winnow_is_read_and_written_by_the_columns_that_are_known(tmp_path):
+    SqliteEvents(tmp_path / "events").close()
+    with sqlite3.connect(tmp_path / "events") as db:
+        db.execute("alter table events add column position integer")
+    store = SqliteEvents(tmp_path / "events")
+    event = Event("a", "u", "i1", "like", 5, "home")
+    assert store.append([event]) == 1
+    assert recent(store, "u") == [event]
 
 
 def test_the_same_event_id_counts_once(store):
@@ -191,8 +219,48 @@ def test_users_do_not_see_each_other(store):
     ]
 
 
+def test_many_users_are_read_together_in_the_order_asked_for(store):
+    store.append([*likes("u", "i1", "i2"), *likes("v", "i3")])
+    read = store.recent_many(["v", "nobody", "u", "v"])
+    assert [[event.item_id for event in events] for events in read] == [
+        *(["i3"], [], ["i1", "i2"], ["i3"]),
+    ]
+    assert store.recent_many([]) == []
+
+
+def test_what_cannot_be_read_of_a_user_costs_no_other_of_the_batch(store, spoil):
+    store.append([*likes("u", "i1"), *likes("v", "i2")])
+    spoil("u", "'x', 'i9', cast(x'80ff' as text)", "no json")
+    damaged, wrong, whole = store.recent_many(["u", "\ud83d", "v"])
+    assert isinstance(damaged, UnreadableEvents)
+    assert [event.item_id for event in damaged.events] == ["i1"]
+    assert isinstance(wrong, UnicodeEncodeError)
+    assert [event.item_id for event in whole] == ["i2"]
+
+
+def test_redis_answers_a_batch_in_one_round_trip(redis_server, monkeypatch):
+    redis_server.ask("FLUSHALL")
+    store = RedisEvents(redis_server.url)
+    store.append([event for n in range(50) for event in likes(f"u{n}", "i1")])
+    redis_server.ask("SET winnow:user:u7 text")
+    sent = []
+    connection = Connection.send_packed_command
+
+    def counted(self, command, **options):
+        sent.append(command)
+        return connection(self, command, **options)
+
+    store.ping()  # connects
+    monkeypatch.setattr(Connection, "send_packed_command", counted)
+    read = store.recent_many([f"u{n}" for n in range(50)])
+    assert len(sent) == 1
+    assert [n for n, events in enumerate(read) if isinstance(events, UnreadableEvents)] == [7]
+    assert sum(len(events) for events in read if isinstance(events, list)) == 49
+    store.close()
+
+
 def test_a_user_whom_nobody_knows_has_no_events(store):
-    assert store.recent("nobody") == []
+    assert recent(store, "nobody") == []
     assert store.append([]) == 0
     store.ping()
 
@@ -220,7 +288,7 @@ def test_a_thousand_events_at_once(open_store):
     assert store.append(events) == 1000
     assert store.append(events) == 0
     for user in range(7):
-        assert store.recent(f"u{user}") == [e for e in events if e.user_id == f"u{user}"][-KEEP:]
+        assert recent(store, f"u{user}") == [e for e in events if e.user_id == f"u{user}"][-KEEP:]
 
 
 @pytest.mark.parametrize("name", ["żółw 🐢", "a\0b", '"],["', "two words", "line\r\nfeed", "%s:*"])
@@ -228,16 +296,16 @@ def test_any_text_is_an_id(store, name):
     events = [Event(name, name, name, "like")]
     assert store.append(events) == 1
     assert store.append(events) == 0
-    assert store.recent(name) == events
-    assert store.recent(name[:-1]) == []
+    assert recent(store, name) == events
+    assert recent(store, name[:-1]) == []
 
 
 def test_half_a_surrogate_pair_is_no_text(store):
     with pytest.raises(ValueError, match="surrogates not allowed"):
         store.append([*likes("u", "i1"), Event("e", "u", "\ud83d", "like")])
     with pytest.raises(ValueError, match="surrogates not allowed"):
-        store.recent("\ud83d")
-    assert store.recent("u") == []  # all or none
+        recent(store, "\ud83d")
+    assert recent(store, "u") == []  # all or none
 
 
 def test_threads_lose_nothing(open_store):
@@ -249,7 +317,7 @@ def test_threads_lose_nothing(open_store):
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(write, range(4))) == 200
-    assert len(stores[1].recent("u")) == 200
+    assert len(recent(stores[1], "u")) == 200
 
 
 def test_processes_that_open_a_new_store_together_count_an_event_once(url):
@@ -260,7 +328,7 @@ def test_processes_that_open_a_new_store_together_count_an_event_once(url):
     stored = [int(writer.communicate("go\n")[0]) for writer in writers]
     assert sum(stored) == 100
     store = open_events(url)
-    assert sorted(e.event_id for n in range(5) for e in store.recent(f"u{n}")) == sorted(
+    assert sorted(e.event_id for n in range(5) for e in recent(store, f"u{n}")) == sorted(
         f"e{n}" for n in range(100)
     )
 
@@ -300,7 +368,7 @@ def test_the_file_forgets_users_who_stay_away(tmp_path, clock):
     store.append(likes("away", *(f"i{n}" for n in range(50))))
     clock.now += FORGET_S + 1
     store.append(likes("here", "i1"))
-    assert store.recent("away") == []
+    assert recent(store, "away") == []
     assert count_rows(tmp_path / "events") == 1
 
 
@@ -340,7 +408,7 @@ def test_a_wrong_clock_deletes_nobodys_events(tmp_path, monkeypatch, wrong_s, ag
     store = reopened(store)
     for n in range(10):
         store.append(likes("u0", f"right {n}"))
-    assert [len(store.recent(f"u{u}")) for u in range(20)] == [40, *[20] * 19]
+    assert [len(recent(store, f"u{u}")) for u in range(20)] == [40, *[20] * 19]
 
 
 def test_a_clock_set_right_before_the_first_event_makes_nobody_old(tmp_path, monkeypatch):
@@ -362,7 +430,7 @@ def test_the_time_goes_on_where_the_file_ended(tmp_path, clock):
         store = SqliteEvents(tmp_path / "events", clock=clock)
         clock.now += days * 86400
         store.append(likes(f"here {days}", "i1"))
-    assert [bool(store.recent(user)) for user in ("away", "here 16", "here 15")] == [
+    assert [bool(recent(store, user)) for user in ("away", "here 16", "here 15")] == [
         *(False, True, True),
     ]
 
@@ -390,7 +458,7 @@ def test_a_file_of_an_older_winnow_is_read_on(tmp_path):
     assert store.append([Event("a", "u", "i1", "like"), Event("b", "u", "i2", "like")]) == 1
     assert items_of(store, "u") == ["i1", "i2"]
     store.append([Event("c", "u", "i3", "like", 5, "home")])
-    assert [(e.at, e.scenario) for e in store.recent("u")] == [(0, None), (0, None), (5, "home")]
+    assert [(e.at, e.scenario) for e in recent(store, "u")] == [(0, None), (0, None), (5, "home")]
 
 
 def test_a_read_takes_no_look_at_the_rows(tmp_path):

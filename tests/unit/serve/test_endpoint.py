@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 
 from serve import admin, endpoint
+from serve.graph.request_state import RequestState, resolve_all
 from serve.versions.loaded_bundles import BundleRef
 from tests.replica import ADMIN, Replica, renamed_bundle
+from winnow.cascade.request import RecommendRequest
 from winnow.errors import StoreError
 
 BODY = {"user_id": "u3", "scenario": "home", "k": 10}
@@ -195,7 +197,7 @@ class DeadStore:
     def append(self, events):
         raise StoreError("nobody answers at redis://10.0.0.9")
 
-    recent = append
+    recent_many = append
     ping = append
 
 
@@ -227,10 +229,10 @@ def test_without_its_store_it_answers_and_says_no_to_events(bundle, tmp_path):
 
 def test_a_user_whose_values_cannot_be_read_is_answered_like_the_others(bundle, tmp_path):
     class Poisoned(DeadStore):
-        def recent(self, user_id):
-            if user_id == "u5":
+        def recent_many(self, user_ids):
+            if "u5" in user_ids:
                 raise ValueError("no JSON")
-            return []
+            return [[] for _ in user_ids]
 
     async def scenario(replica):
         replica.events._store = Poisoned()
@@ -245,16 +247,41 @@ def test_a_user_whose_values_cannot_be_read_is_answered_like_the_others(bundle, 
     within(bundle, tmp_path, scenario)
 
 
+def test_the_users_of_a_batch_are_read_from_the_store_together(bundle, tmp_path):
+    class Counting(DeadStore):
+        def __init__(self):
+            self.asked = []
+
+        def recent_many(self, user_ids):
+            self.asked.append([*user_ids])
+            return [[] for _ in user_ids]
+
+    async def scenario(replica):
+        replica.events._store = store = Counting()
+        _, version = replica.bundles.choose(None)
+        named = ["u4", "u5", "u4", "u6"]
+        requests = [RecommendRequest(user_id=user, scenario="0", k=5) for user in named]
+        requests.append(RecommendRequest(history=("i1",), scenario="0", k=5))
+        states = [RequestState(request, time.monotonic() + 60, version) for request in requests]
+        assert resolve_all(states) == [None] * 5
+        assert resolve_all(states) == [None] * 5
+        assert store.asked == [["u4", "u5", "u6"]]
+        assert resolve_all([RequestState(requests[-1], time.monotonic() + 60, version)]) == [None]
+        assert len(store.asked) == 1
+
+    within(bundle, tmp_path, scenario)
+
+
 def test_a_request_that_cannot_be_resolved_fails_alone(bundle, tmp_path, caplog):
     async def scenario(replica):
         lookup, asked = replica.bundles.choose(None)[1].lookup, []
         resolve = lookup.resolve
 
-        def broken(request):
+        def broken(request, live=None):
             asked.append(request.user_id)
             if request.user_id == "u5":
                 raise IndexError("a broken table")
-            return resolve(request)
+            return resolve(request, live)
 
         lookup.resolve = broken
         bodies = [BODY | {"user_id": f"u{n}"} for n in range(4, 9)]
@@ -276,14 +303,14 @@ def test_an_event_is_stored_with_its_time_and_scenario(bundle, tmp_path):
         events = [event | {"event_id": f"e{n}", "scenario": name} for n, name in enumerate(named)]
         before = int(time.time())
         assert (await replica.call("/events", {"events": events}))[0] == 200
-        stored = replica.events.recent("u3")
+        stored = replica.events.recent_many(["u3"])[0]
         assert [e.scenario for e in stored] == [None, "search", "cart"]
         assert all(before <= e.at <= time.time() for e in stored)
         events[1] |= {"event_id": "new", "scenario": "nowhere"}
         status, answer = await replica.call("/events", {"events": events})
         assert (status, answer["errors"][0]["field"]) == (422, "events.1.scenario")
         assert "must be one of 0 (home), 1 (search)" in answer["errors"][0]["message"]
-        assert len(replica.events.recent("u3")) == 3
+        assert len(replica.events.recent_many(["u3"])[0]) == 3
 
     within(bundle, tmp_path, scenario)
 
@@ -293,9 +320,9 @@ def test_late_requests_do_not_wait_for_each_other(bundle, tmp_path):
     gate = threading.Event()
 
     class SlowStore:
-        def recent(self, _):
+        def recent_many(self, user_ids):
             gate.wait(30)
-            return []
+            return [[] for _ in user_ids]
 
     async def scenario(replica):
         replica.stages["recall"] = hanging(gate)

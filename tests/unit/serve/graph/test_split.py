@@ -20,7 +20,10 @@ class Tables:
         self.version, self.bad, self.asked = name, bad, []
         self.lookup = self.fallbacks = self
 
-    def resolve(self, request):
+    def live_events(self, requests):
+        return {}
+
+    def resolve(self, request, live=None):
         self.asked.append(request.user_id)
         if request.user_id in self.bad:
             raise self.bad[request.user_id]
