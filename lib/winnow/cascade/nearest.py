@@ -53,6 +53,8 @@ class Nearest:
             return best_C.numpy()
         if hidden <= OVER_FETCH:
             _, rows = self._index.search(vector_D[None], count + hidden)
+        elif 2 * hidden <= len(free_I):  # the index looks up every id that it is given
+            _, rows = self._index.search(vector_D[None], count, exclude=[np.flatnonzero(~free_I)])
         else:
             _, rows = self._index.search(vector_D[None], count, within=np.flatnonzero(free_I))
         near_C: Rows = rows[0]

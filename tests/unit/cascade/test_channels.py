@@ -10,11 +10,13 @@ from serve.versions.catalogue_words import CatalogueWords
 from winnow.bundle import Bundle, CascadeConfig
 from winnow.cascade import Cascade, Fallbacks, Recall
 from winnow.cascade.lookup import Lookup
+from winnow.cascade.nearest import Nearest
 from winnow.cascade.query import RECALL_CHANNELS
 from winnow.cascade.request import RecommendRequest
 from winnow.errors import DataError
 from winnow.events import SqliteEvents
 from winnow.retrieval.index import ItemIndex
+from winnow.retrieval.index.ids import IdTable
 from winnow.retrieval.text_encoder.encoder import TextEncoder
 from winnow.retrieval.toy import make_tiny_encoder
 
@@ -133,6 +135,27 @@ def test_large_indexes_find_the_same(tiny_run, monkeypatch, over_fetch):
     assert searched.item_C[:20].tolist() == expected.item_C[:20].tolist()
     assert len(set(searched.item_C.tolist())) == 50
     assert not set(searched.item_C.tolist()) & set(query.seen.tolist())
+
+
+@pytest.mark.parametrize("hidden", [0, 3, 40, 75, 110, 150])
+def test_a_search_costs_no_look_up_of_the_whole_catalogue(monkeypatch, hidden):
+    """The index looks up each id that a search names; those are the fewer ones."""
+    vectors = np.random.default_rng(3).standard_normal((150, 8)).astype(np.float32)
+    free = np.ones(150, bool)
+    free[np.random.default_rng(4).choice(150, hidden, replace=False)] = False
+    index, looked_up, positions = ItemIndex.build(vectors, "flat"), [], IdTable.positions
+
+    def counted(self, ids):
+        looked_up.append(len(ids))
+        return positions(self, ids)
+
+    monkeypatch.setattr(IdTable, "positions", counted)
+    monkeypatch.setattr("winnow.cascade.nearest.COMPARED_WITH_ALL", 0)
+    monkeypatch.setattr("winnow.cascade.nearest.OVER_FETCH", 10)
+    found = Nearest(index).search(vectors[0], 20, free)
+    best = np.argsort(-(vectors @ vectors[0]))
+    assert found[free[found]].tolist()[:20] == best[free[best]][:20].tolist()
+    assert sum(looked_up) <= min(hidden, 150 - hidden)
 
 
 def test_items_without_common_words_leave_the_text_channel_out(bundle_with, monkeypatch):
