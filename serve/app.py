@@ -46,6 +46,8 @@ MAX_ONGOING = 4096
 """Far above what the batcher accepts, so that its bound, which answers 503, is reached first."""
 WATCH_S = 1.0
 """Interval between looks at the plan of bundles, for replicas that could not be told."""
+COUNT_S = 10.0
+"""Interval between counts of the stages' replicas; Serve takes longer to start one."""
 UNMEASURED = {"RAY_enable_metrics_collection": "0"}
 """Environment of replicas, whose requests /metrics counts. Ray's own measurements pass through the
 node's agent one by one; its bursts held up the replicas of a small machine."""
@@ -102,7 +104,10 @@ class Recommend:
             self._tell,
         )
         await self._admin.start(args.bundle)
-        self._watcher = asyncio.get_running_loop().create_task(self._watch_plan())
+        loop = asyncio.get_running_loop()
+        self._watchers = [loop.create_task(self._watch_plan())]
+        if self._split is not None:
+            self._watchers.append(loop.create_task(self._watch_stages(self._split)))
         _, version = self._bundles.choose(None)
         logger.info("ready: bundle=%s topology=%s", version.version, args.topology)
 
@@ -139,6 +144,14 @@ class Recommend:
             except Exception:
                 logger.exception("looking at the plan of bundles failed; trying again")
 
+    async def _watch_stages(self, split: SplitGraph) -> None:
+        while True:
+            await asyncio.sleep(COUNT_S)
+            try:
+                self._endpoint.run_at_a_time(await split.batches_at_a_time())
+            except Exception:
+                logger.exception("counting the replicas of the stages failed; trying again")
+
     async def follow(self) -> Versions:
         """Called by the replica that made a new plan; returns the versions now in use."""
         return await self._admin.follow()
@@ -153,7 +166,8 @@ class Recommend:
             raise RuntimeError(f"a batch has been computed for {self._endpoint.stuck_s():.0f} s")
 
     async def __del__(self) -> None:
-        self._watcher.cancel()
+        for watcher in self._watchers:
+            watcher.cancel()
         await self._modes.close()
         self._endpoint.close()
 

@@ -100,7 +100,10 @@ class RecommendArgs(Args):
 
     @property
     def batches_at_a_time(self) -> int:
-        """Batches in flight: 1 when fused; when split, one per stage replica and one on its way."""
+        """Batches in flight: 1 when fused; when split, one per stage replica and one on its way.
+
+        Where Serve scales the stages, `SplitGraph.batches_at_a_time` follows.
+        """
         return 1 if self.topology == "fused" else 3 * self.num_replicas + 1
 
     def deadline_of(self, mode: str, asked_ms: int | None) -> int:

@@ -244,6 +244,10 @@ class Endpoint:
         if refusal is not None and status in REFUSED:
             numbers.add(metrics.REFUSED, REFUSED[status])
 
+    def run_at_a_time(self, batches: int) -> None:
+        """Have that many batches in flight, from the next one on."""
+        self._batcher.concurrency = batches
+
     def gauge(self) -> None:
         """Write down the numbers that no request brings about; called every second or so."""
         self._numbers.set(metrics.QUEUE, self._batcher.length)

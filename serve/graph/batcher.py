@@ -46,7 +46,8 @@ class Batcher(Generic[Q, R]):
         self._run = run
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
-        self._concurrency = concurrency
+        self.concurrency = concurrency
+        """Batches at a time; may change while requests run."""
         self._on_batch = on_batch
         self._waiting: deque[tuple[Q, asyncio.Future[R]]] = deque()
         self._batches: dict[asyncio.Task[None], float] = {}
@@ -77,7 +78,7 @@ class Batcher(Generic[Q, R]):
         return now - min(self._batches.values(), default=now)
 
     def _start(self) -> None:
-        while self._waiting and len(self._batches) < self._concurrency:
+        while self._waiting and len(self._batches) < self.concurrency:
             batch: list[tuple[Q, asyncio.Future[R]]] = []
             while self._waiting and len(batch) < self._max_batch:
                 request, future = self._waiting.popleft()
@@ -104,7 +105,7 @@ class Batcher(Generic[Q, R]):
             results = [error] * len(batch)
         finally:
             self._inside -= len(batch)
-        self._learn((time.monotonic() - start) / len(batch) / self._concurrency)
+        self._learn((time.monotonic() - start) / len(batch) / self.concurrency)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue

@@ -64,6 +64,11 @@ class SplitGraph:
                 if error:
                     raise ArtifactError(f"a replica of {name} cannot load {uri}: {error}")
 
+    async def batches_at_a_time(self) -> int:
+        """One batch for each replica that the stages have now, and one on its way."""
+        replicas = [len(await _broadcast(stage, "replica")) for stage in self._stages.values()]
+        return 1 + sum(replicas)
+
     async def _resolve(self, states: Sequence[RequestState]) -> list[RequestState]:
         """The requests that could be resolved."""
         loop = asyncio.get_running_loop()

@@ -80,6 +80,10 @@ class StageDeployment:
         if now - min(self._running.values(), default=now) > STUCK_S:
             raise RuntimeError(f"{self._name} has been computing a batch for {STUCK_S:.0f} s")
 
+    async def replica(self) -> str:
+        """Name the replica, for whoever counts them."""
+        return serve.get_replica_context().replica_id.unique_id
+
     async def hold(self, uri: str, version: str) -> str:
         """Load a version beside those of the plan; returns an error message, empty if it worked."""
         return await asyncio.to_thread(self._load, uri, version)

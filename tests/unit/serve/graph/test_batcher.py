@@ -117,3 +117,20 @@ def test_several_batches_run_at_a_time():
         assert queue.stuck_s() == 0
 
     asyncio.run(scenario())
+
+
+def test_more_batches_run_at_a_time_once_more_may():
+    async def scenario():
+        run = Slow()
+        queue = batcher(run, max_batch=1)
+        jobs = [queue.submit(job) for job in range(3)]
+        await asyncio.sleep(0)
+        assert run.batches == [[0]]
+        queue.concurrency = 3
+        jobs.append(queue.submit(3))
+        await asyncio.sleep(0)
+        assert run.batches == [[0], [1], [2]]
+        run.go.set()
+        assert await asyncio.gather(*jobs) == [0, 10, 20, 30]
+
+    asyncio.run(scenario())

@@ -44,6 +44,19 @@ class Stage:
         return [*candidates] if version == self.held else None
 
 
+class Deployment:
+    """A stage with some replicas, which Serve's handle asks all at once."""
+
+    def __init__(self, replicas):
+        self.replicas = replicas
+
+    def broadcast(self, method):
+        return self
+
+    async def results_async(self, timeout_s):
+        return [f"replica {n}" for n in range(self.replicas)]
+
+
 def states(version):
     return [
         RequestState(RecommendRequest(scenario="0", user_id=user), time.monotonic() + 60, version)
@@ -78,3 +91,11 @@ def test_a_failed_look_up_is_not_tried_again():
     second = SimpleNamespace(lookup=Tables("second", {}), version="second")
     asked[1].move_to(second)
     assert asked[1].resolve() == "second u2"
+
+
+def test_batches_at_a_time_follow_the_replicas_that_the_stages_have():
+    stages = {name: Deployment(1) for name in STAGES}
+    graph = SplitGraph(stages, lambda version: [])
+    assert asyncio.run(graph.batches_at_a_time()) == 4
+    stages["rank"].replicas = 5  # as autoscaling makes them
+    assert asyncio.run(graph.batches_at_a_time()) == 8
