@@ -48,7 +48,7 @@ test-long: install  ## clusters that lose nodes, every task and backend with rea
 	@$(RUN) pytest tests -m long $(PARALLEL)
 
 test-unit: install  ## the tests that need no Ray
-	@$(RUN) pytest tests/unit lib $(PARALLEL)
+	@$(RUN) pytest tests/unit lib -m "not long" $(PARALLEL)
 
 lint: install  ## style, types, spelling
 	@$(RUN) ruff check .
