@@ -27,9 +27,7 @@ def build_http_app(
     """The whole HTTP application of a replica.
 
     Args:
-        args: arguments of the endpoint.
-        endpoint: answers the ordinary routes.
-        admin: answers /admin.
+        endpoint, admin: answer the ordinary routes and /admin.
         folder: holds the metrics files of this node.
         node: name of this node in the metrics.
         host: interface that the endpoint listens on.

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from typing import Any, Literal
@@ -149,17 +150,9 @@ def serve(config: ServeConfig) -> dict[str, Any]:
             serve.start(http_options=HTTPOptions(host=config.host, port=config.port))
         _check_listener(config.host, config.port)
         app = importlib.import_module(APP)
-        args = app.RecommendArgs(
-            bundle=bundle,
-            bundle_roots=[absolute(root) for root in config.bundle_roots],
-            token_sha256=tokens,
-            admin_token_sha256=_digests("WINNOW_ADMIN_TOKEN"),
-            llm=asdict(config.llm),
-            **{name: getattr(config, name) for name in PASSED_ON},
-            **({"events": _store(config.events)} if config.events else {}),
-        )
+        application = app.build_app(_arguments(app.RecommendArgs, config, bundle, tokens))
         with explained():
-            serve.run(app.build_app(args), name=app.APP, route_prefix="/")
+            serve.run(application, name=app.APP, route_prefix="/")
         _wait_for_answer(config.host, config.port)
     url = url_of(config.host, config.port)
     logger.info(
@@ -172,6 +165,21 @@ def serve(config: ServeConfig) -> dict[str, Any]:
         else:
             serve.shutdown()
     return {"url": url, "bundle": version, "topology": config.topology, "profile": profile}
+
+
+def _arguments(
+    arguments: Callable[..., Any], config: ServeConfig, bundle: str, tokens: list[str]
+) -> Any:
+    """The application's arguments, which Ray shows to everyone: of tokens the digests alone."""
+    return arguments(
+        bundle=bundle,
+        bundle_roots=[absolute(root) for root in config.bundle_roots],
+        token_sha256=tokens,
+        admin_token_sha256=_digests("WINNOW_ADMIN_TOKEN"),
+        llm=asdict(config.llm),
+        **{name: getattr(config, name) for name in PASSED_ON},
+        **({"events": _store(config.events)} if config.events else {}),
+    )
 
 
 def _digests(variable: str) -> list[str]:
