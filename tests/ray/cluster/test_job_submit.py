@@ -63,7 +63,7 @@ def submitted(command, environment):
     """The finished submission; a busy machine's job server is up long before its first agent."""
     for _ in range(10):
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=550
         )
         if "No available agent" not in done.stderr:
             break

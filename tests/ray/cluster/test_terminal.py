@@ -28,7 +28,7 @@ def test_a_streamed_training_shows_its_epochs_and_nothing_of_ray(tmp_path):
         env=os.environ | {"WINNOW_RAY_LOG": str(log)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
     )
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
@@ -55,7 +55,7 @@ def test_a_fault_of_a_job_reaches_its_terminal(tmp_path):
         env=os.environ | {"WINNOW_RAY_LOG": str(tmp_path / "ray.log")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=550,
     )
     assert done.returncode == 2
     assert re.search(

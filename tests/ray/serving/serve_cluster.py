@@ -72,7 +72,7 @@ class ServeCluster:
         given = [f"{name}={value}" for name, value in {"port": self.port, **settings}.items()]
         command = [sys.executable, "-m", "jobs.serve", "--config", "tiny", "--set", *given]
         made = subprocess.run(
-            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=550
         )
         assert made.returncode == 0, made.stderr[-4000:]
         return json.loads(made.stdout.splitlines()[-1])

@@ -61,7 +61,7 @@ def test_a_run_follows_the_nodes_of_its_cluster(cluster, job, tmp_path):
     second = cluster.add_node(**NODE)
     wait_for(tmp_path / "marks" / "4-2", job)
     cluster.remove_node(second, allow_graceful=False)
-    output, _ = job.communicate(timeout=180)
+    output, _ = job.communicate(timeout=550)
     assert job.returncode == 0, (tmp_path / "log").read_text()[-3000:]
 
     result = json.loads(output.splitlines()[-1])

@@ -99,7 +99,7 @@ def test_a_killed_run_ends_as_the_unbroken_one(config, tmp_path):
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     assert not broken.exists()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["epochs"] == 8
     for name, weight in weights(tmp_path / "whole").items():
