@@ -97,6 +97,7 @@ def local_cluster() -> Iterator[str]:
         log_to_driver=False,
         logging_level=logging.WARNING,
     )
+    forward_worker_lines()
     try:
         yield context.address_info["gcs_address"]
     finally:

@@ -1,8 +1,9 @@
 """A job's terminal: our lines and progress stay on it, Ray's own output goes to a file.
 
 Ray's Python loggers, its C++ code and its workers all write to the standard error of the process
-that joined the cluster. Errors that Ray recovers from then look like faults of the job. Ray has
-settings for some of that output only, so the file descriptor itself is redirected.
+that joined the cluster, and warnings of its nodes to standard output, between a job's own lines of
+JSON. Errors that Ray recovers from then look like faults of the job. Ray has settings for some of
+that output only, so the file descriptor itself is redirected.
 """
 
 import logging
@@ -80,11 +81,13 @@ def terminal() -> TextIO:
 def forward_worker_lines() -> None:
     """Show lines that workers wrote by `log_in_worker`; call it after `ray.init`."""
     if _terminal:
-        # Ray's only hook for worker output; it has no public one
+        # Ray's only hooks for what workers and nodes write; it has no public ones
+        from ray._private import worker
         from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
 
         dispatcher.remove_handler("ray_print_logs")
         dispatcher.add_handler("ray_print_logs", _show)
+        worker.print_to_stdstream = _show_node
 
 
 def log_in_worker() -> None:
@@ -110,6 +113,12 @@ def _show(data: Mapping[str, Any]) -> None:
             print(line, file=terminal())
         else:
             print(f"({source} pid={data['pid']}) {line}", file=sys.stderr)
+
+
+def _show_node(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    """Print what a node says of itself, in place of Ray's function of these arguments."""
+    for line in data["lines"]:
+        print(f"({data['pid']}) {line}", file=sys.stderr)
 
 
 def _restore() -> None:

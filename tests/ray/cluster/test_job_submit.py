@@ -59,14 +59,19 @@ def kill_group(group):
         os.killpg(group, signal.SIGKILL)
 
 
+NOT_YET = ("No available agent", "RemoteDisconnected", "ServerDisconnected")
+"""What a submission says whose agent is not there, or ended the connection as it came up."""
+
+
 def submitted(command, environment):
     """The finished submission; a busy machine's job server is up long before its first agent."""
     for _ in range(10):
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=550
         )
-        if "No available agent" not in done.stderr:
+        if not any(words in done.stderr for words in NOT_YET):
             break
+        time.sleep(2)
     return done
 
 

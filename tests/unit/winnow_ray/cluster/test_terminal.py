@@ -34,9 +34,9 @@ run(True)
 """
 
 
-def run_script(**environment):
+def run_script(script=SCRIPT, **environment):
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -54,6 +54,29 @@ def test_our_lines_and_tracebacks_stay_and_the_rest_goes_to_the_file(tmp_path):
     assert lines[-1] == "RuntimeError: our fault"
     noise = ["a C++ error", "a Python warning", "(worker pid=7) noise"]
     assert log.read_text().splitlines() == 2 * noise
+
+
+NODES = """
+from ray._private import worker
+from winnow_ray.cluster import terminal
+
+@terminal.our_lines_only()
+def run():
+    terminal.divert()
+    terminal.forward_worker_lines()
+    warning = {"lines": ["8 workers have been started"], "pid": "raylet", "is_err": False}
+    worker.print_to_stdstream(warning, ignore_prefix=False)  # as the thread that listens does
+
+run()
+print('{"auc": 0.5}')
+"""
+
+
+def test_what_a_node_says_is_not_in_the_result(tmp_path):
+    log = tmp_path / "ray.log"
+    done = run_script(NODES, **{LOG_VARIABLE: str(log)})
+    assert done.stdout.splitlines() == ['{"auc": 0.5}']
+    assert "(raylet) 8 workers have been started" in log.read_text().splitlines()
 
 
 def test_a_file_of_its_own_is_named_once(tmp_path):
