@@ -35,7 +35,7 @@ from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.sources import DatasetSource, open_source
 from winnow_ray.cluster.connect import OBJECT_STORE_BYTES
-from winnow_ray.cluster.terminal import divert
+from winnow_ray.cluster.terminal import divert, forward_worker_lines
 from winnow_ray.generation.generate import GenerateConfig, vllm_pool
 from winnow_ray.generation.workers import answer_items
 
@@ -181,6 +181,7 @@ def cluster(nodes: int) -> Iterator[None]:
         for _ in range(nodes - 1):
             made.add_node(**node)
         ray.init(address=made.address, log_to_driver=False, logging_level=logging.WARNING)
+        forward_worker_lines()
         yield
     finally:
         ray.shutdown()
