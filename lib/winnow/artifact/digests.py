@@ -13,6 +13,8 @@ SETTLED_NS = 2_000_000_000
 """Age of a file's last change from which a later one has another time: FAT counts in 2 seconds."""
 REMEMBERED = 10_000
 """Digests that a process remembers: some 5 MB."""
+LARGEST_MANIFEST = 64 << 20
+"""Bytes of the largest manifest that is read: some 400,000 files."""
 NOT_OF_THE_MODEL = ("manifest.json", "per_query.parquet")
 """Files of a model folder that say how it was made and how good it is."""
 
@@ -67,10 +69,17 @@ def source_files(folder: str | Path, output: Path | None = None) -> list[Path]:
 
 def _is_result(folder: Path, output: Path | None) -> bool:
     """Whether a folder is hidden, the output or any artifact."""
-    if folder.name.startswith(".") or (output and folder.resolve() == output.resolve()):
-        return True
+    is_output = output is not None and folder.resolve() == output.resolve()
+    return folder.name.startswith(".") or is_output or looks_like_artifact(folder)
+
+
+def looks_like_artifact(folder: Path) -> bool:
+    """Whether a folder holds a manifest that names Winnow; whether it is whole is not checked."""
     manifest = folder / "manifest.json"
-    return manifest.is_file() and b'"winnow"' in manifest.read_bytes()
+    if not manifest.is_file():
+        return False
+    with manifest.open("rb") as file:
+        return b'"winnow"' in file.read(LARGEST_MANIFEST)
 
 
 def model_digest(source: str | Path) -> str:

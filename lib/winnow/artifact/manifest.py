@@ -8,15 +8,13 @@ from typing import Any
 
 from pyarrow import fs
 
-from winnow.artifact.digests import json_digest
+from winnow.artifact.digests import LARGEST_MANIFEST, json_digest
 from winnow.errors import ArtifactError
 from winnow.secrets import masked
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Format of the manifest; to be raised when older code could not read it."""
-MAX_BYTES = 64 << 20
-"""Largest manifest that is read: some 400,000 files."""
 VERSION_DIGITS = 12
 """Hex digits of a digest that name a version: two of a million versions are the same once in
 hundreds of times."""
@@ -75,13 +73,13 @@ def find_manifest(store: fs.FileSystem, folder: str, uri: object) -> Manifest | 
     shown = masked(str(uri))
     try:
         with store.open_input_stream(f"{folder}/{MANIFEST}") as file:
-            text = file.read(MAX_BYTES + 1)
+            text = file.read(LARGEST_MANIFEST + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:
         raise ArtifactError(f"{shown}: {MANIFEST} cannot be read ({masked(str(error))})") from error
-    if len(text) > MAX_BYTES:
-        raise ArtifactError(f"{shown}: {MANIFEST} has more than {MAX_BYTES:,} bytes")
+    if len(text) > LARGEST_MANIFEST:
+        raise ArtifactError(f"{shown}: {MANIFEST} has more than {LARGEST_MANIFEST:,} bytes")
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 from pyarrow import fs
 
 from winnow.artifact.atomic_folder import put_in_place, sync
+from winnow.artifact.digests import looks_like_artifact
 from winnow.artifact.manifest import (
     FOLDER,
     MANIFEST,
@@ -59,8 +60,7 @@ def check_replaceable(
 def _check_above(root: Path, shown: str) -> None:
     """Raise if the folder lies in another artifact, which a further file would spoil."""
     for folder in root.parents:
-        manifest = folder / MANIFEST
-        if manifest.is_file() and b'"winnow"' in manifest.read_bytes():
+        if looks_like_artifact(folder):
             raise ArtifactError(
                 f"{shown} lies inside the artifact {folder}, which would be refused with a file "
                 "more; name another output"
