@@ -34,7 +34,7 @@ from winnow.llm.models.find import TINY
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.sources import DatasetSource, open_source
-from winnow_ray.cluster.connect import OBJECT_STORE_BYTES
+from winnow_ray.cluster.connect import OBJECT_STORE_BYTES, set_niceness
 from winnow_ray.cluster.terminal import divert, forward_worker_lines
 from winnow_ray.generation.generate import GenerateConfig, vllm_pool
 from winnow_ray.generation.workers import answer_items
@@ -176,6 +176,7 @@ def cluster(nodes: int) -> Iterator[None]:
         "object_store_memory": OBJECT_STORE_BYTES,
     }
     divert()
+    set_niceness()
     made = Cluster(initialize_head=True, head_node_args=node)
     try:
         for _ in range(nodes - 1):

@@ -31,6 +31,8 @@ def set_environment() -> None:
         "XDG_STATE_HOME": str(folder / "state"),
         # Serve ends a proxy that is not there after 5 s, which two cores do not always manage
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        # as in every cluster that Winnow starts: workers come no later than other processes
+        "RAY_worker_niceness": "0",
         # vLLM leaves out the compiler, which takes longer than such models ever compute here
         "VLLM_CPU_CI_ENV": "1",
     }

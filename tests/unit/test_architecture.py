@@ -53,6 +53,7 @@ LAYERS = {
         {"negatives_study"},
     ),
     "winnow.ranking": (
+        {"norm_over_ranks"},
         {"batch_norm", "dropout", "embeddings", "routing"},
         {"blocks", "data"},
         {"models"},

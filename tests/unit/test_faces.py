@@ -73,6 +73,7 @@ def test_what_a_job_does_is_a_function_of_winnow_ray():
     [
         ("import winnow_ray", {"ray", "torch", "vllm"}),
         ("import winnow.llm, winnow.ranking, winnow.retrieval", {"torch", "transformers", "faiss"}),
+        ("import serve.app, winnow_ray.training.ranker", {"torch._dynamo", "sklearn"}),
     ],
 )
 def test_a_face_imports_nothing_until_it_is_asked(code, unwanted):

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from sklearn.metrics import roc_auc_score
 
 CLIP = 1e-7
 """Least distance of probabilities from 0 and 1: a certain mistake costs at most 16 nats."""
@@ -33,6 +32,8 @@ def auc(label_N: Array, score_N: Array) -> float:
     positives = np.count_nonzero(label_N)
     if positives in (0, len(label_N)):
         return math.nan
+    from sklearn.metrics import roc_auc_score  # takes a second, which a replica would wait for
+
     return float(roc_auc_score(label_N, score_N))
 
 

@@ -29,6 +29,9 @@ from winnow_ray.cluster.terminal import divert
 
 MAX_FAILURES = 2
 """Restarts of a training run from its last epoch after it lost a worker."""
+REPORT_INTERVAL_S = 0.2
+"""Time between two polls of the workers by Ray Train, each of which takes one report of a worker.
+At its own 2 seconds a run whose epochs are shorter waits 2 seconds for each."""
 ELASTIC_MAX_FAILURES = 20
 """Restarts of a run whose nodes are expected to go."""
 ELASTIC_INTERVAL_S = 5
@@ -152,6 +155,7 @@ def fit(
 
 # Both give keywords as a dict: the stubs of Ray Train are those of its first version.
 def _scaling(config: TrainingJob, *, use_gpu: bool) -> ScalingConfig:
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(REPORT_INTERVAL_S))
     if isinstance(config.num_workers, tuple):  # passed on to the process that starts the workers
         timeout = str(ELASTIC_START_TIMEOUT_S)
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", timeout)
