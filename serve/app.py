@@ -28,6 +28,7 @@ from serve.graph.split import SplitGraph
 from serve.graph.split_stage import StageDeployment
 from serve.http.asgi import HttpApp
 from serve.http.exposure import check_exposure
+from serve.http.one_write import write_answers_whole
 from serve.llm_modes import Modes
 from serve.routes import build_http_app
 from serve.telemetry.log import QUIET, logger
@@ -72,6 +73,7 @@ class Recommend:
         self, args: RecommendArgs, stages: dict[str, DeploymentHandle[Any]]
     ) -> None:
         torch.set_num_threads(max(1, int(args.num_cpus)))
+        write_answers_whole()
         self._app = serve.get_replica_context().app_name  # another than APP in a config of yours
         instance = instance_id(self._app)
         self._args = args
