@@ -18,6 +18,7 @@ from serve.http.schema import (
     CatalogueAnswer,
     EventsAccepted,
     EventsBody,
+    EventsDeleted,
     Health,
     RecommendBody,
     parse,
@@ -148,9 +149,6 @@ class Endpoint:
             numbers.observe(metrics.STAGE, spent_ms / 1000, stage, answer.variant)
         for degraded in answer.degraded:
             numbers.add(metrics.DEGRADED, degraded.stage, degraded.reason, answer.variant)
-        if answer.llm is not None:
-            numbers.add(metrics.LLM_CALLS, amount=answer.llm.calls)
-            numbers.add(metrics.LLM_TOKENS, amount=answer.llm.tokens)
         log_request(
             request.trace,
             {
@@ -206,6 +204,19 @@ class Endpoint:
         _, version = self._bundles.choose(request.rest)
         return json_reply(await asyncio.to_thread(version.lookup.user, request.rest))
 
+    async def forget(self, request: HttpRequest) -> Reply:
+        """Delete a user's live events. The bundle's history stays until the next bundle."""
+        if not 0 < len(request.rest) <= MAX_ID:
+            raise Refusal(422, ("user_id", f"must have at most {MAX_ID} characters"))
+        try:
+            deleted = await asyncio.to_thread(self._events.forget, request.rest)
+        except StoreError as error:
+            message = f"not confirmed, send again: {error}"
+            raise Refusal(503, ("events", message), headers=BUSY) from None
+        except UnicodeEncodeError:
+            raise Refusal(422, ("user_id", "is no valid text")) from None
+        return json_reply(EventsDeleted(deleted))
+
     async def catalogue(self, request: HttpRequest) -> Reply:
         """What can be asked for."""
         _, version = self._bundles.choose(None)
@@ -255,7 +266,11 @@ class Endpoint:
         self._numbers.set(metrics.STORE_STALE, self._events.stale)
         self._numbers.set(metrics.STORE_UNREADABLE, self._events.unreadable)
         self._numbers.set(metrics.STORE_UP, self._events.is_up)
-        self._numbers.set(metrics.LLM_CACHED, self._modes.remembered)
+        spent = self._modes.spent
+        self._numbers.set(metrics.LLM_CALLS, spent.calls)
+        for kind in metrics.TOKENS:
+            self._numbers.set(metrics.LLM_TOKENS, getattr(spent, f"{kind}_tokens"), kind)
+        self._numbers.set(metrics.LLM_CACHED, spent.remembered)
         self._numbers.set(metrics.BEHIND, self._bundles.is_behind)
 
     def close(self) -> None:

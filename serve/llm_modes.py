@@ -12,6 +12,7 @@ from winnow.bundle import Bundle
 from winnow.cascade.answer import Llm, Reason
 from winnow.cascade.query import Candidates, Outcome, StageResult
 from winnow.cascade.request import Mode
+from winnow.llm.online.budget import Spent
 from winnow.llm.online.chat import Chat, online
 from winnow.reranking.goal.rerank import GraphResult
 from winnow.tree.chain import TreeResult
@@ -43,9 +44,9 @@ class Modes:
         self.available: list[Mode] = ["standard", "goal", "tree"] if args.url else ["standard"]
 
     @property
-    def remembered(self) -> int:
-        """Answers of the model that were used again."""
-        return self._chat.remembered if self._chat else 0
+    def spent(self) -> Spent:
+        """What this replica spent on the model, for requests that it answered without it too."""
+        return self._chat.spent if self._chat else Spent()
 
     def words(self, bundle: Bundle) -> CatalogueWords | None:
         """What the modes need of a bundle; None if they are not offered."""

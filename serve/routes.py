@@ -51,6 +51,7 @@ def build_http_app(
         ("POST", "/recommend"): Route(endpoint.recommend, BODY_BYTES, keys.check),
         ("POST", "/events"): Route(endpoint.add_events, EVENTS_BYTES, keys.check),
         ("GET", "/users/"): Route(endpoint.user, 0, keys.check),
+        ("DELETE", "/users/"): Route(endpoint.forget, 0, keys.check_admin),
         ("GET", "/catalogue"): Route(endpoint.catalogue, 0, keys.check),
         ("GET", "/admin/bundle"): Route(admin.state, 0, keys.check_admin),
         ("POST", "/admin/bundle"): Route(admin.swap, BODY_BYTES, keys.check_admin),

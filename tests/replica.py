@@ -150,11 +150,11 @@ class Replica:
         check_answer(method, path, start["status"], whole["body"])
         return start["status"], dict(start["headers"]), whole["body"]
 
-    async def call(self, path, body=None, token=None):
-        """Status and decoded JSON of a GET or, with a body, of a POST."""
+    async def call(self, path, body=None, token=None, method=None):
+        """Status and decoded JSON; without a method of a GET or, with a body, of a POST."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        method, data = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
-        status, _, text = await self.raw(method, path, data, **headers)
+        usual, data = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
+        status, _, text = await self.raw(method or usual, path, data, **headers)
         return status, json.loads(text)
 
     async def metric(self, start):

@@ -1,12 +1,39 @@
-"""Texts for people and logs, without the secrets that addresses may hold."""
+"""Tokens of an endpoint, and texts for people and logs without the secrets in their addresses."""
 
 import logging
 import re
+from collections.abc import Mapping
 
 MASK = "***"
 TOKEN = re.compile(r"[^\s\"'`<>]+")
 """A run of text that one address cannot leave."""
 QUERY_VALUE = re.compile(r"([?&][^=&\s]{1,100}=)[^&\s]*")
+
+
+SHORTEST_TOKEN = 16
+"""Characters of a token at least, where strangers may guess at it."""
+
+
+def tokens_in(listed: str) -> list[str]:
+    """The tokens of an environment variable that lists them with commas."""
+    return [token.strip() for token in listed.split(",") if token.strip()]
+
+
+def guessable(env: Mapping[str, str]) -> str | None:
+    """What is wrong with the tokens of an endpoint that other machines reach; None if nothing is.
+
+    Example:
+        >>> guessable({"WINNOW_TOKEN": "secret"})
+        'WINNOW_TOKEN has a token of 6 characters, want 16 or more: openssl rand -hex 16 makes one'
+    """
+    for name in ("WINNOW_TOKEN", "WINNOW_ADMIN_TOKEN"):
+        shortest = min(map(len, tokens_in(env.get(name, ""))), default=SHORTEST_TOKEN)
+        if shortest < SHORTEST_TOKEN:
+            return (
+                f"{name} has a token of {shortest} characters, want {SHORTEST_TOKEN} or more: "
+                "openssl rand -hex 16 makes one"
+            )
+    return None
 
 
 class MaskingFormatter(logging.Formatter):

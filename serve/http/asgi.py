@@ -106,7 +106,7 @@ class HttpApp:
     async def _answer(
         self, scope: Scope, receive: Receive, headers: Mapping[bytes, str], trace: RequestTrace
     ) -> Reply:
-        writes = scope["method"] == "POST"
+        writes = scope["method"] not in ("GET", "HEAD")
         self._hosts.check(headers.get(b"host"), headers.get(b"origin"), writes=writes)
         address = client_at(self._address(scope, headers))
         try:

@@ -6,6 +6,7 @@ from serve.args import RecommendArgs
 from serve.http.limits import Keys
 from serve.http.reply import Refusal
 from winnow.errors import WinnowError
+from winnow.secrets import guessable
 from winnow_ray.cluster.address import is_address, is_loopback
 
 
@@ -13,15 +14,20 @@ def check_exposure(args: RecommendArgs, host: str, env: Mapping[str, str]) -> No
     """Check who can reach an endpoint that listens on `host`.
 
     Raises:
-        WinnowError: other machines can, no token is set, and `allow_open` is not either.
+        WinnowError: other machines can, and no token is set or one that could be guessed, while
+            `allow_open` is not set.
     """
+    if is_loopback(host) or args.allow_open:
+        return
     keys = Keys.of(args.token_sha256, args.admin_token_sha256, env)
-    if not (is_loopback(host) or keys.are_needed or args.allow_open):
+    if not keys.are_needed:
         raise WinnowError(
             f"host={host} is reachable from other machines: set the environment variable "
             "WINNOW_TOKEN of Ray's processes to a secret, or the argument allow_open to true if a "
             "gateway of yours guards the endpoint"
         )
+    if (problem := guessable(env)) is not None:
+        raise WinnowError(f"host={host} is reachable from other machines: {problem}")
 
 
 class Hosts:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from serve.http.reply import Refusal
+from winnow.secrets import tokens_in
 
 BODY_BYTES = 64 * 1024
 """Largest body of every route but /events: 1,000 ids of usual length fit."""
@@ -70,7 +71,7 @@ class Keys:
 
 
 def _digests(listed: str) -> list[str]:
-    return [digest(token.strip()) for token in listed.split(",") if token.strip()]
+    return [digest(token) for token in tokens_in(listed)]
 
 
 def _unauthorized() -> Refusal:

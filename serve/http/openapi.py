@@ -47,6 +47,11 @@ class Operation:
     """Statuses beyond those that every such operation may answer with."""
 
     @property
+    def is_for_admin(self) -> bool:
+        """Whether only a token of an administrator opens it."""
+        return self.path.startswith("/admin") or self.method == "delete"
+
+    @property
     def statuses(self) -> list[int]:
         """Every status but 200: faults, then limits, then what can be wrong with a body."""
         token = () if self.path == "/healthz" else (401,)
@@ -56,11 +61,15 @@ class Operation:
 
 RECOMMEND = "The k best items for a user on a surface"
 ADD_EVENTS = "Add to users' histories; their next request sees it"
+FORGET = "Delete a user's live events"
 SWAP = "Swap a bundle in, or compare another for a share of the users"
 OPERATIONS = (
     Operation("post", "/recommend", RECOMMEND, RecommendAnswer, schema.RecommendBody, (503,)),
     Operation("post", "/events", ADD_EVENTS, schema.EventsAccepted, schema.EventsBody, (503,)),
     Operation("get", "/users/{user_id}", "What is known of a user", UserAnswer, None, (404, 422)),
+    Operation(
+        "delete", "/users/{user_id}", FORGET, schema.EventsDeleted, None, (403, 404, 422, 503)
+    ),
     Operation("get", "/catalogue", "What can be asked for", schema.CatalogueAnswer),
     Operation(
         "get", "/admin/bundle", "The bundle versions in use", schema.BundleState, None, (403,)
@@ -108,7 +117,7 @@ def _described(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
         "responses": responses,
-        "security": token if operation.path.startswith("/admin") else [*token, {}],
+        "security": token if operation.is_for_admin else [*token, {}],
     }
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _content(operation.body)}

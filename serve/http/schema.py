@@ -115,6 +115,12 @@ class EventsAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class EventsDeleted:
+    deleted: int
+    """How many stored events the user had."""
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueAnswer(Catalogue):
     topology: str
     """`fused`: one process runs all stages; `split`: each stage is a deployment."""

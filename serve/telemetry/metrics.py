@@ -9,6 +9,8 @@ REASONS = ("late", "failed", "overloaded")
 MODES = ("", "standard", "goal", "tree")
 STATUSES = ("200", "401", "403", "404", "405", "409", "413", "421", "422", "429", "500", "503")
 VARIANTS = ("", "a", "b")
+TOKENS = ("prompt", "cached", "output")
+"""Tokens by their price: read, read from the endpoint's cache, written."""
 OTHER = "other"
 """Value of a label for what is counted under no value of its own: a mode or a status that is newer
 than this file."""
@@ -100,8 +102,10 @@ STORE_UNREADABLE = Metric(
     "Stored values that were read and are no events; they were skipped.",
 )
 STORE_UP = Metric("winnow_serve_store_up", "Whether replicas reach the event store.", gauge=True)
-LLM_CALLS = Metric("winnow_serve_llm_calls_total", "Calls of the language model.")
-LLM_TOKENS = Metric("winnow_serve_llm_tokens_total", "Tokens that those calls used.")
+LLM_CALLS = Metric("winnow_serve_llm_calls_total", "Calls of the language model, late ones too.")
+LLM_TOKENS = Metric(
+    "winnow_serve_llm_tokens_total", "Tokens that those calls used, by their price.", kind=TOKENS
+)
 LLM_CACHED = Metric("winnow_serve_llm_cache_hits_total", "Answers of the model used again.")
 SWAPS = Metric("winnow_serve_bundle_swaps_total", "Bundles swapped in by replicas.")
 SWAP_FAILURES = Metric(

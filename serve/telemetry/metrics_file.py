@@ -42,9 +42,9 @@ class MetricsFile:
         """Count; an unknown label value counts as `other`."""
         self._numbers[metric.at(labels)] += amount
 
-    def set(self, metric: Metric, value: float) -> None:
+    def set(self, metric: Metric, value: float, *labels: str) -> None:
         """Set a gauge, or a count that is kept elsewhere."""
-        self._numbers[metric.at(())] = value
+        self._numbers[metric.at(labels)] = value
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """Add a value to a histogram."""

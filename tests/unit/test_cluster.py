@@ -162,7 +162,7 @@ def test_the_service_has_its_secrets_from_kubernetes_and_outlives_its_head():
     embedded = yaml.safe_load(yaml.safe_load(text)["spec"]["serveConfigV2"])
     assert embedded["http_options"]["host"] == "0.0.0.0"
     check_exposure(
-        RecommendArgs(**embedded["applications"][0]["args"]), "0.0.0.0", {"WINNOW_TOKEN": "t"}
+        RecommendArgs(**embedded["applications"][0]["args"]), "0.0.0.0", {"WINNOW_TOKEN": "t" * 16}
     )
 
 

@@ -71,6 +71,13 @@ class GuardedEvents:
                     self._learn(event.user_id, (*known, event)[-KEEP:])
         return new
 
+    def forget(self, user_id: str) -> int:
+        """Delete a user's events; other replicas remember them until they next read the user."""
+        deleted = self._ask(self._writing, lambda: self._store.forget(user_id))
+        with self._lock:
+            self._known.pop(user_id, None)
+        return deleted
+
     def recent_many(self, user_ids: Sequence[str]) -> list[UserEvents]:
         try:
             answers = self._ask(self._reading, lambda: self._answers(user_ids))

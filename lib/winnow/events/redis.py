@@ -57,6 +57,14 @@ the id and the user of each event. Arguments: each event, then the seconds that 
 remembered, the events kept per user, and the seconds that they are kept. A value of another type
 under a user's key is replaced."""
 
+FORGET = """
+local count = redis.pcall('llen', KEYS[1])
+if type(count) == 'table' then count = 1 end
+redis.call('del', KEYS[1])
+return count
+"""
+"""Lua script that deletes a user's key, whatever its type, and returns the number of its values."""
+
 
 class RedisEvents:
     """Events in Redis: a list per user, and an expiring key per event id.
@@ -80,6 +88,7 @@ class RedisEvents:
         self._reader = _connect(redis, url, READ_TIMEOUT_S)
         self._writer = _connect(redis, url, WRITE_TIMEOUT_S)
         self._append = self._writer.register_script(APPEND)
+        self._forget = self._writer.register_script(FORGET)
 
     def append(self, events: Sequence[Event]) -> int:
         keys: list[str] = []
@@ -114,6 +123,11 @@ class RedisEvents:
         if isinstance(answer, self._refusals) and str(answer).startswith("WRONGTYPE"):
             return UnreadableEvents(1, [])
         raise answer
+
+    def forget(self, user_id: str) -> int:
+        key = _key_of(user_id).encode()
+        with self._errors():
+            return int(self._forget([key]))
 
     def ping(self) -> None:
         with self._errors():

@@ -54,6 +54,7 @@ RECENT = (
     "select event_id, item_id, kind, received, scenario from events"
     " where user_id = ? order by sequence desc limit ?"
 )
+FORGET = "delete from events where user_id = ?"
 # the oldest rows up to the limit: a user with a million events costs no more than others
 PRUNE = (
     "delete from events where at < ? and sequence in"
@@ -140,6 +141,10 @@ class SqliteEvents:
             return self._reader.execute(*asked).fetchall()
         finally:
             self._reader.text_factory = str
+
+    def forget(self, user_id: str) -> int:
+        with self._transaction() as db:
+            return db.execute(FORGET, (user_id,)).rowcount
 
     def ping(self) -> None:
         with self._errors(), self._read_lock:

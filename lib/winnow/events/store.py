@@ -68,6 +68,18 @@ class EventStore(Protocol):
         """
         ...
 
+    def forget(self, user_id: str) -> int:
+        """Delete all events of a user; returns how many were deleted.
+
+        An event that is sent again afterwards may count as known, for as long as its id is
+        remembered. What a bundle holds of the user goes with the next bundle, built from logs
+        without that user.
+
+        Raises:
+            ValueError: the id is no valid text.
+        """
+        ...
+
     def ping(self) -> None:
         """Raises StoreError unless the store answers."""
         ...

@@ -14,6 +14,7 @@ from typing import Literal
 import ray
 
 from winnow.errors import WinnowError
+from winnow.secrets import guessable, tokens_in
 from winnow_ray.cluster.address import is_loopback
 from winnow_ray.cluster.connect import alive_nodes
 from winnow_ray.serving import haproxy
@@ -75,18 +76,24 @@ def _serve_settings() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k.startswith("RAY_SERVE_")}
 
 
-def check_exposure(host: str, profile: Profile, *, guarded: bool) -> None:
-    """Check who can reach an endpoint on this host.
+def check_exposure(host: str, profile: Profile, *, allow_open: bool) -> None:
+    """Check who can reach an endpoint on this host, by the tokens in the environment.
 
     Raises:
-        WinnowError: other machines can reach it and nothing guards it, or its own replicas cannot.
+        WinnowError: other machines can reach it and no token guards it, or one that could be
+            guessed; or its own replicas cannot reach it.
     """
     if not is_loopback(host):
-        if not guarded:
+        if allow_open:
+            return
+        reachable = f"host={host} is reachable from other machines"
+        if not tokens_in(os.environ.get("WINNOW_TOKEN", "")):
             raise WinnowError(
-                f"host={host} is reachable from other machines: set the environment variable "
-                f"WINNOW_TOKEN to a secret, or allow_open=true if a gateway of yours guards it"
+                f"{reachable}: set the environment variable WINNOW_TOKEN to a secret, or "
+                "allow_open=true if a gateway of yours guards it"
             )
+        if (problem := guessable(os.environ)) is not None:
+            raise WinnowError(f"{reachable}: {problem}")
         return
     if profile == "throughput":
         ports = " and ".join(haproxy.open_ports())

@@ -17,6 +17,7 @@ import ray
 from winnow.artifact import open_artifact
 from winnow.errors import WinnowError
 from winnow.events.open_store import split_address
+from winnow.secrets import tokens_in
 from winnow_ray.cluster.address import ask, holds_password, reachable, url_of
 from winnow_ray.cluster.connect import connect
 from winnow_ray.cluster.paths import absolute
@@ -139,7 +140,7 @@ def serve(config: ServeConfig) -> dict[str, Any]:
     choose(config.profile)
     connect(log_to_driver=False, measured=False)  # the endpoint's /metrics has its own counters
     profile = adopt(config.profile)
-    check_exposure(config.host, profile, guarded=bool(tokens) or config.allow_open)
+    check_exposure(config.host, profile, allow_open=config.allow_open)
     check_room(profile, config.llm.at_a_time)
     from ray import serve  # only now: it reads its profile when it is imported
     from ray.serve.config import HTTPOptions
@@ -187,8 +188,8 @@ def _digests(variable: str) -> list[str]:
 
     The application gets digests, since Ray shows its arguments to anyone who can see the cluster.
     """
-    tokens = [token.strip() for token in os.environ.get(variable, "").split(",")]
-    return [hashlib.sha256(token.encode()).hexdigest() for token in tokens if token]
+    tokens = tokens_in(os.environ.get(variable, ""))
+    return [hashlib.sha256(token.encode()).hexdigest() for token in tokens]
 
 
 def _store(events: str) -> str:

@@ -127,10 +127,14 @@ def test_the_endpoint_asks_it_for_a_goal_and_for_the_tree(application, tiny_run,
         answers = []
         for mode in ({"mode": "goal", "goal": "more variety"}, {"mode": "tree"}):
             answers.append(await replica.call("/recommend", body | mode | {"explain": True}))
+        replica.endpoint.gauge()
+        counted = await replica.metric("winnow_serve_llm_tokens_total{")
         await replica.modes.close()
-        return answers
+        return answers, counted
 
-    for status, answer in asyncio.run(scenario()):
+    answers, counted = asyncio.run(scenario())
+    assert counted == sum(answer["llm"]["tokens"] for _, answer in answers)
+    for status, answer in answers:
         assert status == 200
         assert answer["llm"]["calls"] >= 1
         assert answer["llm"]["tokens"] > 0

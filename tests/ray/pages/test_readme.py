@@ -69,6 +69,7 @@ def test_every_quick_start_target_exists():
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_demo_reports_every_figure(report):
     assert report["rows"] == 7200
@@ -91,6 +92,7 @@ def test_the_demo_reports_every_figure(report):
     assert all(Path(path, "manifest.json").is_file() for path in report["artifacts"].values())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_steps_make_what_the_demo_made(report):
     """The same commands, so every artifact is there already and none is written again."""

@@ -63,6 +63,7 @@ def weights(folder):
     return TextEncoder.load(folder).model.state_dict()
 
 
+@pytest.mark.long
 def test_two_workers_train_what_one_does(ray_cluster, config, tmp_path):
     one = train_retriever.run(replace(config, output=str(tmp_path / "one")))
     assert one["ndcg@10"] > one["untuned"]["ndcg@10"]
@@ -76,6 +77,7 @@ def test_two_workers_train_what_one_does(ray_cluster, config, tmp_path):
     assert not Path(work_folder(str(tmp_path / "one"))).exists()
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_as_the_unbroken_one(config, tmp_path):
     whole = replace(config, num_workers=0, output=str(tmp_path / "whole"))
     longer = replace(config.train, epochs=8, patience=99)

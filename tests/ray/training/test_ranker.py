@@ -133,6 +133,7 @@ def test_streamed_rows_are_shuffled_anew_in_every_epoch_and_alike_in_every_run(t
     assert epochs(1) == [first]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_run_continues(tiny, tmp_path, capfd):
     longer = replace(tiny, epochs=7, patience=7, batch_size=32, num_workers=1)
@@ -149,6 +150,7 @@ def test_a_killed_worker_is_replaced_and_the_run_continues(tiny, tmp_path, capfd
     assert not (tmp_path / ".ranker.train").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_job_that_is_run_again_continues(tiny, tmp_path, ray_cluster, capfd):
     fields = {"epochs": 7, "patience": 7, "batch_size": 32, "num_workers": 1}

@@ -52,6 +52,7 @@ def test_a_trial_can_train_on_workers(tiny, tmp_path):
     assert not list(tmp_path.glob(".tuned*"))
 
 
+@pytest.mark.long
 def test_a_killed_search_continues(tiny, tmp_path, caplog):
     """What had ended is not trained again: its figures, a measured speed among them, stay."""
     config = replace(tiny, num_samples=3, cpus_per_worker=2, output=str(tmp_path / "tuned"))

@@ -83,6 +83,7 @@ def test_workers_train_what_one_process_trains(tiny, tmp_path, ray_cluster):
     np.testing.assert_allclose(one_vectors, two_vectors, atol=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_run_continues(tiny, tmp_path, ray_cluster, capfd):
     longer = replace(tiny.train, epochs=10, patience=10, batch_size=32)

@@ -25,6 +25,9 @@ class Switch:
     def recent_many(self, user_ids):
         return self._asked(self.reads, lambda: self.inner.recent_many(user_ids))
 
+    def forget(self, user_id):
+        return self._asked(self.writes, lambda: self.inner.forget(user_id))
+
     def ping(self):
         self._asked(self.reads, self.inner.ping)
 
@@ -95,6 +98,16 @@ def test_what_was_acknowledged_is_answered_though_it_was_never_read(store, switc
     assert store.append(likes("u", "i1", "i2")) == 0
     turn_off(store, switch)
     assert items_of(store, "u") == ["i1", "i2"]  # and not "lost", for which append raised
+
+
+def test_a_forgotten_user_is_not_remembered(store, switch):
+    store.append([*likes("u", "i1"), *likes("v", "i2")])
+    assert store.forget("u") == 1
+    turn_off(store, switch)
+    assert (items_of(store, "u"), items_of(store, "v")) == ([], ["i2"])
+    with pytest.raises(StoreError):
+        store.forget("v")
+    assert items_of(store, "v") == ["i2"]
 
 
 def test_what_another_replica_wrote_replaces_what_was_known(store, switch):

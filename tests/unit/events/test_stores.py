@@ -156,6 +156,9 @@ def test_a_key_of_another_type_is_no_events_and_is_written_over(redis_server, co
     assert (guarded.unreadable, guarded.errors, guarded.is_up) == (5, 0, True)
     assert guarded.append([*likes("u", "i1", "i2"), *likes("v", "i3")]) == 3
     assert items_of(guarded, "u") == ["i1", "i2"]
+    redis_server.ask("DEL winnow:user:u")
+    redis_server.ask(command)
+    assert (store.forget("u"), store.forget("u")) == (1, 0)
     store.close()
 
 
@@ -217,6 +220,16 @@ def test_users_do_not_see_each_other(store):
         ["i3"],
         ["i4"],
     ]
+
+
+def test_a_user_is_forgotten_and_no_other(store):
+    store.append([*likes("u", "i1", "i2"), *likes("v", "i3")])
+    assert (store.forget("u"), store.forget("u"), store.forget("nobody")) == (2, 0, 0)
+    assert (items_of(store, "u"), items_of(store, "v")) == ([], ["i3"])
+    assert store.append([Event("new", "u", "i4", "like")]) == 1
+    assert items_of(store, "u") == ["i4"]
+    with pytest.raises(UnicodeEncodeError):
+        store.forget("\ud83d")
 
 
 def test_many_users_are_read_together_in_the_order_asked_for(store):

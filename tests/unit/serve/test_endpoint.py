@@ -89,6 +89,25 @@ def test_what_the_page_asks(bundle, tmp_path):
     within(bundle, tmp_path, scenario)
 
 
+def test_a_users_events_are_deleted_by_an_admin_alone(bundle, tmp_path):
+    async def scenario(replica):
+        events = [
+            {"event_id": f"e{n}", "user_id": user, "item_id": "i5", "kind": "like"}
+            for n, user in enumerate(("fresh", "other"))
+        ]
+        assert await replica.call("/events", {"events": events}) == (200, {"stored": 2})
+        assert (await replica.call("/users/fresh"))[1]["liked"]
+        assert (await replica.call("/users/fresh", method="DELETE"))[0] == 401
+        forget = {"token": ADMIN, "method": "DELETE"}
+        assert await replica.call("/users/fresh", **forget) == (200, {"deleted": 1})
+        assert await replica.call("/users/fresh", **forget) == (200, {"deleted": 0})
+        assert (await replica.call("/users/fresh"))[1]["liked"] == []
+        assert (await replica.call("/users/other"))[1]["liked"]
+        assert (await replica.call("/users/" + "x" * 257, **forget))[0] == 422
+
+    within(bundle, tmp_path, scenario)
+
+
 def test_a_hanging_stage_leaves_a_list_at_the_deadline(bundle, tmp_path):
     gate = threading.Event()
 

@@ -11,7 +11,7 @@ from tests.paths import ROOT
 from tests.replica import ADMIN, Replica, renamed_bundle
 
 PAGE = ROOT / "serve" / "README.md"
-ROUTE = re.compile(r"### (?:`(GET|POST) (\S+)`|(Refusals))$", re.M)
+ROUTE = re.compile(r"### (?:`(GET|POST|DELETE) (\S+)`|(Refusals))$", re.M)
 
 
 def examples() -> dict[str, list[Block]]:
@@ -48,7 +48,7 @@ def check_shape(example, answer, where="answer"):
 
 def test_every_route_has_an_example():
     assert [ROUTE.fullmatch(heading)[0] for heading in EXAMPLES] == list(EXAMPLES)
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_an_example_is_answered_as_shown(heading, call, tiny_run, tmp_path):
     if path == "/admin/bundle":
         body["bundle"] = str(tmp_path / "next")
         renamed_bundle(tiny_run / "bundle", tmp_path / "next", "(next)")
-    status, answer = call(path or "/recommend", body, ADMIN)
+    status, answer = call(path or "/recommend", body, ADMIN, method)
     assert status == (422 if refused else 200)
-    assert (method == "GET") == (body is None)
+    assert (method in ("GET", "DELETE")) == (body is None)
     check_shape(shown, answer)

@@ -34,6 +34,31 @@ class Call:
 
 
 @dataclass(slots=True)
+class Spent:
+    """What all requests together spent on a model, those that were answered without it included."""
+
+    calls: int = 0
+    """Calls that were sent, retries included."""
+    prompt_tokens: int = 0
+    """Tokens of prompts that the endpoint read, without the cached ones."""
+    cached_tokens: int = 0
+    """Tokens of prompts that the endpoint had in its cache; most cost less."""
+    output_tokens: int = 0
+    remembered: int = 0
+    """Calls that a remembered answer saved."""
+
+    def add(self, call: Call) -> None:
+        """Count a call that ended."""
+        if call.outcome == "remembered":
+            self.remembered += 1
+            return
+        self.calls += 1
+        self.prompt_tokens += max(0, call.prompt_tokens - call.cached_tokens)
+        self.cached_tokens += call.cached_tokens
+        self.output_tokens += call.output_tokens
+
+
+@dataclass(slots=True)
 class Ledger:
     """What one request may spend and has spent."""
 

@@ -27,7 +27,7 @@ from winnow.llm.engines.retries import (
     is_final,
     pause_s,
 )
-from winnow.llm.online.budget import Call, ChatStopped, Ledger
+from winnow.llm.online.budget import Call, ChatStopped, Ledger, Spent
 from winnow.llm.prompting.correction import corrected
 from winnow.llm.prompting.json_schema import Schema, longest_answer
 from winnow.llm.prompting.parse_answer import bounded_text
@@ -85,8 +85,8 @@ class Chat:
         self._config = config
         self._engine = HttpEngine(config, config.served_model)
         self._answers: OrderedDict[str, str] = OrderedDict()
-        self.remembered = 0
-        """Calls that a remembered answer saved."""
+        self.spent = Spent()
+        """What this client spent so far, for metrics."""
 
     async def ask(
         self,
@@ -113,8 +113,7 @@ class Chat:
         if remembered is not None:
             value, problem = await _read_in_thread(ledger, request, read, remembered)
             if value is not None:
-                ledger.entries.append(Call(step, "remembered"))
-                self.remembered += 1
+                self._enter(ledger, Call(step, "remembered"))
                 return value
         completion = await self._complete(ledger, step, request)
         value, problem = await _read_in_thread(ledger, request, read, completion.text)
@@ -174,7 +173,7 @@ class Chat:
                     self._engine.breaker.failed("no answer before the deadline")
                 else:
                     self._engine.breaker.released()
-                ledger.entries.append(Call(step, "late", ms=milliseconds(sent_s)))
+                self._enter(ledger, Call(step, "late", ms=milliseconds(sent_s)))
             raise ChatStopped("deadline", "no answer in time") from None
         except asyncio.CancelledError:
             if sent_s is not None:
@@ -186,17 +185,20 @@ class Chat:
         else:
             self._engine.breaker.failed(reason)
         made = completion or Completion()
-        ledger.entries.append(
-            Call(
-                step,
-                "failed" if completion is None else "answered",
-                milliseconds(sent_s),
-                made.prompt_tokens,
-                made.cached_tokens,
-                made.output_tokens,
-            )
+        call = Call(
+            step,
+            "failed" if completion is None else "answered",
+            milliseconds(sent_s),
+            made.prompt_tokens,
+            made.cached_tokens,
+            made.output_tokens,
         )
+        self._enter(ledger, call)
         return status, dict(reply.headers), completion, reason
+
+    def _enter(self, ledger: Ledger, call: Call) -> None:
+        ledger.entries.append(call)
+        self.spent.add(call)
 
     def _with_more_room(self, request: Request) -> Request | None:
         """The request with a higher token limit; None if it had the highest."""

@@ -83,6 +83,7 @@ def test_callers_in_a_hurry_do_not_open_the_breaker(scripted_llm):
 def test_callers_who_waited_long_enough_do(scripted_llm):
     async def use(chat):
         assert await reason(chat, seconds=1.2) == "deadline"
+        assert chat.spent.calls == 1  # it is paid for
         return await reason(chat)
 
     assert with_chat(scripted_llm(None), use, breaker_failures=1) == "unavailable"
@@ -107,11 +108,12 @@ def test_another_prompt_is_not_the_remembered_one(scripted_llm):
     async def use(chat):
         spent = ledger()
         answers = [await chat.ask(spent, "s", question(w), read) for w in ("a", "b", "a")]
-        return answers, spent, chat.remembered
+        return answers, spent, chat.spent
 
-    answers, spent, remembered = with_chat(llm, use)
+    answers, spent, total = with_chat(llm, use)
     assert answers == ["yes", "no", "yes"]
-    assert remembered == 1
+    assert (total.calls, total.remembered) == (2, 1)
+    assert total.prompt_tokens + total.cached_tokens + total.output_tokens == spent.tokens > 0
     assert [call.outcome for call in spent.entries] == ["answered", "answered", "remembered"]
     assert spent.calls == 2
 

@@ -89,6 +89,7 @@ def test_component_names_are_what_clients_know():
             "EventBody",
             "EventsAccepted",
             "EventsBody",
+            "EventsDeleted",
             "FieldError",
             "Health",
             "Item",

@@ -48,24 +48,29 @@ def test_a_running_cluster_keeps_its_own(environment):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "example.org"])
-def test_an_open_endpoint_must_be_meant(host):
-    with pytest.raises(WinnowError, match="WINNOW_TOKEN"):
-        profile.check_exposure(host, "plain", guarded=False)
-    profile.check_exposure(host, "plain", guarded=True)
+def test_an_open_endpoint_must_be_meant(host, environment):
+    with pytest.raises(WinnowError, match="WINNOW_TOKEN to a secret"):
+        profile.check_exposure(host, "plain", allow_open=False)
+    profile.check_exposure(host, "plain", allow_open=True)
+    environment["WINNOW_TOKEN"] = "of sixteen chars, short"
+    with pytest.raises(WinnowError, match=r"reachable .* WINNOW_TOKEN has a token of 5 char"):
+        profile.check_exposure(host, "plain", allow_open=False)
+    environment["WINNOW_TOKEN"] = "of sixteen chars"
+    profile.check_exposure(host, "plain", allow_open=False)
 
 
 def test_loopback_is_open_to_this_machine_alone(monkeypatch, caplog, environment):
-    profile.check_exposure("localhost", "plain", guarded=False)
+    profile.check_exposure("localhost", "plain", allow_open=False)
     machines = ["127.0.0.1", "127.0.0.1"]
     monkeypatch.setattr(
         ray, "nodes", lambda: [{"NodeManagerAddress": m, "Alive": True} for m in machines]
     )
     environment["RAY_SERVE_HAPROXY_STATS_PORT"] = "1234"
-    profile.check_exposure("127.0.0.1", "throughput", guarded=False)
+    profile.check_exposure("127.0.0.1", "throughput", allow_open=False)
     assert "ports 1234 and 9101 of every interface" in caplog.text
     machines.append("10.0.0.2")
     with pytest.raises(WinnowError, match=r"set host=0\.0\.0\.0 and WINNOW_TOKEN"):
-        profile.check_exposure("127.0.0.1", "throughput", guarded=False)
+        profile.check_exposure("127.0.0.1", "throughput", allow_open=False)
 
 
 def test_a_proxy_that_does_not_start_is_one_sentence():
