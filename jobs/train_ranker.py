@@ -13,7 +13,7 @@ from typing import Any
 from jobs._command import job_command
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig
-from winnow.ranking.train import OptimizerConfig
+from winnow.ranking.optimizer import OptimizerConfig
 from winnow_ray.training.ranker import TrainRankerConfig, train_ranker
 
 

@@ -16,8 +16,8 @@ from winnow.data.prepare.split import SplitConfig
 from winnow.data.prepare.write_dataset import write_dataset
 from winnow.data.readers.simulate import SimulateConfig, simulate
 from winnow.ranking.experiment import Experiment as RankerExperiment, RankerConfig
+from winnow.ranking.optimizer import OptimizerConfig
 from winnow.ranking.ranker import save_ranker
-from winnow.ranking.train import OptimizerConfig
 from winnow.retrieval.checkpoint import read_checkpoint
 from winnow.retrieval.index import ItemIndex
 from winnow.retrieval.two_tower.experiment import RetrieverConfig, TwoTowerExperiment

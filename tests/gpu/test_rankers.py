@@ -15,8 +15,10 @@ from winnow.data.schema import DatasetSchema, Field
 from winnow.metrics.clicks import probability_of
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.experiment import RankerConfig
+from winnow.ranking.optimizer import OptimizerConfig
+from winnow.ranking.predict import predict
 from winnow.ranking.registry import MODELS, model_type
-from winnow.ranking.train import OptimizerConfig, Trainer, predict
+from winnow.ranking.train import Trainer
 
 SCHEMA = DatasetSchema(
     name="log",

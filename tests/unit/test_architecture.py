@@ -57,6 +57,7 @@ LAYERS = {
         {"batch_norm", "dropout", "embeddings", "routing"},
         {"blocks", "data"},
         {"models"},
+        {"optimizer", "predict"},
         {"registry", "train", "newcomers"},
         {"experiment", "ranker", "leaderboard", "plot", "search_space", "knowledge", "selection"},
     ),

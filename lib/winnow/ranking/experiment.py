@@ -21,15 +21,9 @@ from winnow.ranking.data import EvaluationRows, RankContext, Splits, splits_in_m
 from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.models.base import ModelConfig
 from winnow.ranking.newcomers import WithNewcomers
+from winnow.ranking.predict import bare_model, predict
 from winnow.ranking.registry import ModelSpec, model_type
-from winnow.ranking.train import (
-    EpochReport,
-    Trainer,
-    TrainerConfig,
-    bare_model,
-    choice_note,
-    predict,
-)
+from winnow.ranking.train import EpochReport, Trainer, TrainerConfig, choice_note
 
 logger = logging.getLogger(__name__)
 

@@ -25,13 +25,14 @@ from torch import Tensor, distributed, nn
 from torch.compiler import set_stance
 from torch.nn import functional
 
-from winnow.config import check_finite
 from winnow.data.batches import Batch
 from winnow.data.progress import Progress
 from winnow.errors import DivergenceError
 from winnow.metrics.clicks import auc, logloss, probability_of
 from winnow.ranking.data import EvaluationRows, TrainRows
-from winnow.ranking.models.base import RankingModel, check_sizes
+from winnow.ranking.models.base import check_sizes
+from winnow.ranking.optimizer import OptimizerConfig, optimizers
+from winnow.ranking.predict import bare_model, inputs_of, predict
 
 logger = logging.getLogger(__name__)
 
@@ -42,30 +43,6 @@ EXPLODED = 2 * math.log(2)
 """Mean loss in nats from which training has exploded: twice that of always guessing one half."""
 NEVER = torch.iinfo(torch.int64).max
 """Number of the first step that is not finite while there is none."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OptimizerConfig:
-    """Adam with L2 added to the gradient, on every parameter and every embedding row."""
-
-    lr: float = 1e-3
-    """Learning rate of the first step; it falls linearly to 0 over all epochs."""
-    weight_decay: float = 1e-5
-    """L2 coefficient."""
-    clip: float | None = None
-    """Largest norm of a step's whole gradient, which is shortened to it; None leaves it as it is.
-    Adam is indifferent to the scale of gradients, but not to one step that is far off."""
-
-    def __post_init__(self) -> None:
-        check_finite(self)
-        if self.lr <= 0:
-            raise ValueError(f"OptimizerConfig.lr must be positive, got {self.lr}")
-        if self.weight_decay < 0:
-            raise ValueError(
-                f"OptimizerConfig.weight_decay must not be negative, got {self.weight_decay}"
-            )
-        if self.clip is not None and self.clip <= 0:
-            raise ValueError(f"OptimizerConfig.clip must be positive or None, got {self.clip}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +121,7 @@ class Trainer:
         self.config = config
         if config.compile:  # in place and inside DDP, so that the weights keep their names
             bare_model(model).compile(dynamic=True)
-        self.optimizers = _optimizers(model, config.optimizer)
+        self.optimizers = optimizers(model, config.optimizer)
         self.epoch = 0
         self.best_auc = math.nan
         self.best_quality = -math.inf
@@ -292,7 +269,7 @@ class Trainer:
         """Take one optimizer step; returns the summed loss of this rank's rows, float64."""
         device, half = batch.label_B.device.type, self.config.precision == "bfloat16"
         with self._stance(batch), torch.autocast(device, torch.bfloat16, enabled=half):
-            logit_B = self.model(*_inputs(batch)).float()
+            logit_B = self.model(*inputs_of(batch)).float()
         loss = functional.binary_cross_entropy_with_logits(logit_B, batch.label_B, reduction="sum")
         extra = bare_model(self.model).auxiliary_loss(batch.label_B)
         total = loss if extra is None else loss + extra
@@ -325,15 +302,6 @@ class Trainer:
         return {k: v.detach().cpu().clone() for k, v in bare_model(self.model).state_dict().items()}
 
 
-def _optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Adam, and SparseAdam for embedding tables with sparse gradients."""
-    tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse]
-    of_tables = {id(table) for table in tables}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in of_tables]
-    adam = torch.optim.Adam(others, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    return [adam, torch.optim.SparseAdam(tables, lr=config.lr)] if tables else [adam]
-
-
 def choice_note(label_N: NDArray[np.float32]) -> str:
     """How epochs are compared if AUC cannot do it; empty if it can."""
     if not len(label_N):
@@ -346,54 +314,11 @@ def choice_note(label_N: NDArray[np.float32]) -> str:
     )
 
 
-@torch.inference_mode()
-def predict(
-    model: nn.Module, batches: EvaluationRows, *, probability: bool = False
-) -> NDArray[np.float32]:
-    """Logits [N] of all rows in order, on every rank; leaves the model in eval mode.
-
-    They are logits of the score by which the model ranks. For most models that is the click
-    probability; where it is not, `probability=True` returns logits of the probabilities instead.
-    A float32 probability would be 1 for all logits above 17, and rows that differ would tie.
-    """
-    bare = bare_model(model).eval()
-    # never compiled: evaluation would need a compilation of its own and gain little
-    output = bare.forward if probability else bare.score
-    parts = [output(*_inputs(batch)) for batch in batches.in_order()]
-    local_B = torch.cat(parts) if parts else torch.empty(0)
-    return _gather(local_B, len(batches.label_N), batches.world_size).cpu().numpy()
-
-
-def _gather(local_B: Tensor, total: int, world_size: int) -> Tensor:
-    """All rows in order, from rows r, r + world_size, ... of every rank r."""
-    if world_size == 1:
-        return local_B
-    share = -(-total // world_size)
-    padded_B = functional.pad(local_B, (0, share - len(local_B)))
-    everyone = [torch.empty_like(padded_B) for _ in range(world_size)]
-    distributed.all_gather(everyone, padded_B)
-    return torch.stack(everyone, dim=1).flatten()[:total]
-
-
 def _share_buffers(model: nn.Module, world_size: int) -> None:
     """Copy the running statistics of rank 0 to all ranks, so that all predict with one model."""
     if world_size > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, src=0)
-
-
-def _inputs(batch: Batch) -> tuple[Any, ...]:
-    """Arguments of a model's `forward`."""
-    always = (batch.sparse_BF, batch.dense_BE, batch.scenario_B)
-    return always if batch.history is None else (*always, batch.history)
-
-
-def bare_model(model: nn.Module) -> RankingModel:
-    """The model inside a DDP wrapper."""
-    wrapped = isinstance(model, nn.parallel.DistributedDataParallel)
-    inner = model.module if wrapped else model
-    assert isinstance(inner, RankingModel)
-    return inner
 
 
 def _mix(*numbers: int) -> int:

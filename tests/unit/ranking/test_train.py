@@ -18,14 +18,10 @@ from winnow.ranking.embeddings import InputConfig
 from winnow.ranking.experiment import RankerConfig
 from winnow.ranking.models.base import ModelConfig, RankingModel
 from winnow.ranking.models.star import StarConfig
+from winnow.ranking.optimizer import OptimizerConfig
+from winnow.ranking.predict import predict
 from winnow.ranking.registry import model_type
-from winnow.ranking.train import (
-    CHECK_STEPS,
-    OptimizerConfig,
-    Trainer,
-    TrainerConfig,
-    predict,
-)
+from winnow.ranking.train import CHECK_STEPS, Trainer, TrainerConfig
 
 SCHEMA = DatasetSchema(
     name="log",

@@ -19,8 +19,9 @@ from winnow.ranking.models.mscan import (
     _logit_of_product,
     masked_softmax,
 )
+from winnow.ranking.optimizer import OptimizerConfig
+from winnow.ranking.predict import predict
 from winnow.ranking.registry import ModelSpec
-from winnow.ranking.train import OptimizerConfig, predict
 
 SCHEMA = DatasetSchema(
     name="three surfaces",
