@@ -10,6 +10,7 @@ import ray
 from pyarrow import fs
 from ray._private.state import state
 from ray.data import DataContext
+from ray.exceptions import AuthenticationError
 
 from winnow.errors import WinnowError
 from winnow_ray.cluster.terminal import divert, forward_worker_lines
@@ -53,7 +54,7 @@ def connect(*, log_to_driver: bool = True, measured: bool = True) -> None:
             logging_level=logging.WARNING,
             **({} if os.environ.get("RAY_ADDRESS") else local),
         )
-    except OSError as error:
+    except (OSError, AuthenticationError) as error:
         raise WinnowError(_why(error)) from error
     forward_worker_lines()
 
@@ -66,8 +67,13 @@ def set_niceness() -> None:
     os.environ.setdefault("RAY_worker_niceness", WORKER_NICENESS)
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | AuthenticationError) -> str:
     """What to do about a cluster that cannot be joined or started."""
+    if isinstance(error, AuthenticationError):
+        return (
+            "the cluster asks for another token than this process has, if it has one: set "
+            "RAY_AUTH_TOKEN_PATH to the file of the cluster's token, or put it in ~/.ray/auth_token"
+        )
     if "AF_UNIX" in str(error):
         return (
             "the path of Ray's temporary folder is too long for the sockets in it: set RAY_TMPDIR "

@@ -2,6 +2,7 @@
 
 import pytest
 import ray
+from ray.exceptions import AuthenticationError
 
 from winnow.errors import WinnowError
 from winnow_ray.cluster.connect import connect
@@ -12,6 +13,7 @@ from winnow_ray.cluster.connect import connect
     [
         (OSError("AF_UNIX path length cannot exceed 107 bytes: /very/long"), "RAY_TMPDIR"),
         (ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379"), "RAY_AUTH_MODE"),
+        (AuthenticationError("no token was\nfound"), "RAY_AUTH_TOKEN_PATH"),
         (OSError(28, "No space left on device"), "No space left"),
     ],
 )
