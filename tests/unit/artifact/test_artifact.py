@@ -289,6 +289,7 @@ def folder(tmp_path):
         yield Path(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("replacing", [False, True])
 def test_killed_at_any_moment_it_is_whole_or_absent(folder, replacing):
     """SIGKILL at random moments of three writes; a replaced artifact is even never absent."""

@@ -171,7 +171,7 @@ def test_bfloat16_training_learns_as_well():
     assert run.model.inputs.table.weight.dtype == torch.float32
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_compiled_model_trains_the_same():
     """Also in a last batch of one row, where a scenario has none."""
     exact = dataclasses.replace(CONFIG, epochs=2, architecture=StarConfig(hidden=(16,)))
