@@ -2,7 +2,9 @@
 
 The rows of a language model also hold its cost: calls, tokens and milliseconds of a request, how
 requests ended, which nodes were visited, and the shares of visits whose answer was repaired or of
-no use. Suffix: U users.
+no use. `candidate_tokens` of a search of the tree are those of the lists that the model read;
+`flat_tokens` are those of one list of the whole catalogue, and `fewer_tokens` is the share saved.
+Suffix: U users.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ from winnow.reranking.goal.aspects import standard_aspects
 from winnow.reranking.goal.rerank import GoalGraph, GraphResult
 from winnow.tree.chain import TreeResult, TreeSearch, filled
 from winnow.tree.item_tree import ItemTree
+from winnow.tree.questions import Question
 from winnow_ray.evaluation.held_out_lists import EvaluationData, HeldOut
 from winnow_ray.evaluation.reranker_config import GOALS, EvaluateRerankerConfig
 
@@ -41,7 +44,7 @@ UNANSWERED = ("unavailable", "refused")
 MEASURES = (
     *("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20"),
     *("alpha_ndcg@5", "alpha_ndcg_free@5", "mad", "mad_per_user", "ild", "coverage"),
-    *("calls", "tokens", "p50_ms", "p95_ms"),
+    *("calls", "tokens", "fewer_tokens", "p50_ms", "p95_ms"),
 )
 """Columns of the table, in order."""
 
@@ -109,7 +112,13 @@ def tree_rows(
     lists = float(np.mean([result.trace.candidate_tokens for result in results]))
     filled_up = sum(r.trace.filled for r in results) / max(1, sum(len(r.items) for r in results))
     rows["tree"] = searched([result.items for result in results], users) | figures | spent
-    rows["tree"] |= {"candidate_tokens": round(lists, 1), "filled_share": round(filled_up, 4)}
+    flat = Question("", "", data.words.titles, config.k).candidate_tokens
+    rows["tree"] |= {
+        "candidate_tokens": round(lists, 1),
+        "flat_tokens": flat,
+        "fewer_tokens": round(1 - lists / flat, 4),
+        "filled_share": round(filled_up, 4),
+    }
     return rows, [result.trace.as_dict() for result in results]
 
 
