@@ -13,7 +13,7 @@ RUN := .venv/bin/python -m
 PIP := $(RUN) pip -qq --disable-pip-version-check
 
 PRESET ?= $(if $(DATA),movielens_1m,simulate)
-DEMO_SET := $(if $(DATA),"data=$(DATA)") $(if $(filter-out 0 false,$(KEEP)),keep=true)
+DEMO_SET := $(if $(DATA),"data=$(DATA)") $(if $(MODEL),"model=$(MODEL)") $(if $(filter-out 0 false,$(KEEP)),keep=true)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-long test-unit lint doctor clean
@@ -35,7 +35,7 @@ $(STAMP):
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, KEEP=1 to go on serving
+demo: install  ## raw logs to served recommendations; DATA=<ml-1m folder>, MODEL=<real model>, KEEP=1 to go on serving
 	@$(RUN) jobs.demo --config $(PRESET) $(if $(strip $(DEMO_SET)),--set $(DEMO_SET))
 
 # Two files at a time, each with a cluster of its own: such tests mostly wait for processes to start.

@@ -2,6 +2,7 @@
 
     python -m jobs.demo --config simulate
     python -m jobs.demo --config movielens_1m --set data=/data/ml-1m keep=true
+    python -m jobs.demo --config simulate --set model=smollm2-135m
 
 The demo starts a local Ray cluster. On it run, one after the other, the commands that a user would
 submit to a real cluster; each is printed before it runs. Artifacts of an earlier run are used
@@ -24,6 +25,7 @@ from jobs._command import job_command
 from jobs._demo.report import ARTIFACTS, print_report, report_of
 from winnow.config import json_text
 from winnow.errors import WinnowError
+from winnow.llm.models.find import TINY
 from winnow_ray.cluster.ports import free_port, is_free
 from winnow_ray.cluster.terminal import terminal
 
@@ -40,6 +42,9 @@ class DemoConfig:
     """Preset of the jobs."""
     data: str = ""
     """Folder of raw files, for presets that read some."""
+    model: str = TINY
+    """Language model: a folder, a name of `winnow models` or a Hugging Face id. Any but `tiny` is
+    asked fewer prompts, so that a CPU has answered them within minutes."""
     output: str = ""
     """Folder of the artifacts and the report; empty: runs/<preset>."""
     keep: bool = False
@@ -63,6 +68,8 @@ def tiny() -> DemoConfig:
     return DemoConfig(preset="tiny")
 
 
+FEWER_PROMPTS = {"hard_negatives": 24, "user_summary": 8}
+"""Prompts of a task that a real language model is asked."""
 PRESETS = {"tiny": tiny, "simulate": simulate, "movielens_1m": movielens_1m}
 
 
@@ -101,10 +108,11 @@ def steps(config: DemoConfig, folder: Path, port: int) -> dict[str, list[str]]:
         f"{name}={folder / name}" for name in ARTIFACTS
     )
     output = {name: f"output={folder / name}" for name in ARTIFACTS}
+    asked = [] if config.model == TINY else asked_less(config.model)
     events = f"events={folder / 'events.sqlite'}"
     return {
         "prepare": [preset, *data, output["dataset"]],
-        "generate": [preset, f"input={folder / 'dataset'}", output["generation"]],
+        "generate": [preset, f"input={folder / 'dataset'}", output["generation"], *asked],
         "train_retriever": [preset, dataset, generation, output["retriever"]],
         "train_ranker": [preset, dataset, output["ranker"]],
         "build_index": [preset, dataset, retriever, output["index"]],
@@ -112,6 +120,13 @@ def steps(config: DemoConfig, folder: Path, port: int) -> dict[str, list[str]]:
         "serve": [stack, bundle, f"port={port}", events, "block=false"],
         "load_test": [stack, dataset, f"url=http://127.0.0.1:{port}"],
     }
+
+
+def asked_less(model: str) -> list[str]:
+    """Settings by which a real model answers some of the prompts."""
+    place = str(Path(model).absolute()) if Path(model).is_dir() else model
+    prompts = [f"num_prompts.{task}={number}" for task, number in FEWER_PROMPTS.items()]
+    return [f"model={place}", *prompts]
 
 
 def _run_step(name: str, arguments: list[str], address: str) -> dict[str, Any]:

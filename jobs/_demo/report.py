@@ -70,9 +70,14 @@ def print_report(report: Mapping[str, Any], folder: Path) -> None:
     if report["generation"]["tiny_model"]:
         console.print(
             "The LLM texts are those of a tiny model, trained here within a minute and a half: it "
-            "shows the path, not quality. Any other model: --set model=<path or id> of "
-            "jobs.generate.",
+            "shows the path, not quality. A real one: make demo MODEL=smollm2-135m, after "
+            "`winnow models fetch smollm2-135m`.",
             style="yellow",
+        )
+    else:
+        console.print(
+            f"The LLM texts are those of {report['generation']['model']}, which was asked "
+            f"{report['generation']['rows']} prompts; the tiny model is asked some hundreds."
         )
     console.print(f"All figures: {folder / 'report.json'}", soft_wrap=True)
 
