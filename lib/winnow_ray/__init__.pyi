@@ -12,6 +12,7 @@ from .evaluation.retriever import (
     evaluate_retriever as evaluate_retriever,
 )
 from .generation.generate import GenerateConfig as GenerateConfig, generate as generate
+from .generation.study_tasks import StudyTasksConfig as StudyTasksConfig, study_tasks as study_tasks
 from .indexing.build_index import BuildIndexConfig as BuildIndexConfig, build_index as build_index
 from .indexing.corpus_vectors import (
     EncodeCorpusConfig as EncodeCorpusConfig,
