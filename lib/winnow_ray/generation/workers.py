@@ -111,20 +111,23 @@ class AnswerWorker:
         return figures | times | {"stopped": [stopped]}
 
     async def _answer(self, item: WorkItem, counts: Counter[str]) -> None:
-        """Answer a batch and the follow-up requests of its tasks; commit after each round."""
-        given_up = self._store.begin(item) >= WORKER_ATTEMPTS
-        requests, round_number = self._store.requests(item), 0
+        """Answer a batch and the follow-up requests of its tasks; commit after each round.
+
+        Files are read and written in threads: the engine works on the event loop.
+        """
+        given_up = await asyncio.to_thread(self._store.begin, item) >= WORKER_ATTEMPTS
+        requests, round_number = await asyncio.to_thread(self._store.requests, item), 0
         while requests:
             name = f"{item.name}-{round_number}"
-            rows = self._store.committed(name)
+            rows = await asyncio.to_thread(self._store.committed, name)
             if rows is None and given_up:
                 reason = f"{WORKER_ATTEMPTS} workers died with its batch"
                 rows = [unusable_row(**copied(request), reason=reason) for request in requests]
-                self._store.commit(name, rows)
+                await asyncio.to_thread(self._store.commit, name, rows)
             elif rows is None:
                 before = counts.copy()
                 rows = await answer_all(requests, self._engine, counts)
-                self._store.commit(name, rows)
+                await asyncio.to_thread(self._store.commit, name, rows)
                 self._export(requests[0].task, counts - before)
             requests = next_requests(rows, requests)
             round_number += 1
