@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import ray
+import torch
 
 from jobs import prepare
 from jobs._baselines.llm_engines import bare_vllm, in_own_process, transformers_generate
@@ -96,8 +96,7 @@ def run(config: BenchGenerateConfig) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="winnow-bench-"))
     try:
         model, dataset = prepared(config, folder)
-        with cluster(nodes=1):
-            on_cpu = config.generate.engine.on_cpu(ray.cluster_resources().get("GPU", 0))
+        on_cpu = config.generate.engine.on_cpu(torch.cuda.device_count())
         figures: dict[str, Any] = {}
         if config.rows:
             requests = questions(config, model, dataset, config.rows)
