@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,18 @@ class Speed:
     """Time of each answer."""
     start_s: float = 0.0
     """Time that the engine took to start."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Answer of each request, by its key."""
+    cached: float = 0.0
+    """Share of the prompts' tokens that the engine had computed before."""
+
+    def __str__(self) -> str:
+        """The speed as a line of the log shows it."""
+        return (
+            f"tokens={self.tokens} seconds={self.seconds:.1f} "
+            f"tokens_per_s={self.tokens_per_s:.0f} steady={self.steady_tokens_per_s:.0f} "
+            f"cached={self.cached:.3f} start_s={self.start_s:.1f}"
+        )
 
     @property
     def tokens_per_s(self) -> float:
@@ -80,8 +92,17 @@ def bare_vllm(source: str, config: EngineConfig, requests: Sequence[Request]) ->
     began = time.time()
     outputs = engine.generate(prompts, parameters, use_tqdm=clock)
     seconds = time.time() - began
-    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-    return Speed(tokens=tokens, seconds=seconds, ends=clock.ends, start_s=start_s)
+    answers = [output.outputs[0] for output in outputs]
+    prompted = sum(len(output.prompt_token_ids or ()) for output in outputs)
+    cached = sum(output.num_cached_tokens or 0 for output in outputs)
+    return Speed(
+        tokens=sum(len(answer.token_ids) for answer in answers),
+        seconds=seconds,
+        ends=clock.ends,
+        start_s=start_s,
+        texts={r.key: answer.text for r, answer in zip(requests, answers, strict=True)},
+        cached=cached / max(prompted, 1),
+    )
 
 
 def transformers_generate(

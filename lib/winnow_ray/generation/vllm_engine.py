@@ -1,18 +1,20 @@
 """vLLM in this process, as a `winnow.llm.engines.base.Engine`.
 
-Three things make it as fast as vLLM's own `LLM.generate`; a stage of `ray.data.llm` has none of
+Four things make it as fast as vLLM's own `LLM.generate`; a stage of `ray.data.llm` has none of
 them. Only finished outputs leave the engine. Text is decoded once from all its tokens instead of
-token by token. Requests with equal sampling parameters share the parsed ones.
+token by token. Requests with equal sampling parameters share the parsed ones. Prompts become
+tokens in a thread of their own.
 """
 
 import asyncio
 import itertools
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -20,6 +22,8 @@ from winnow.llm.engines.base import Completion, EngineDied
 from winnow.llm.engines.vllm_config import EngineConfig
 from winnow.llm.prompting.fit_context import Tokenizer, UnusablePrompt, hub_name
 from winnow.llm.prompting.request import Request
+
+Result = TypeVar("Result")
 
 
 class VllmEngine:
@@ -62,6 +66,7 @@ class VllmEngine:
         parts = ["vllm", vllm.__version__, number_format, made.quantization]
         self._name = " ".join(part for part in parts if part)
         self._tokenizer = Tokenizer(source)
+        self._thread = ThreadPoolExecutor(1, "tokens")
         self._numbers = itertools.count()
 
     async def complete(self, request: Request) -> Completion:
@@ -71,7 +76,8 @@ class VllmEngine:
         # a prompt may fill the context except for its answer, which claims half of it at most
         room = self._context - min(most, self._context // 2)
         try:
-            _, ids, trimmed = self._tokenizer.fit(json.loads(request.messages), room)
+            messages = json.loads(request.messages)
+            _, ids, trimmed = await self._beside(self._tokenizer.fit, messages, room)
         except UnusablePrompt as error:
             return Completion(finish_reason="error", error=str(error))
         try:
@@ -96,6 +102,11 @@ class VllmEngine:
             finish_reason="length" if answer.finish_reason == "length" else "stop",
             output_tokens=len(answer.token_ids),
         )
+
+    async def _beside(self, call: Callable[..., Result], *arguments: Any) -> Result:
+        """The result of a call in the thread for tokens, while the loop serves the engine."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, call, *arguments)
 
     async def _last_output(self, request: Request, ids: list[int]) -> Any:
         prompt: Any = {"prompt_token_ids": ids}

@@ -111,20 +111,23 @@ class AnswerWorker:
         return figures | times | {"stopped": [stopped]}
 
     async def _answer(self, item: WorkItem, counts: Counter[str]) -> None:
-        """Answer a batch and the follow-up requests of its tasks; commit after each round."""
-        given_up = self._store.begin(item) >= WORKER_ATTEMPTS
-        requests, round_number = self._store.requests(item), 0
+        """Answer a batch and the follow-up requests of its tasks; commit after each round.
+
+        Files are read and written in threads: the engine works on the event loop.
+        """
+        given_up = await asyncio.to_thread(self._store.begin, item) >= WORKER_ATTEMPTS
+        requests, round_number = await asyncio.to_thread(self._store.requests, item), 0
         while requests:
             name = f"{item.name}-{round_number}"
-            rows = self._store.committed(name)
+            rows = await asyncio.to_thread(self._store.committed, name)
             if rows is None and given_up:
                 reason = f"{WORKER_ATTEMPTS} workers died with its batch"
                 rows = [unusable_row(**copied(request), reason=reason) for request in requests]
-                self._store.commit(name, rows)
+                await asyncio.to_thread(self._store.commit, name, rows)
             elif rows is None:
                 before = counts.copy()
                 rows = await answer_all(requests, self._engine, counts)
-                self._store.commit(name, rows)
+                await asyncio.to_thread(self._store.commit, name, rows)
                 self._export(requests[0].task, counts - before)
             requests = next_requests(rows, requests)
             round_number += 1
@@ -165,6 +168,19 @@ def concurrent_tasks(batches: int, batches_per_block: int) -> int:
     return -(-batches // min(batches_per_block, CALLS_PER_TASK))
 
 
+def batches_together(concurrent_batches: int, workers: int) -> int:
+    """Adjacent batches that one of several workers gets at a time.
+
+    Their prompts begin alike, so fewer workers compute the same beginning. A worker has four such
+    blocks in progress at least: it does not wait for the slowest answer of one.
+
+    Example:
+        >>> batches_together(18, 1), batches_together(18, 2), batches_together(6, 2)
+        (1, 4, 1)
+    """
+    return 1 if workers == 1 else min(max(concurrent_batches // 4, 1), CALLS_PER_TASK)
+
+
 def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool) -> "PoolReport":
     """Answer every batch with a pool of workers; logs progress.
 
@@ -178,7 +194,8 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool
         {"CPU": pool.resources.get("num_cpus", 0), "GPU": pool.resources.get("num_gpus", 0)},
         settings="workers.min, engine.cpus or number of GPUs of an engine",
     )
-    blocks = min(len(items), MOST_BLOCKS)
+    together = batches_together(pool.concurrent_batches, pool.most)
+    blocks = min(-(-len(items) // together), MOST_BLOCKS)
     tasks = concurrent_tasks(pool.concurrent_batches, len(items) // blocks)
     rows = [asdict(item) for item in items]
     answers = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(

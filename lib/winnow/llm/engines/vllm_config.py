@@ -1,6 +1,7 @@
 """The settings of a vLLM engine, as plain values: the library itself never imports vLLM."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +74,8 @@ class EngineConfig:
     """Rows per batch; a kill loses the answers of the batches in flight."""
     concurrent_batches: int = 0
     """Batches in flight per engine; 0 takes a few more than the engine decodes together."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of `vllm.EngineArgs` by name; they replace those above."""
 
     def __post_init__(self) -> None:
         for name in ("cpus", "kv_cache_gb", "batch_size", "tensor_parallel", "pipeline_parallel"):
@@ -125,16 +128,17 @@ class EngineConfig:
             "dtype": "auto" if torch.cuda.is_available() or has_fast_bfloat16() else "float32",
         }
         if vectors:
-            return {**shared, "runner": "pooling", "convert": "embed"}
+            return {**shared, "runner": "pooling", "convert": "embed", **self.args}
         # A weak model spends its tokens on white space between the parts of an object.
         grammar = {"backend": "xgrammar", "disable_any_whitespace": True}
-        return {**shared, "structured_outputs_config": grammar}
+        return {**shared, "structured_outputs_config": grammar, **self.args}
 
     def environment(self, source: str, on_cpu: bool) -> dict[str, str]:
         """Environment variables of the engine's process, for the model at `source`."""
         variables = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
         if on_cpu:
             variables["VLLM_CPU_KVCACHE_SPACE"] = str(self.kv_cache_gb)
+            variables["OMP_NUM_THREADS"] = str(self.cpus)
             # Two engines on one machine would bind their threads to the same cores.
             variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
             # A thread that waits by spinning takes the core from the thread it waits for.

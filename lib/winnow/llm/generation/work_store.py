@@ -12,7 +12,7 @@ one file. A killed run loses the batches in flight and nothing else.
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,15 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from winnow.artifact.work_folder import file_system_of, hidden_sibling
+from winnow.llm.generation.prompt_order import grouped
 from winnow.llm.generation.rows import ANSWER_SCHEMA, with_added
 from winnow.llm.prompting.request import Request
 
 REQUEST_SCHEMA = pa.schema([(field.name, pa.string()) for field in fields(Request)])
+WINDOW = 65_536
+"""Requests that are ordered together; more would find more common beginnings and take memory."""
+WINDOW_CHARACTERS = 2**28
+"""Characters of prompts and schemas that end a window early: some 300 MB of memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,21 +64,26 @@ class AnswerStore:
     def write_requests(
         self, requests: Iterable[Request], *, rows_per_batch: int, batches_per_file: int = 256
     ) -> Iterator[WorkItem]:
-        """Write requests as they come, longest first within a file; yields the batches.
+        """Write requests as they come, ordered within a window; yields the batches.
 
-        Long answers come first, so that the engine stays full until near the end.
+        Requests that begin alike are adjacent, longest first between them (`prompt_order`).
         """
         folder = f"{self._root}/requests/{uuid.uuid4().hex}"
-        stream = iter(requests)
-        while chunk := list(islice(stream, rows_per_batch * batches_per_file)):
-            self._fs.create_dir(folder, recursive=True)
-            chunk.sort(key=lambda r: (r.task, -len(r.schema) - len(r.messages)))
-            path = f"{folder}/{uuid.uuid4().hex}.parquet"
-            table = pa.Table.from_pylist([asdict(r) for r in chunk], schema=REQUEST_SCHEMA)
-            pq.write_table(table, path, row_group_size=rows_per_batch, filesystem=self._fs)
-            for group, start in enumerate(range(0, len(chunk), rows_per_batch)):
-                rows = min(rows_per_batch, len(chunk) - start)
-                yield WorkItem(path=path, row_group=group, rows=rows)
+        for window in _windows(requests):
+            ordered = chain.from_iterable(grouped(window))
+            while chunk := list(islice(ordered, rows_per_batch * batches_per_file)):
+                path = self._write(chunk, folder, rows_per_batch)
+                for row_group, start in enumerate(range(0, len(chunk), rows_per_batch)):
+                    size = min(rows_per_batch, len(chunk) - start)
+                    yield WorkItem(path=path, row_group=row_group, rows=size)
+
+    def _write(self, requests: Sequence[Request], folder: str, rows_per_batch: int) -> str:
+        """Write a request file; returns its path."""
+        self._fs.create_dir(folder, recursive=True)
+        path = f"{folder}/{uuid.uuid4().hex}.parquet"
+        table = pa.Table.from_pylist([asdict(r) for r in requests], schema=REQUEST_SCHEMA)
+        pq.write_table(table, path, row_group_size=rows_per_batch, filesystem=self._fs)
+        return path
 
     def requests(self, item: WorkItem) -> list[Request]:
         with self._fs.open_input_file(item.path) as file:
@@ -132,3 +142,17 @@ class AnswerStore:
         selector = fs.FileSelector(f"{self._root}/answers", allow_not_found=True)
         paths = (info.path for info in self._fs.get_file_info(selector))
         return sorted(path for path in paths if path.endswith(".parquet"))
+
+
+def _windows(requests: Iterable[Request]) -> Iterator[list[Request]]:
+    """The requests in lists of at most `WINDOW`, of fewer if they are long."""
+    window: list[Request] = []
+    characters = 0
+    for request in requests:
+        window.append(request)
+        characters += len(request.messages) + len(request.schema) + len(request.inputs)
+        if len(window) == WINDOW or characters >= WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window

@@ -9,6 +9,8 @@ In: a user's history in words as the query, and an item that the user liked next
 Or rows of a user's own table with `query` and `positive`, texts.
 Out: {"reasoning": "...", "hard_negatives": [{"text", "violated_requirement", "why_not_relevant"}]}
 with two documents.
+The model sees: the pair first and the attributes last, so two draws for one pair, and all rows of
+one rule, begin alike.
 Checks: a document is not blank, has half to twice the positive's length, and is a near-copy of
 neither the positive, nor the query, nor the other document.
 Read by: `winnow.retrieval.two_tower.llm_negatives` and `winnow.retrieval.negatives.llm_texts`.
@@ -96,7 +98,7 @@ class HardNegatives(TextTask):
 
     template: ClassVar[Template] = Template(
         name="hard_negatives",
-        version=1,
+        version=2,
         system=SYSTEM,
         request=f"Write {NUM_NEGATIVES} hard negatives for this request.",
     )
@@ -124,11 +126,11 @@ class HardNegatives(TextTask):
         rule = inputs.get(RULE_COLUMN)
         return {
             **({"what_counts_as_relevant": rule} if rule else {}),
+            "user_query": inputs["query"],
+            "positive_document": inputs["positive"],
             "domain": inputs["domain"],
             "readers": inputs["difficulty"],
             "length": f"{inputs['length']} the positive document",
-            "user_query": inputs["query"],
-            "positive_document": inputs["positive"],
         }
 
     def schema(self, inputs: Inputs) -> Schema:

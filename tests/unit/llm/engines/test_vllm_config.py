@@ -44,6 +44,14 @@ def test_a_model_in_a_folder_never_asks_the_hub(tmp_path):
     assert "HF_HUB_OFFLINE" not in engine.environment("org/model", True)
     assert engine.environment("org/model", True)["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert "VLLM_CPU_KVCACHE_SPACE" not in engine.environment("org/model", False)
+    assert EngineConfig(cpus=3).environment("org/model", True)["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_further_arguments_replace_those_of_the_config(vectors):
+    engine = EngineConfig(args={"block_size": 32, "max_num_seqs": 7})
+    made = engine.arguments(vectors=vectors)
+    assert (made["block_size"], made["max_num_seqs"]) == (32, 7)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """The work folder: batches of requests, answers that are whole or absent, and who began what."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
+from winnow.llm.generation import work_store
 from winnow.llm.generation.rows import ANSWER_SCHEMA
 from winnow.llm.generation.work_store import AnswerStore
 from winnow.llm.prompting.request import Request
@@ -55,7 +58,23 @@ def test_batches_hold_every_request_once(store):
     assert [found for batch in batches for found in batch] == requests
 
 
-def test_batches_are_handed_out_before_all_requests_are_there(store):
+def test_long_requests_end_a_window_early(store, monkeypatch):
+    monkeypatch.setattr(work_store, "WINDOW_CHARACTERS", 100)
+    items = store.write_requests([request(n, length=60) for n in range(5)], rows_per_batch=16)
+    assert [item.rows for item in items] == [2, 2, 1]
+
+
+def test_prompts_that_begin_alike_are_in_adjacent_batches(store):
+    words = {"a": "a" * 300, "b": "b" * 300}
+    requests = [replace(request(n), messages=words["ab"[n % 2]] + str(n)) for n in range(8)]
+    items = list(store.write_requests(requests, rows_per_batch=2))
+    found = [{one.messages[0] for one in store.requests(item)} for item in items]
+    assert found in ([{"a"}, {"a"}, {"b"}, {"b"}], [{"b"}, {"b"}, {"a"}, {"a"}])
+
+
+def test_batches_are_handed_out_before_all_requests_are_there(store, monkeypatch):
+    monkeypatch.setattr(work_store, "WINDOW", 4)
+
     def endless():
         number = 0
         while True:

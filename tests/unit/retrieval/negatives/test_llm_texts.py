@@ -39,7 +39,7 @@ def answer(*texts, query="q", valid=True, task="hard_negatives", **inputs):
         "parsed": json.dumps(answers) if valid else None,
         "valid": valid,
         "model": "m",
-        "template": "hard_negatives/1",
+        "template": "hard_negatives/2",
     }
 
 
@@ -115,7 +115,7 @@ def test_where_a_text_comes_from_is_recorded(tmp_path):
         "generation": "digest",
         "key": "0" * 64,
         "model": "m",
-        "template": "hard_negatives/1",
+        "template": "hard_negatives/2",
         "positive": "d0",
         "draw": 2,
     }
