@@ -31,9 +31,10 @@ def boolean() -> Schema:
     return {"type": "boolean"}
 
 
-def array(items: Schema, fewest: int, most: int) -> Schema:
-    """Schema of a list of `fewest` to `most` values."""
-    return {"type": "array", "items": items, "minItems": fewest, "maxItems": most}
+def array(items: Schema, fewest: int, most: int, *, first: Schema | None = None) -> Schema:
+    """Schema of a list of `fewest` to `most` values; `first` is another schema for its first."""
+    prefix = {} if first is None else {"prefixItems": [first]}
+    return {"type": "array", **prefix, "items": items, "minItems": fewest, "maxItems": most}
 
 
 def object_of(**properties: Schema) -> Schema:
@@ -63,8 +64,8 @@ def longest_answer(schema: Schema) -> int:
     if kind == "string":
         return int(schema["maxLength"]) * UTF8_BYTES + 2
     if kind == "array":
-        most = int(schema["maxItems"])
-        return most * (longest_answer(schema["items"]) + 2) + (2 if most == 0 else 0)
+        parts = [longest_answer(part) + 2 for part in _items(schema, int(schema["maxItems"]))]
+        return sum(parts) or 2
     parts = [
         len(json.dumps(name, ensure_ascii=False).encode()) + 2 + longest_answer(part)
         for name, part in schema["properties"].items()
@@ -94,7 +95,8 @@ def schema_problem(value: Any, schema: Schema, at: str = "answer") -> str | None
             return f"{at} is not a list"
         if not schema["minItems"] <= len(value) <= schema["maxItems"]:
             return f"{at} has {len(value)} entries"
-        parts = [(item, schema["items"], f"{at}[{i}]") for i, item in enumerate(value)]
+        of_items = zip(value, _items(schema, len(value)), strict=True)
+        parts = [(item, part, f"{at}[{i}]") for i, (item, part) in enumerate(of_items)]
     else:
         if not isinstance(value, Mapping):
             return f"{at} is not an object"
@@ -105,6 +107,12 @@ def schema_problem(value: Any, schema: Schema, at: str = "answer") -> str | None
             return f"{at} has an unknown key {extra[0]!r:.60}"
         parts = [(value[name], part, f"{at}.{name}") for name, part in properties.items()]
     return next(filter(None, (schema_problem(*part) for part in parts)), None)
+
+
+def _items(schema: Schema, number: int) -> list[Schema]:
+    """Schemas of the first `number` values of a list."""
+    prefix = schema.get("prefixItems", [])[:number]
+    return [*prefix, *[schema["items"]] * (number - len(prefix))]
 
 
 def _string_problem(value: Any, schema: Schema, at: str) -> str | None:

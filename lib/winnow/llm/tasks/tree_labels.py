@@ -14,7 +14,8 @@ The model sees: the categories first, which are the same in all prompts, then ti
 the item, clipped to 80 and 320 characters.
 Out: {"path": ["...", "..."]}, 2 to 4 levels of 2 to 40 characters, coarse to fine.
 Checks: a level is not blank, holds no "/", repeats no other level and is not the title. The first
-one is an offered category, if there are any. Case and spaces do not count.
+one is an offered category, if there are any. Case and spaces do not count. Where the engine decodes
+by the schema, it can write no other first level.
 Read by: `winnow.tree.item_tree`, which folds case and spaces. An item without a valid answer is
 in the tree too, under "other".
 
@@ -37,7 +38,8 @@ import numpy as np
 
 from winnow.data.dataset import Dataset
 from winnow.data.likes import Likes, clip
-from winnow.llm.prompting.json_schema import Schema, array, object_of, string
+from winnow.llm.prompting.json_schema import Schema, array, choice, object_of, string
+from winnow.llm.prompting.parse_answer import Response, read_response
 from winnow.llm.prompting.template import Template
 from winnow.llm.tasks.base import Inputs, TextTask
 
@@ -45,6 +47,8 @@ FEWEST_LEVELS, MOST_LEVELS = 2, 4
 """Levels of a path: one makes no tree, and a short text supports no more than four."""
 SHORTEST_LEVEL, LONGEST_LEVEL = 2, 40
 """Characters of a category: a common name of one to three words."""
+LEVEL = string(SHORTEST_LEVEL, LONGEST_LEVEL)
+"""Schema of a level."""
 TITLE_CHARACTERS = 80
 """As long as titles in all other prompts."""
 TEXT_CHARACTERS = 320
@@ -113,8 +117,13 @@ class TreeLabels(TextTask):
         return {**offered, "title": inputs["title"], "text": inputs["text"]}
 
     def schema(self, inputs: Inputs) -> Schema:
-        level = string(SHORTEST_LEVEL, LONGEST_LEVEL)
-        return object_of(path=array(level, FEWEST_LEVELS, MOST_LEVELS))
+        first = choice(inputs["categories"]) if inputs["categories"] else None
+        return object_of(path=array(LEVEL, FEWEST_LEVELS, MOST_LEVELS, first=first))
+
+    def read(self, inputs: Inputs, text: str) -> Response:
+        """The parsed answer; an offered category may be spelled in other cases and spaces."""
+        lenient = object_of(path=array(LEVEL, FEWEST_LEVELS, MOST_LEVELS))
+        return read_response(text, lenient, lambda answer: self.problem(inputs, answer))
 
     def problem(self, inputs: Inputs, answer: Mapping[str, Any]) -> str | None:
         offered, seen = set(map(folded, inputs["categories"])), {""}

@@ -187,7 +187,8 @@ def test_max_tokens_fits_the_longest_answer(name):
         if part["type"] == "string":
             return "😀" * part["maxLength"]
         if part["type"] == "array":
-            return [longest(part["items"])] * part["maxItems"]
+            first = [longest(item) for item in part.get("prefixItems", [])]
+            return first + [longest(part["items"])] * (part["maxItems"] - len(first))
         return {key: longest(value) for key, value in part["properties"].items()}
 
     request = task.request(INPUTS[name], model="m", sampling=SamplingConfig())

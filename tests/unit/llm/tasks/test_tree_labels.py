@@ -14,6 +14,7 @@ from jobs import prepare
 from winnow.data.dataset import Dataset
 from winnow.data.likes import Likes
 from winnow.data.schema import DatasetSchema, Field
+from winnow.llm.prompting.json_schema import longest_answer, schema_problem
 from winnow.llm.tasks.registry import TASKS
 from winnow.llm.tasks.tree_labels import _categories
 
@@ -152,6 +153,16 @@ def test_without_categories_the_prompt_names_none():
 def test_paths_that_are_accepted_and_refused(path, told):
     response = TASK.read(INPUTS, json.dumps({"path": path}))
     assert (response.outcome, response.reason) == told
+
+
+def test_an_engine_that_follows_the_schema_writes_an_offered_category_first():
+    schema = TASK.schema(INPUTS)
+    assert schema_problem({"path": ["Travel", "Deserts"]}, schema) is None
+    told = schema_problem({"path": ["Deserts", "Travel"]}, schema)
+    assert told == "answer.path[0] is none of the offered values"
+    assert longest_answer(schema) == len(json.dumps({"path": ["Travel", *["x" * 160] * 3]}))
+    free = TASK.schema({**INPUTS, "categories": []})
+    assert schema_problem({"path": ["Deserts", "Travel"]}, free) is None
 
 
 def test_the_title_may_be_an_offered_category():
