@@ -94,7 +94,8 @@ def generate(config: GenerateConfig) -> dict[str, Any]:
 
             generate(GenerateConfig(input="runs/tiny/dataset", output="runs/tiny/generation"))
     """
-    config = replace(config, input=absolute(config.input), output=absolute(config.output))
+    paths = ("input", "output", "prompts", "template", "system", "schema")
+    config = replace(config, **{name: absolute(getattr(config, name)) for name in paths})
     if config.estimate:
         return estimate(config, config.prices, config.workers.max)
 

@@ -14,7 +14,6 @@ from winnow.llm.generation.generate import find_models
 from winnow.llm.generation.open_requests import OpenRequests
 from winnow.llm.models.find import TINY, check_loadable
 from winnow.llm.prompting.request import Request
-from winnow.llm.tasks.sources import open_source
 
 SAMPLE = 256
 """Prompts of each task that are tokenized: enough for a mean, and quick."""
@@ -46,7 +45,7 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     Raises:
         GenerationError: `model=tiny`, which the run itself would train first.
     """
-    source = open_source(config.input)
+    source = config.source()
     if TINY in config.model:
         raise GenerationError(f"model={TINY} is trained by the run itself; name another model")
     models, _ = find_models(config, source)
