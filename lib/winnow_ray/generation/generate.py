@@ -95,7 +95,8 @@ def generate(config: GenerateConfig) -> dict[str, Any]:
             generate(GenerateConfig(input="runs/tiny/dataset", output="runs/tiny/generation"))
     """
     paths = ("input", "output", "prompts", "template", "system", "schema")
-    config = replace(config, **{name: absolute(getattr(config, name)) for name in paths})
+    moved: dict[str, Any] = {name: absolute(getattr(config, name)) for name in paths}
+    config = replace(config, **moved)
     if config.estimate:
         return estimate(config, config.prices, config.workers.max)
 
