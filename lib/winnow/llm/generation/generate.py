@@ -188,6 +188,8 @@ def _result(
     made = counts["generated"]
     return {
         **metrics,
+        "tokens": {"input": counts["prompt_tokens"], "output": counts["output_tokens"]},
+        "cut": metrics.get("trimmed", 0),
         "skipped": metrics["rows"] - made - counts["misfits"],
         "generated": made,
         "tokens_per_s": metrics["tokens_per_s"] if made else 0.0,
