@@ -12,8 +12,9 @@ from winnow.errors import GenerationError
 from winnow.llm.engines.base import Engine
 from winnow.llm.engines.http import HttpConfig, HttpEngine
 from winnow.llm.engines.vllm_config import EngineConfig, ServeLlmConfig, WorkersConfig
+from winnow.llm.generation.budget import BudgetConfig, PriceConfig, Spending
 from winnow.llm.generation.config import GenerationConfig
-from winnow.llm.generation.estimate import PriceConfig, estimate
+from winnow.llm.generation.estimate import estimate
 from winnow.llm.generation.generate import generate as generate_with
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.models.context import context_of
@@ -39,7 +40,9 @@ class GenerateConfig(GenerationConfig):
     estimate: bool = False
     """Whether to report what the run would take and then stop."""
     prices: PriceConfig = field(default_factory=PriceConfig)
-    """Prices that the estimate uses."""
+    """Prices of the estimate, and of the run's cost."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """Most that one run spends; then it stops, and the same command continues."""
     backend: Literal["vllm", "serve", "http"] = "vllm"
     """Engines of this run's own, a Ray Serve LLM application, or an OpenAI-compatible endpoint."""
     workers: WorkersConfig = field(default_factory=WorkersConfig)
@@ -94,9 +97,13 @@ def generate(config: GenerateConfig) -> dict[str, Any]:
 
             generate(GenerateConfig(input="runs/tiny/dataset", output="runs/tiny/generation"))
     """
-    config = replace(config, input=absolute(config.input), output=absolute(config.output))
+    paths = ("input", "output", "prompts", "template", "system", "schema")
+    moved: dict[str, Any] = {name: absolute(getattr(config, name)) for name in paths}
+    config = replace(config, **moved)
     if config.estimate:
         return estimate(config, config.prices, config.workers.max)
+
+    spending = Spending(config.budget, config.prices, config.workers.max)
 
     def engine(
         items: Sequence[WorkItem], store: AnswerStore, source: str, *, vectors: bool
@@ -105,12 +112,15 @@ def generate(config: GenerateConfig) -> dict[str, Any]:
             pool = vllm_pool(config, source, vectors=vectors)
         else:
             pool = client_pool(config, source)
-        report = answer_items(items, store, pool)
-        return {**report.counts, "seconds": report.seconds, "start_s": report.start_s}
+        report = answer_items(items, store, pool, used_up=spending.used_up)
+        figures = {**report.counts, "seconds": report.seconds, "start_s": report.start_s}
+        spending.add(figures)
+        return figures
 
-    return generate_with(
+    result = generate_with(
         config, engine, engine_name(config), rows_per_batch=config.engine.batch_size
     )
+    return {**result, "cost": round(spending.cost(), 4)}
 
 
 def client_pool(config: GenerateConfig, source: str) -> WorkerPool:

@@ -69,11 +69,11 @@ class ServeLlmEngine:
 
         body = payload(request, self._served_model, dialect)
         try:
-            if request.schema:
-                stream = self._handle.chat.remote(ChatCompletionRequest(**body))
-            else:
+            if request.for_vector:
                 vector_request = TypeAdapter(EmbeddingRequest).validate_python(body)
                 stream = self._handle.embeddings.remote(vector_request)
+            else:
+                stream = self._handle.chat.remote(ChatCompletionRequest(**body))
             async for response in stream:
                 made = read_completion(response.model_dump())
                 if made.error:

@@ -93,12 +93,14 @@ class VllmEngine:
             context=self._context,
             engine=self._name,
         )
-        if not request.schema:
+        if request.for_vector:
             return replace(asked, vector=output.outputs.data.tolist())
         answer = output.outputs[0]
         return replace(
             asked,
-            text=self._tokenizer.decode(list(answer.token_ids)),
+            text=answer.text
+            if "stop" in sampling
+            else self._tokenizer.decode(list(answer.token_ids)),
             finish_reason="length" if answer.finish_reason == "length" else "stop",
             output_tokens=len(answer.token_ids),
         )
@@ -112,11 +114,11 @@ class VllmEngine:
         prompt: Any = {"prompt_token_ids": ids}
         number = str(next(self._numbers))
         stream: AsyncIterator[Any]
-        if request.schema:
+        if request.for_vector:
+            stream = self._engine.encode(prompt, pooling_parameters(), number)
+        else:
             parameters = sampling_parameters(request.sampling, request.schema)
             stream = self._engine.generate(prompt, parameters, number)
-        else:
-            stream = self._engine.encode(prompt, pooling_parameters(), number)
         async for output in stream:
             last = output
         return last
@@ -148,15 +150,16 @@ class Leash:
 
 @lru_cache(maxsize=1024)
 def sampling_parameters(sampling: str, schema: str) -> Any:
-    """vLLM's parameters for answers that fit a schema; requests may share them."""
+    """vLLM's parameters for answers, which fit the schema if there is one; requests share them."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+    drawn = json.loads(sampling)
     return SamplingParams(
-        **json.loads(sampling),
-        structured_outputs=StructuredOutputsParams(json=schema),
+        **drawn,
+        structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        detokenize=False,
+        detokenize="stop" in drawn,  # vLLM looks for these words in the text
     )
 
 

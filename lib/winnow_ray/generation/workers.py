@@ -181,11 +181,24 @@ def batches_together(concurrent_batches: int, workers: int) -> int:
     return 1 if workers == 1 else min(max(concurrent_batches // 4, 1), CALLS_PER_TASK)
 
 
-def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool) -> "PoolReport":
+def answer_items(
+    items: Sequence[WorkItem],
+    store: AnswerStore,
+    pool: WorkerPool,
+    *,
+    used_up: Callable[[Mapping[str, float]], str] = lambda figures: "",
+) -> "PoolReport":
     """Answer every batch with a pool of workers; logs progress.
 
+    Args:
+        items: the batches.
+        store: where requests are and answers go.
+        pool: the workers.
+        used_up: says which limit the figures so far have reached, "" if none.
+
     Raises:
-        GenerationError: a worker cannot continue: its engine is unavailable, or a disk is full.
+        GenerationError: a worker cannot continue: its engine is unavailable, or a disk is full; or
+            a limit is reached with rows left.
     """
     connect(log_to_driver=False)
     check_room(
@@ -218,6 +231,7 @@ def answer_items(items: Sequence[WorkItem], store: AnswerStore, pool: WorkerPool
             for batch in batches:
                 started()
                 report.add({name: values.tolist() for name, values in batch.items()})
+                report.check(used_up)
     except ray.exceptions.RayError as error:
         cause = cause_of(error)
         raise GenerationError(f"generation stopped, answered rows are kept: {cause}") from error
@@ -254,6 +268,15 @@ class PoolReport:
         if time.monotonic() - self._logged >= LOG_EVERY_S or not left:
             self._logged = time.monotonic()
             self._log(left)
+
+    def check(self, used_up: Callable[[Mapping[str, float]], str]) -> None:
+        """GenerationError if a limit is reached and rows are left."""
+        done, limit = self.counts["generated"], used_up({**self.counts, "seconds": self.seconds})
+        if limit and done < self._rows:
+            raise GenerationError(
+                f"{limit}: {done} of {self._rows} open rows are answered and kept; the same "
+                "command continues with the rest"
+            )
 
     @property
     def seconds(self) -> float:

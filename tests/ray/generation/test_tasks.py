@@ -58,7 +58,10 @@ def folder(ray_cluster, dataset, tmp_path_factory):
     assert {name for name in TASKS if not result["tasks"][name]["valid_share"]} == set()
     artifact = open_artifact(output, kind="generation")
     assert artifact.metrics.items() <= result.items()
-    asked_again = {"skipped": result["rows"], "generated": 0, "tokens_per_s": 0.0}
+    assert {name.split()[0] for name in result["by_engine"]} == {"vllm"}
+    assert sum(result["by_engine"].values()) == result["rows"]
+    asked_again = {"skipped": result["rows"], "generated": 0, "tokens_per_s": 0.0, "cost": 0.0}
+    asked_again |= {"tokens": {"input": 0, "output": 0}}
     assert generate.run(config) == {**result, **asked_again}
     return artifact.path
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-from winnow.llm.prompting.json_schema import Schema
+from winnow.llm.prompting.json_schema import ANY_OBJECT, Schema
 from winnow.llm.prompting.template import Messages, without_system
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Dialect:
     def response_format(self, name: str, schema: Schema) -> dict[str, Any]:
         if self.format == "text":
             return {}
-        if self.format == "json_object":
+        if self.format == "json_object" or schema == ANY_OBJECT:
             return {"response_format": {"type": "json_object"}}
         described = {"name": name, "schema": schema, "strict": True}
         return {"response_format": {"type": "json_schema", "json_schema": described}}

@@ -186,7 +186,7 @@ class HttpEngine:
         for version in fitting(request, room):
             completion, error = await self._post(version)
             if completion is not None:
-                if version.schema and self._most(version) < min(room, self._most(request)):
+                if not version.for_vector and self._most(version) < min(room, self._most(request)):
                     self._room = self._most(version)
                 cut = tokens_cut(request, version, completion.prompt_tokens)
                 return replace(completion, trimmed=cut), ""
@@ -237,7 +237,7 @@ class HttpEngine:
 
         if self._session is None:
             self._session = self._new_session()
-        path = "chat/completions" if request.schema else "embeddings"
+        path = "embeddings" if request.for_vector else "chat/completions"
         url = f"{self._config.url.rstrip('/')}/{path}"
         body = payload(request, self._model, dialect)
         try:

@@ -45,7 +45,7 @@ OVER_CONTEXT = (
 def payload(request: Request, served_model: str, dialect: Dialect) -> dict[str, Any]:
     """The body for `/chat/completions`, or for `/embeddings` if the request is for a vector."""
     messages = dialect.messages(json.loads(request.messages))
-    if not request.schema:
+    if request.for_vector:
         return {
             "model": served_model,
             "messages": messages,
@@ -56,7 +56,11 @@ def payload(request: Request, served_model: str, dialect: Dialect) -> dict[str, 
         "model": served_model,
         "messages": messages,
         **dialect.sampling(json.loads(request.sampling)),
-        **dialect.response_format(request.task, json.loads(request.schema)),
+        **(
+            dialect.response_format(request.task, json.loads(request.schema))
+            if request.schema
+            else {}
+        ),
     }
 
 
@@ -122,7 +126,7 @@ def fitting(request: Request, most_tokens: int) -> Iterator[Request]:
     `max_tokens` covers the longest answer that the schema allows, and servers refuse a prompt that
     leaves less room. So the room for the answer is halved first, then the prompt is shortened.
     """
-    if not request.schema:
+    if request.for_vector:
         yield request
     else:
         sampling = json.loads(request.sampling)

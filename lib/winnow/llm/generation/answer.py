@@ -42,14 +42,11 @@ async def answer(request: Request, engine: Engine, counts: Counter[str]) -> dict
     if not isinstance(task, TextTask):
         _count(counts, completion, Outcome.OK)
         return _row(request, completion, Response({}, Outcome.OK))
-    inputs = json.loads(request.inputs)
-    response = await _read(task, inputs, completion)
+    response = await _read(task, request, completion)
     for _ in range(1, ANSWER_ATTEMPTS):
-        if not response.valid:
-            completion, response = await _asked_again(
-                task, inputs, request, engine, (completion, response)
-            )
-    refused = response.parsed is None and completion.finish_reason == "stop"
+        if not response.valid and request.schema:  # free text cannot be told what is wrong with it
+            completion, response = await _asked_again(task, request, engine, (completion, response))
+    refused = not response.valid and response.parsed is None and completion.finish_reason == "stop"
     _count(counts, completion, response.outcome, refused=refused)
     return _row(request, completion, response)
 
@@ -59,7 +56,7 @@ def next_requests(rows: Sequence[Mapping[str, Any]], requests: Sequence[Request]
     found: dict[str, Request] = {}
     for row, request in zip(rows, requests, strict=True):
         task = task_named(request.task)
-        if isinstance(task, TextTask):
+        if isinstance(task, TextTask) and task.chained:
             parsed = json.loads(row["parsed"]) if row["valid"] else None
             inputs = task.follow_up(json.loads(request.inputs), parsed)
             if inputs is not None:
@@ -71,7 +68,6 @@ def next_requests(rows: Sequence[Mapping[str, Any]], requests: Sequence[Request]
 
 async def _asked_again(
     task: TextTask,
-    inputs: Mapping[str, Any],
     request: Request,
     engine: Engine,
     unusable: tuple[Completion, Response],
@@ -79,7 +75,7 @@ async def _asked_again(
     """The completion and response of another attempt, or the first ones if it is no better."""
     first, rejected = unusable
     second = await engine.complete(corrected(request, first.text, rejected.reason))
-    response = await _read(task, inputs, second)
+    response = await _read(task, request, second)
     if response.valid:
         kept = second
         response = replace(
@@ -99,9 +95,9 @@ async def _asked_again(
     return both, response
 
 
-async def _read(task: TextTask, inputs: Mapping[str, Any], completion: Completion) -> Response:
+async def _read(task: TextTask, request: Request, completion: Completion) -> Response:
     """The answer as the task reads it; in a thread, since the engine works on the event loop."""
-    return await asyncio.to_thread(task.read, inputs, completion.text)
+    return await asyncio.to_thread(task.read_answer, request, completion.text)
 
 
 def _row(request: Request, completion: Completion, response: Response) -> dict[str, Any]:

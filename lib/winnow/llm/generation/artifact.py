@@ -26,6 +26,8 @@ ANSWERS_FILE = "answers.parquet"
 EARLIER_FILE = "earlier.parquet"
 SHARED_FILE = "shared.parquet"
 SHARED_SCHEMA = pa.schema([("key", pa.string()), ("inputs", pa.string())])
+UNKNOWN = "unknown"
+"""The engine of rows that no engine answered, or whose engine does not say what it is."""
 QUARANTINE_FILE = "quarantine.parquet"
 QUARANTINE_SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("key", "task", "inputs", "text", "reason")]
@@ -95,6 +97,7 @@ def write_answers(
     pq.write_table(pa.Table.from_pylist(list(shared), SHARED_SCHEMA), folder / SHARED_FILE)
     kept_N = _rows_to_keep(tables(["key", "valid"]))
     counts: Counter[tuple[str, str]] = Counter()
+    engines: Counter[str] = Counter()
     begin = 0
     with _Files(folder) as files:
         for table in map(with_outcome, tables()):
@@ -104,10 +107,11 @@ def write_answers(
             files.write(EARLIER_FILE, kept.filter(~asked))
             kept = kept.filter(asked)
             files.write(ANSWERS_FILE, kept)
+            engines.update(name or UNKNOWN for name in kept["engine"].to_pylist())
             unusable = kept.filter(pc.invert(kept["valid"]))
             files.write(QUARANTINE_FILE, unusable.select(QUARANTINE_SCHEMA.names))
             _count(counts, kept)
-    return _summary(counts)
+    return {**_summary(counts), "by_engine": dict(engines.most_common())}
 
 
 def _rows_to_keep(tables: Iterator[pa.Table]) -> NDArray[np.bool_]:

@@ -3,37 +3,22 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 from typing import Any
 
 from winnow.errors import GenerationError
+from winnow.llm.generation.budget import PriceConfig
 from winnow.llm.generation.config import GenerationConfig
 from winnow.llm.generation.generate import find_models
 from winnow.llm.generation.open_requests import OpenRequests
 from winnow.llm.models.find import TINY, check_loadable
 from winnow.llm.prompting.request import Request
-from winnow.llm.tasks.sources import open_source
 
 SAMPLE = 256
 """Prompts of each task that are tokenized: enough for a mean, and quick."""
 BYTES_PER_TOKEN = 4
 """Assumed for answers that do not exist yet: about right for English and common tokenizers."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PriceConfig:
-    """Speed and prices of the estimate, in any currency; 0 where unknown."""
-
-    tokens_per_s: float = 0.0
-    """Output tokens per second of one worker; 0 takes the last run's speed, if there was one."""
-    worker_hour: float = 0.0
-    """Price of one worker for an hour."""
-    prompt_million: float = 0.0
-    """Price of a million prompt tokens."""
-    output_million: float = 0.0
-    """Price of a million output tokens."""
 
 
 def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dict[str, Any]:
@@ -46,7 +31,7 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     Raises:
         GenerationError: `model=tiny`, which the run itself would train first.
     """
-    source = open_source(config.input)
+    source = config.source()
     if TINY in config.model:
         raise GenerationError(f"model={TINY} is trained by the run itself; name another model")
     models, _ = find_models(config, source)
@@ -65,11 +50,7 @@ def estimate(config: GenerationConfig, prices: PriceConfig, workers: int) -> dic
     last_speed = requests.earlier.metrics["tokens_per_s"] if requests.earlier else 0.0
     speed = prices.tokens_per_s or last_speed
     hours = total["output_tokens"] / speed / workers / 3600 if speed else None
-    cost = (
-        total["prompt_tokens"] / 1e6 * prices.prompt_million
-        + total["output_tokens"] / 1e6 * prices.output_million
-        + (hours or 0.0) * workers * prices.worker_hour
-    )
+    cost = prices.cost(total["prompt_tokens"], total["output_tokens"], (hours or 0.0) * workers)
     return {
         "rows": len(requests.wanted),
         "skipped": len(requests.wanted) - int(total["open"]) - requests.misfits,

@@ -15,11 +15,12 @@ from winnow.errors import GenerationError
 from winnow.llm.generation.artifact import write_answers
 from winnow.llm.generation.config import GenerationConfig
 from winnow.llm.generation.open_requests import OpenRequests
+from winnow.llm.generation.own_files import write_own
 from winnow.llm.generation.work_store import AnswerStore, WorkItem
 from winnow.llm.models.find import TINY, LanguageModel, find_model, make_tiny
 from winnow.llm.tasks.base import TextTask
-from winnow.llm.tasks.registry import TASKS, task_named
-from winnow.llm.tasks.sources import Source, open_source
+from winnow.llm.tasks.registry import task_named
+from winnow.llm.tasks.sources import Source
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def generate(
         engine_name: name and version of the engine, for the record.
         rows_per_batch: the unit of work; a kill loses the batches in flight.
     """
-    source = open_source(config.input)
+    source = config.source()
     models, parents = find_models(config, source)
     recorded = config.recorded(source, models)
     made = up_to_date(config.output, "generation", config=recorded, parents=parents)
@@ -72,6 +73,7 @@ def generate(
             draft.metrics |= write_answers(
                 draft.path, requests.tables, requests.wanted, requests.shared
             )
+            draft.metrics |= write_own(draft.path, config, source, models)
             draft.metrics |= _report(counts, requests.earlier)
             draft.metrics |= {"tiny_model": TINY in config.model}
             draft.metrics |= {"contexts": {model.digest: model.context for model in models}}
@@ -123,7 +125,7 @@ def _ask(
     asked = 0
     for model in models:
         for vectors in (False, True):
-            names = [n for n in config.tasks if isinstance(TASKS[n], TextTask) != vectors]
+            names = [n for n in config.tasks if isinstance(task_named(n), TextTask) != vectors]
             unanswered = chain.from_iterable(
                 requests.unanswered(name, model.digest) for name in names
             )
@@ -156,7 +158,7 @@ def _check_complete(
 ) -> None:
     """GenerationError unless every key has an answer, follow-up questions included."""
     requests.refresh(asked=True)
-    for name in (name for name in config.tasks if TASKS[name].chained):
+    for name in (name for name in config.tasks if task_named(name).chained):
         for model in models:
             for _ in requests.unanswered(name, model.digest):
                 pass  # it is in requests.wanted now
@@ -186,6 +188,8 @@ def _result(
     made = counts["generated"]
     return {
         **metrics,
+        "tokens": {"input": counts["prompt_tokens"], "output": counts["output_tokens"]},
+        "cut": metrics.get("trimmed", 0),
         "skipped": metrics["rows"] - made - counts["misfits"],
         "generated": made,
         "tokens_per_s": metrics["tokens_per_s"] if made else 0.0,

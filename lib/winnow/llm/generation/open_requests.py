@@ -19,7 +19,6 @@ from winnow.llm.generation.work_store import AnswerStore
 from winnow.llm.models.find import LanguageModel
 from winnow.llm.prompting.request import Request
 from winnow.llm.tasks.base import Task
-from winnow.llm.tasks.registry import task_named
 from winnow.llm.tasks.sources import Misfit, Source
 
 logger = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ class OpenRequests:
         Raises:
             GenerationError: the task finds nothing to ask.
         """
-        task, limit = task_named(name), self._config.num_prompts[name]
+        task, limit = self._source.task(name), self._config.num_prompts[name]
         chained = self._answers(name) if task.chained else {}
         seen = set() if task.chained else self.wanted
         asked, misfits = 0, []

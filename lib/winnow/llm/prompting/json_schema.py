@@ -9,6 +9,8 @@ from typing import Any
 
 Schema = dict[str, Any]
 
+ANY_OBJECT: Schema = {"type": "object"}
+"""The schema of any JSON object."""
 UTF8_BYTES = 4
 """Most bytes per character, and so most tokens per character of a byte-level vocabulary."""
 READ_TIMES, READ_BESIDE = 4, 8192

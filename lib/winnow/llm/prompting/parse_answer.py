@@ -57,7 +57,12 @@ class Response:
 
 
 def read_response(
-    text: str, schema: Schema, check: Callable[[dict[str, Any]], str | None]
+    text: str,
+    schema: Schema,
+    check: Callable[[dict[str, Any]], str | None],
+    *,
+    problem_of: Callable[[Any, Schema], str | None] = schema_problem,
+    most: int = 0,
 ) -> Response:
     """Find and check one answer.
 
@@ -68,14 +73,16 @@ def read_response(
         text: what the model wrote.
         schema: the schema that the object must fit.
         check: returns what is wrong with an object that fits the schema, or None.
+        problem_of: returns why a value does not fit the schema, or None.
+        most: most characters that are read; 0 takes what the schema allows.
     """
-    bounded, problem = bounded_text(text, schema)
+    bounded, problem = _bounded(text, most or most_characters(schema))
     if problem is not None:
         return _failed(problem)
     found = _objects_in(bounded)
     if not found:
         return _failed(NO_OBJECT)
-    chosen, problem = _chosen(found, schema)
+    chosen, problem = _chosen(found, schema, problem_of)
     if problem is None:
         problem = check(chosen.value)
     if problem is not None:
@@ -92,7 +99,10 @@ def bounded_text(text: str, schema: Schema) -> tuple[str, str | None]:
     A text that is too long loses its thinking first. Shorter ones keep theirs: `find_objects` tells
     a tag inside a string from one outside.
     """
-    most = most_characters(schema)
+    return _bounded(text, most_characters(schema))
+
+
+def _bounded(text: str, most: int) -> tuple[str, str | None]:
     if len(text) > most:
         text = text.rpartition(END_THINK)[2]
     if len(text) > most:
@@ -159,10 +169,12 @@ def _objects_in(text: str) -> list[FoundObject]:
     return found
 
 
-def _chosen(found: Sequence[FoundObject], schema: Schema) -> tuple[FoundObject, str | None]:
+def _chosen(
+    found: Sequence[FoundObject], schema: Schema, problem_of: Callable[[Any, Schema], str | None]
+) -> tuple[FoundObject, str | None]:
     """The object to take for the answer, and what is wrong with it."""
-    judged = [(one, one.flaw or schema_problem(one.value, schema)) for one in found]
-    keys = set(schema["properties"])
+    judged = [(one, one.flaw or problem_of(one.value, schema)) for one in found]
+    keys = set(schema.get("properties", {}))
     meant = [
         (one, problem)
         for one, problem in judged

@@ -39,7 +39,7 @@ class Request:
     messages: str
     """JSON: the chat messages."""
     schema: str
-    """JSON schema of the answer; empty for a request for a hidden state."""
+    """JSON schema of the answer; empty for free text and for a hidden state."""
     sampling: str
     """JSON: how to draw, and `max_tokens`; `pooling` for a request for a hidden state."""
     model: str
@@ -73,6 +73,11 @@ class Request:
             model=model,
             template=template,
         )
+
+    @property
+    def for_vector(self) -> bool:
+        """Whether it asks for a hidden state instead of text."""
+        return "pooling" in json.loads(self.sampling)
 
     @property
     def sampling_config(self) -> SamplingConfig:

@@ -37,8 +37,11 @@ def fenced_data(content: str) -> dict[str, Any] | None:
     text, closed, _ = rest.partition("\n</data>")
     if not opened or not closed:
         return None
-    data: dict[str, Any] = json.loads(text)
-    return data
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):  # a prompt of one's own may have such words too
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def without_system(messages: Messages) -> Messages:

@@ -1,5 +1,6 @@
 """What a generation task is: inputs from data, a prompt, and what a good answer looks like."""
 
+import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,6 +123,10 @@ class TextTask(Task):
     def read(self, inputs: Inputs, text: str) -> Response:
         """The model's text, parsed and checked."""
         return read_response(text, self.schema(inputs), lambda answer: self.problem(inputs, answer))
+
+    def read_answer(self, request: Request, text: str) -> Response:
+        """The model's text as an answer to the request."""
+        return self.read(json.loads(request.inputs), text)
 
 
 class VectorTask(Task):

@@ -23,6 +23,7 @@ from winnow.data.dataset import Dataset
 from winnow.errors import GenerationError
 from winnow.llm.prompting.plain_json import finite
 from winnow.llm.tasks.base import Inputs, Task
+from winnow.llm.tasks.registry import task_named
 
 NO_TABLES = (".csv", ".tsv", ".json", ".gz", ".zip", ".txt")
 """Ends of names that no dataset has: what is there is refused as a table, not as a dataset."""
@@ -46,7 +47,11 @@ class DatasetSource:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.parents: dict[str, Artifact] = {"dataset": dataset.artifact}
-        self.recorded: dict[str, str] = {}
+        self.recorded: dict[str, Any] = {}
+
+    def task(self, name: str) -> Task:
+        """The task of that name, as this source asks it."""
+        return task_named(name)
 
     def inputs(self, task: Task, limit: int, seed: int) -> Iterator[Inputs | Misfit]:
         return task.requests(self.dataset, limit, seed)
@@ -70,11 +75,15 @@ class TableSource:
             self._fs, self._path = fs.LocalFileSystem(), str(Path(uri).absolute())
         self._files = self._list()
         self.parents: dict[str, Artifact] = {}
-        self.recorded = {"input": self._digest()}
+        self.recorded: dict[str, Any] = {"input": self._digest()}
+
+    def task(self, name: str) -> Task:
+        """The task of that name, as this source asks it."""
+        return task_named(name)
 
     def inputs(self, task: Task, limit: int, seed: int) -> Iterator[Inputs | Misfit]:
         """At most `limit` rows in the order of the table, misfits included."""
-        for row in islice(self._rows(), limit):
+        for _, row in islice(self._numbered(), limit):
             if isinstance(row, Misfit):
                 yield row
                 continue
@@ -87,13 +96,14 @@ class TableSource:
         """Distinct texts in the tasks' columns, in the order of the table."""
         names = dict.fromkeys(name for task in tasks for name in task.columns)
         found: dict[str, None] = {}
-        for row in islice(self._rows(), TEXT_ROWS):
+        for _, row in islice(self._numbered(), TEXT_ROWS):
             if not isinstance(row, Misfit):
                 values = (row.get(name) for name in names)
                 found |= {text: None for text in values if isinstance(text, str) and text.strip()}
         return list(found)
 
-    def _rows(self) -> Iterator[dict[str, Any] | Misfit]:
+    def _numbered(self) -> Iterator[tuple[int, dict[str, Any] | Misfit]]:
+        """Every row with its number in its file, from 1; blank lines count and are left out."""
         for path in self._files:
             try:
                 yield from self._json_rows(path) if path.endswith("l") else self._parquet_rows(path)
@@ -101,18 +111,19 @@ class TableSource:
                 reason = " ".join(str(error).split())  # Arrow's can have several lines
                 raise GenerationError(f"input={path} cannot be read: {reason}") from error
 
-    def _parquet_rows(self, path: str) -> Iterator[dict[str, Any] | Misfit]:
+    def _parquet_rows(self, path: str) -> Iterator[tuple[int, dict[str, Any] | Misfit]]:
         number = 0
         with self._fs.open_input_file(path) as file:
             for batch in pq.ParquetFile(file).iter_batches():
                 for at in range(batch.num_rows):
                     number += 1
                     try:
-                        yield _plain(batch.slice(at, 1).to_pylist()[0])
+                        yield number, _plain(batch.slice(at, 1).to_pylist()[0])
                     except (ValueError, TypeError, RecursionError) as error:
-                        yield Misfit({"row": number}, f"row {number} cannot be read: {error}")
+                        reason = f"row {number} cannot be read: {error}"
+                        yield number, Misfit({"row": number}, reason)
 
-    def _json_rows(self, path: str) -> Iterator[dict[str, Any] | Misfit]:
+    def _json_rows(self, path: str) -> Iterator[tuple[int, dict[str, Any] | Misfit]]:
         with self._fs.open_input_stream(path) as file:
             for number, line in enumerate(file.readall().splitlines(), start=1):
                 if not line.strip():
@@ -122,10 +133,11 @@ class TableSource:
                 except (ValueError, RecursionError):
                     row = None
                 if isinstance(row, dict):
-                    yield row
+                    yield number, row
                 else:
                     text = line.decode(errors="replace")
-                    yield Misfit({"line": number, "text": text}, f"line {number} is no JSON object")
+                    reason = f"line {number} is no JSON object"
+                    yield number, Misfit({"line": number, "text": text}, reason)
 
     def _list(self) -> list[str]:
         info = self._fs.get_file_info(self._path)

@@ -159,14 +159,17 @@ def test_artifact_has_the_columns_and_figures(config):
         "tokens_per_s": 15.0,
         "start_s": 1.0,
         "tiny_model": False,
+        "by_engine": {"unknown": 10},
     }
     mine = {"generated": 10, "skipped": 0, "artifact": config.output}
+    mine |= {"tokens": {"input": 70, "output": 30}, "cut": 0}
     assert result == artifact.metrics | mine
 
 
 def test_a_second_run_asks_nothing(config):
     first = run(config, Batches())
     again = {"generated": 0, "skipped": 10, "tokens_per_s": 0.0}
+    again |= {"tokens": {"input": 0, "output": 0}}
     assert run(config, Refuses()) == first | again
 
 

@@ -166,3 +166,13 @@ def test_a_run_of_any_size_has_a_bounded_number_of_blocks(tmp_path, monkeypatch,
     with pytest.raises(InterruptedError):
         answer_items(items, AnswerStore(str(tmp_path)), pool)
     assert made == [(batches, blocks)]
+
+
+def test_a_run_stops_once_its_budget_is_used_up():
+    report = PoolReport(rows=3)
+    report.counts.update(generated=2, output_tokens=9)
+    report.check(lambda figures: "")
+    with pytest.raises(GenerationError, match="budget: 2 of 3 open rows are answered and kept; th"):
+        report.check(lambda figures: "budget" if figures["output_tokens"] == 9 else "")
+    report.counts.update(generated=1)
+    report.check(lambda figures: "budget")  # nothing is left to stop
