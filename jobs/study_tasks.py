@@ -1,7 +1,7 @@
 """Which language model answers which task? Every text task with every model, as one table.
 
     python -m jobs.study_tasks --config real --set input=runs/movielens_1m/dataset
-    python -m jobs.study_tasks --config real --set model=/models/qwen prompts=64 engine.cpus=2
+    python -m jobs.study_tasks --config real --set model=/models/qwen per_task=64 engine.cpus=2
 
 The table has, for each pair, the share of valid answers, the share that had to be repaired, the
 tokens of a prompt and of an answer, and tokens per second of the engine. Each pair is kept, so a
@@ -28,7 +28,7 @@ def tiny() -> StudyTasksConfig:
     """One task, asked of a model that is trained on the spot."""
     return StudyTasksConfig(
         tasks=("user_summary",),
-        prompts=4,
+        per_task=4,
         input="runs/tiny/dataset",
         output="runs/tiny/study_tasks",
         tiny_model=TinyConfig(hidden=64, vocabulary=1024, chats=20, answers=100, seconds=5.0),

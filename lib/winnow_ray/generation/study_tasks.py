@@ -33,13 +33,13 @@ class StudyTasksConfig(GenerateConfig):
 
     tasks: tuple[str, ...] = TEXT_TASKS
     """Names of the tasks that answer with text."""
-    prompts: int = 16
+    per_task: int = 16
     """Most prompts of a task; `feature_votes` asks at most five chains of questions."""
 
     def __post_init__(self) -> None:
-        if self.prompts < 1:
-            raise ValueError(f"StudyTasksConfig.prompts must be positive, got {self.prompts}")
-        object.__setattr__(self, "num_prompts", dict.fromkeys(TASKS, self.prompts))
+        if self.per_task < 1:
+            raise ValueError(f"StudyTasksConfig.per_task must be positive, got {self.per_task}")
+        object.__setattr__(self, "num_prompts", dict.fromkeys(TASKS, self.per_task))
         GenerateConfig.__post_init__(self)
         if wrong := set(self.tasks) - set(TEXT_TASKS):
             raise ValueError(
@@ -81,7 +81,7 @@ def study_tasks(
         parents[f"{PurePosixPath(model).name}_{task}"] = made
         rows.append({"model": PurePosixPath(model).name, "task": task, **figures(made.metrics)})
         logger.info("%d/%d %s", number, len(pairs), rows[-1])
-    recorded = {"models": [*config.model], "tasks": [*config.tasks], "prompts": config.prompts}
+    recorded = {"models": [*config.model], "tasks": [*config.tasks], "per_task": config.per_task}
     if up_to_date(config.output, "task_study", config=recorded, parents=parents):
         logger.info("up to date: %s", config.output)
         return {"rows": rows, "artifact": config.output}

@@ -22,7 +22,7 @@ def config(tmp_path):
     models = (str(tmp_path / "one"), "two")
     tasks = ("tree_labels", "rationales")
     return StudyTasksConfig(
-        model=models, tasks=tasks, prompts=8, input="x", output=str(tmp_path / "study")
+        model=models, tasks=tasks, per_task=8, input="x", output=str(tmp_path / "study")
     )
 
 
@@ -74,7 +74,7 @@ def test_a_finished_study_is_left_as_it_is(config):
     ("wrong", "message"),
     [
         ({"tasks": ("user_knowledge",)}, "must be among .*tree_labels.*, got user_knowledge"),
-        ({"prompts": 0}, "prompts must be positive, got 0"),
+        ({"per_task": 0}, "per_task must be positive, got 0"),
     ],
 )
 def test_what_cannot_be_tabulated_is_refused(wrong, message):
