@@ -56,7 +56,7 @@ class GenerationConfig:
             if number < 0:
                 raise ValueError(f"{name}.num_prompts.{task} must not be negative, got {number}")
         limits = {task: TASKS[task].default_prompts for task in TASKS}
-        limits |= dict.fromkeys(OWN, 0) | dict(self.num_prompts)
+        limits |= {task: 0 for task in self.tasks if task in OWN} | dict(self.num_prompts)
         object.__setattr__(self, "num_prompts", limits)
         if not self.tasks:
             raise ValueError(f"{name}.tasks must name at least one task, got none")

@@ -117,7 +117,7 @@ def test_a_template_is_filled_and_the_answer_follows_the_schema(table, tmp_path)
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"template": "Rate\n{titel}"}, "line 2: prompts=.* has no column 'titel'; did you mean"),
+        ({"template": "Rate\n{titles}"}, "line 2: prompts=.* has no column 'titles'; did you mean"),
         ({"template": " "}, "template=.* is empty"),
         ({}, "has no column 'messages'; add it, or name a file"),
         ({"template": "x", "schema": "{"}, "schema=.* cannot be used: line 1 is no JSON"),
