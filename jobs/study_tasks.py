@@ -1,4 +1,4 @@
-"""Which language model answers which task? Every text task with every model, as one table.
+"""Ask every language model about every text task, for one table of what it makes of them.
 
     python -m jobs.study_tasks --config real --set input=runs/movielens_1m/dataset
     python -m jobs.study_tasks --config real --set model=/models/qwen per_task=64 engine.cpus=2

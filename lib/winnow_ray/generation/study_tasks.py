@@ -1,4 +1,4 @@
-"""Which language model answers which task: every task with every model, as one table."""
+"""A table of what every language model makes of every task."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -106,7 +106,7 @@ def _write_batch(folder: Path, answered: Iterator[Answered], model: str) -> dict
 
 
 def _code(answer: Mapping[str, Any]) -> str:
-    """Which of three things went wrong: with the line, in the engine, or in the answer."""
+    """A code for what went wrong: the line, the engine or the answer."""
     codes = {"input": "invalid_request", "error": "request_failed"}
     return codes.get(answer["finish_reason"], "invalid_answer")
 

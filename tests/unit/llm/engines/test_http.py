@@ -12,6 +12,7 @@ from winnow.llm.engines.base import EngineUnavailable
 from winnow.llm.engines.http import CallRate, HttpConfig, HttpEngine, wait_for_turn
 from winnow.llm.engines.openai_json import passing_code
 from winnow.llm.engines.retries import pause_s
+from winnow.llm.prompting.json_schema import object_of, string
 from winnow.llm.prompting.request import Request
 
 KEY = "sk-secret"
@@ -20,7 +21,10 @@ LONG = (
 )
 
 
-def request(schema='{"type": "object"}', text="quiet books", max_tokens=4000):
+SCHEMA = object_of(a=string(0, 3))
+
+
+def request(schema=json.dumps(SCHEMA), text="quiet books", max_tokens=4000):
     messages = [
         {"role": "system", "content": "You answer."},
         {"role": "user", "content": f'Answer.\n<data>\n{{"text": "{text}"}}\n</data>'},
@@ -124,7 +128,7 @@ def test_a_text_request_carries_schema_sampling_and_key(monkeypatch):
     assert body["model"] == "served"
     assert body["messages"] == json.loads(request().messages)
     assert (body["temperature"], body["max_tokens"]) == (0.7, 4000)
-    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert body["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
 def test_a_completion_says_what_the_endpoint_calls_itself():

@@ -137,6 +137,7 @@ def test_counts_are_over_what_is_asked_for(tmp_path):
         "trimmed_tokens": 0,
         "quarantined": 1,
         "valid_share": 0.6667,
+        "by_engine": {"unknown": 3},
         "tasks": {"t": {"rows": 2, "valid_share": 0.5}, "u": {"rows": 1, "valid_share": 1.0}},
     }
 
