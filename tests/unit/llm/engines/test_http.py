@@ -22,9 +22,10 @@ LONG = (
 
 
 SCHEMA = object_of(a=string(0, 3))
+SCHEMA_TEXT = json.dumps(SCHEMA)
 
 
-def request(schema=json.dumps(SCHEMA), text="quiet books", max_tokens=4000):
+def request(schema=SCHEMA_TEXT, text="quiet books", max_tokens=4000):
     messages = [
         {"role": "system", "content": "You answer."},
         {"role": "user", "content": f'Answer.\n<data>\n{{"text": "{text}"}}\n</data>'},
