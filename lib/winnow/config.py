@@ -116,7 +116,9 @@ def differences(base: Any, changed: Any) -> list[str]:
         if is_dataclass(old) and type(old) is type(new):
             found += [f"{field.name}.{rest}" for rest in differences(old, new)]
         elif isinstance(old, dict):
-            found += [f"{field.name}.{name}={new[name]}" for name in new if new[name] != old[name]]
+            shown = {name: v if isinstance(v, str) else json.dumps(v) for name, v in new.items()}
+            changed_names = [name for name in new if name not in old or new[name] != old[name]]
+            found += [f"{field.name}.{name}={shown[name]}" for name in changed_names]
         elif old != new:
             text = ",".join(map(str, new)) if isinstance(new, tuple) else str(new)
             found.append(f"{field.name}={text}")
@@ -141,8 +143,29 @@ def _replaced(config: C, changes: Mapping[str, Any], at: str) -> C:
     for name, change in changes.items():
         if isinstance(change, Mapping):
             nested = _nested(config, name, new)
-            new[name] = _replaced(nested, change, f"{at}{name}.")
+            if _takes_any(get_type_hints(type(config))[name]):
+                new[name] = {**nested, **_any_entries(change, f"{at}{name}.")}
+            else:
+                new[name] = _replaced(nested, change, f"{at}{name}.")
     return replace(config, **new)
+
+
+def _takes_any(wanted: Any) -> bool:
+    """Whether a field is a mapping of any names to any values, such as another library's."""
+    return get_origin(wanted) is Mapping and get_args(wanted) == (str, Any)
+
+
+def _any_entries(changes: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """Texts as the values that they are in JSON; what is no JSON stays text."""
+    new: dict[str, Any] = {}
+    for name, change in changes.items():
+        if isinstance(change, Mapping):
+            raise ValueError(f"--set {at}{name}: give a group as JSON, {at}{name}={{...}}")
+        try:
+            new[name] = json.loads(change)
+        except (ValueError, RecursionError):
+            new[name] = change
+    return new
 
 
 def _new_entries(entries: Mapping[str, Any], changes: Mapping[str, Any], at: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, strategies as st
@@ -24,6 +25,26 @@ class Optimizer:
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ValueError(f"Optimizer.lr must be positive, got {self.lr}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Engine:
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def test_a_mapping_of_any_values_takes_any_names_with_json_or_text():
+    given = ["args.size=32", "args.eager=true", "args.kind=fp8", 'args.more={"a": [1]}']
+    engine = with_overrides(Engine(args={"size": 8, "kept": 1}), given)
+    assert engine.args == {
+        "size": 32,
+        "kept": 1,
+        "eager": True,
+        "kind": "fp8",
+        "more": {"a": [1]},
+    }
+    assert with_overrides(Engine(), differences(Engine(), engine)) == engine
+    with pytest.raises(ValueError, match=r"args.more: give a group as JSON, args.more=\{"):
+        with_overrides(Engine(), ["args.more.a=1"])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,7 +77,8 @@ class GenerateConfig(GenerationConfig):
         model = pinned(model)
         check_loadable(model.source)
         context = self.engine.context(model.source, context_of(model.source))
-        return replace(model, context=context)
+        decided = f" with {self.engine.deciding}" if self.engine.deciding else ""
+        return replace(model, context=context, digest=model.digest + decided)
 
 
 def generate(config: GenerateConfig) -> dict[str, Any]:

@@ -10,20 +10,30 @@ import asyncio
 import itertools
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import psutil
 
-from winnow.llm.engines.base import Completion, EngineDied
+from winnow.llm.engines.base import Completion, EngineDied, EngineUnavailable
 from winnow.llm.engines.vllm_config import EngineConfig
 from winnow.llm.prompting.fit_context import Tokenizer, UnusablePrompt, hub_name
 from winnow.llm.prompting.request import Request
 
 Result = TypeVar("Result")
+
+
+def check_names(given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise EngineUnavailable for an argument that this vLLM does not have."""
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            told = f"did you mean {near[0]!r}?" if near else "see vllm.EngineArgs"
+            raise EngineUnavailable(f"engine.args: vLLM has no argument {name!r}; {told}")
 
 
 class VllmEngine:
@@ -43,6 +53,7 @@ class VllmEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
+        check_names(config.args, [field.name for field in fields(AsyncEngineArgs)])
         before = set(psutil.Process().children(recursive=True))
         name, revision = hub_name(source)
         pooler = {"pooler_config": pooler_config()} if vectors else {}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from winnow.config import canonical_json
 from winnow.errors import GenerationError
 from winnow.precision import has_fast_bfloat16
 
@@ -16,6 +17,24 @@ CPU_SEATS, GPU_SEATS = 256, 1024
 """Requests that `vllm.LLM` decodes together on a CPU and on its largest GPUs."""
 SPARE_BATCHES = 2
 """Batches beyond the seats, so that an engine never waits for the next one."""
+SET_ELSEWHERE = {
+    **dict.fromkeys(("model", "revision", "tokenizer", "tokenizer_revision"), "model="),
+    **dict.fromkeys(("runner", "convert", "task", "pooler_config"), "the task"),
+    "max_model_len": "engine.max_model_len",
+}
+"""Arguments of vLLM that others of ours set, by the one to set: prompts are cut and answers are
+kept by them."""
+ONLY_SPEED = frozenset(
+    (
+        *("async_scheduling", "block_size", "cpu_offload_gb", "disable_log_stats"),
+        *("enable_chunked_prefill", "enable_prefix_caching", "enforce_eager", "load_format"),
+        *("gpu_memory_utilization", "kv_cache_memory_bytes", "max_num_batched_tokens"),
+        *("max_num_seqs", "num_gpu_blocks_override", "scheduling_policy", "swap_space"),
+        *("pipeline_parallel_size", "tensor_parallel_size", "compilation_config"),
+        *("distributed_executor_backend", "max_parallel_loading_workers"),
+    )
+)
+"""Arguments that decide how fast an engine is and what it takes, not what it answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +94,7 @@ class EngineConfig:
     concurrent_batches: int = 0
     """Batches in flight per engine; 0 takes a few more than the engine decodes together."""
     args: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of `vllm.EngineArgs` by name; they replace those above."""
+    """Further arguments of `vllm.EngineArgs` by name, as JSON or text; they replace those above."""
 
     def __post_init__(self) -> None:
         for name in ("cpus", "kv_cache_gb", "batch_size", "tensor_parallel", "pipeline_parallel"):
@@ -87,6 +106,17 @@ class EngineConfig:
                 raise ValueError(
                     f"EngineConfig.{name} must not be negative, got {getattr(self, name)}"
                 )
+        for name in self.args:
+            if name in SET_ELSEWHERE:
+                raise ValueError(
+                    f"EngineConfig.args.{name} cannot be set: {SET_ELSEWHERE[name]} decides it"
+                )
+
+    @property
+    def deciding(self) -> str:
+        """The further arguments that decide answers, as JSON; "" if there are none."""
+        found = {name: value for name, value in self.args.items() if name not in ONLY_SPEED}
+        return canonical_json(found) if found else ""
 
     def context(self, source: str, most: int) -> int:
         """Tokens of context of an engine for the model at `source`, which has `most`; 0 if unknown.

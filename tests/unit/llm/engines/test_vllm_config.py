@@ -55,6 +55,21 @@ def test_further_arguments_replace_those_of_the_config(vectors):
 
 
 @pytest.mark.parametrize(
+    ("name", "decides"),
+    [("model", "model="), ("max_model_len", "engine.max_model_len"), ("runner", "the task")],
+)
+def test_an_argument_that_another_setting_decides_is_refused(name, decides):
+    with pytest.raises(ValueError, match=f"EngineConfig.args.{name} cannot be set: {decides}"):
+        EngineConfig(args={name: 1})
+
+
+def test_an_argument_that_changes_answers_is_part_of_what_answers():
+    assert EngineConfig(args={"block_size": 32, "max_num_seqs": 7}).deciding == ""
+    engine = EngineConfig(args={"quantization": "fp8", "block_size": 32})
+    assert engine.deciding == '{"quantization":"fp8"}'
+
+
+@pytest.mark.parametrize(
     ("asked", "most", "taken"),
     [(0, 2048, 2048), (0, 131072, 8192), (0, 0, 8192), (16384, 131072, 16384), (16384, 0, 16384)],
 )
