@@ -1,7 +1,7 @@
 """The settings of a generation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from winnow.llm.models.find import TINY, LanguageModel
@@ -109,7 +109,7 @@ class GenerationConfig:
             "tasks": {name: self.num_prompts[name] for name in self.tasks},
             "templates": [task_named(name).template.id for name in self.tasks],
             "seed": self.seed,
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.drawn(),
             "models": [model.digest for model in models],
             **source.recorded,
         }

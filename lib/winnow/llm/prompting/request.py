@@ -3,10 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from winnow.config import canonical_json
+from winnow.config import canonical_json, check_finite
 from winnow.llm.prompting.json_schema import Schema
 from winnow.llm.prompting.plain_json import finite
 from winnow.llm.prompting.template import Messages
@@ -20,12 +20,35 @@ class SamplingConfig:
     """0 takes the likeliest token; 1 samples from the model's own distribution."""
     top_p: float = 1.0
     """Share of probability kept; below 1 every step sorts the vocabulary."""
+    top_k: int | None = None
+    """Number of likeliest tokens kept; None keeps all."""
+    min_p: float | None = None
+    """Least probability kept, as a share of the likeliest token's; None keeps all."""
+    presence_penalty: float | None = None
+    """Taken off the logit of a token that the answer holds already."""
+    frequency_penalty: float | None = None
+    """Taken off the logit of a token for each time that the answer holds it."""
+    repetition_penalty: float | None = None
+    """Divides the logits of tokens in prompt and answer; above 1 small models loop less."""
 
     def __post_init__(self) -> None:
+        check_finite(self)
         if self.temperature < 0:
             raise ValueError(f"SamplingConfig.temperature must be >= 0, got {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"SamplingConfig.top_p must be in (0, 1], got {self.top_p}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"SamplingConfig.top_k must be positive, got {self.top_k}")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ValueError(f"SamplingConfig.min_p must be in [0, 1], got {self.min_p}")
+        if self.repetition_penalty is not None and self.repetition_penalty <= 0:
+            raise ValueError(
+                f"SamplingConfig.repetition_penalty must be positive, got {self.repetition_penalty}"
+            )
+
+    def drawn(self) -> dict[str, Any]:
+        """The fields as engines take them, without those that are None, which no key holds."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

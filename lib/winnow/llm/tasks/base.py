@@ -4,7 +4,6 @@ import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 from winnow.data.dataset import Dataset
@@ -117,7 +116,7 @@ class TextTask(Task):
     def request(self, inputs: Inputs, *, model: str, sampling: SamplingConfig) -> Request:
         """The prompt; its `max_tokens` covers the longest answer of the schema."""
         schema = self.schema(inputs)
-        drawn = {**asdict(sampling), "max_tokens": longest_answer(schema) + 1}
+        drawn = {**sampling.drawn(), "max_tokens": longest_answer(schema) + 1}
         return self._request(inputs, schema, model, drawn)
 
     def read(self, inputs: Inputs, text: str) -> Response:

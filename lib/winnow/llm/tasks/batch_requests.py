@@ -9,7 +9,6 @@ tools or logit_bias. A line with one is refused rather than answered as if it we
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 from winnow.llm.prompting.json_schema import ANY_OBJECT, Schema
@@ -71,7 +70,7 @@ class BatchRequests(OwnTask):
         """
         body = {name: value for name, value in inputs["body"].items() if value is not None}
         limit = body.get("max_completion_tokens", body.get("max_tokens", self._max_tokens))
-        drawn = {**asdict(sampling), "max_tokens": _whole("max_tokens", limit, 1, 1 << 20)}
+        drawn = {**sampling.drawn(), "max_tokens": _whole("max_tokens", limit, 1, 1 << 20)}
         for name, highest in (("temperature", 2.0), ("top_p", 1.0)):
             if name in body:
                 drawn[name] = _number(name, body[name], highest)

@@ -10,7 +10,6 @@ Left out: nothing is fenced off as data, so a prompt that is too long is refused
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar
 
@@ -110,6 +109,6 @@ class TablePrompts(OwnTask):
         return row
 
     def request(self, inputs: Inputs, *, model: str, sampling: SamplingConfig) -> Request:
-        drawn = {**asdict(sampling), "max_tokens": self._max_tokens}
+        drawn = {**sampling.drawn(), "max_tokens": self._max_tokens}
         messages = self._words.messages(inputs)
         return self.own_request(inputs, messages, self._schema, model, drawn)

@@ -215,3 +215,33 @@ def test_an_unknown_task_is_refused():
 def test_a_bad_sampling_config_is_refused(field, value):
     with pytest.raises(ValueError, match=rf"SamplingConfig.{field} must .*, got {value}"):
         replace(SamplingConfig(), **{field: value})
+
+
+def test_sampling_that_is_not_set_is_in_no_key():
+    assert SamplingConfig().drawn() == {"temperature": 0.7, "top_p": 1.0}
+    config = SamplingConfig(top_k=40, repetition_penalty=1.1)
+    assert config.drawn() == {
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "top_k": 40,
+        "repetition_penalty": 1.1,
+    }
+    name = "user_summary"
+    asked = TASKS[name].request(INPUTS[name], model="m", sampling=config)
+    assert json.loads(asked.sampling)["top_k"] == 40
+    plain = TASKS[name].request(INPUTS[name], model="m", sampling=SamplingConfig())
+    assert asked.key != plain.key
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"top_k": 0}, "top_k must be positive, got 0"),
+        ({"min_p": 1.5}, r"min_p must be in \[0, 1\], got 1.5"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty must be positive"),
+        ({"presence_penalty": float("nan")}, "presence_penalty must be a finite number"),
+    ],
+)
+def test_sampling_that_no_engine_takes_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        SamplingConfig(**wrong)
