@@ -8,8 +8,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
@@ -224,18 +225,28 @@ def answer_items(
         runtime_env={"env_vars": dict(pool.environment)},
         **pool.resources,
     )
+    names = {item.name for item in items}
     report = PoolReport(sum(item.rows for item in items))
     try:
-        with starting(pool.name) as started:
+        with starting(pool.name, doing=partial(_doing, store, names)) as started:
             batches: Iterable[Any] = answers.iter_batches(batch_size=None)
             for batch in batches:
-                started()
-                report.add({name: values.tolist() for name, values in batch.items()})
+                figures = {name: values.tolist() for name, values in batch.items()}
+                started(figures["start_s"][0])
+                report.add(figures)
                 report.check(used_up)
     except ray.exceptions.RayError as error:
         cause = cause_of(error)
         raise GenerationError(f"generation stopped, answered rows are kept: {cause}") from error
     return report
+
+
+def _doing(store: AnswerStore, names: Container[str]) -> str:
+    """What workers do before the first batch is done: their engine starts, or answers it."""
+    try:
+        return "answers its first batches" if store.has_begun(names) else "starting"
+    except OSError:  # the disk is the workers' to complain about
+        return "starting"
 
 
 class PoolReport:

@@ -10,7 +10,7 @@ one file. A killed run loses the batches in flight and nothing else.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
@@ -98,6 +98,11 @@ class AnswerStore:
         with self._fs.open_output_stream(f"{folder}/{item.rows}-{uuid.uuid4().hex}"):
             pass
         return before
+
+    def has_begun(self, names: Container[str]) -> bool:
+        """Whether a worker has begun with a batch of these names."""
+        folder = fs.FileSelector(f"{self._root}/attempts", allow_not_found=True)
+        return any(info.base_name in names for info in self._fs.get_file_info(folder))
 
     def rows_begun_again(self) -> int:
         """Rows of batches that were begun, in any run, and whose answers were not kept."""

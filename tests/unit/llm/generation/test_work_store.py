@@ -100,7 +100,10 @@ def test_the_longest_of_a_task_come_first(store):
 def test_batches_begun_without_kept_answers_are_counted(store):
     one, two = store.write_requests(map(request, range(5)), rows_per_batch=3)
     assert store.rows_begun_again() == 0
+    assert not store.has_begun({one.name, two.name})
     assert [store.begin(one), store.begin(one), store.begin(two), store.begin(one)] == [0, 1, 0, 2]
+    assert store.has_begun({two.name})
+    assert not store.has_begun({"another"})
     assert store.rows_begun_again() == 3 * 3 + 2
     store.commit(f"{one.name}-0", [row("1")])
     assert store.rows_begun_again() == 2 * 3 + 2

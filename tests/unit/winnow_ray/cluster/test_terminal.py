@@ -108,6 +108,14 @@ def test_a_long_start_says_how_long_it_has_taken(log):
     assert log.messages.count("engine started in 0 s") == 1
 
 
+def test_a_start_says_what_it_does_and_how_long_the_start_itself_took(log):
+    with starting("engine", every_s=0.01, doing=lambda: "answers") as started:
+        while "engine answers, 0 s" not in log.messages:
+            pass
+        started(45.2)
+    assert log.messages[-1] == "engine started in 45 s"
+
+
 def test_a_start_that_fails_does_not_claim_success(log):
     with pytest.raises(RuntimeError), starting("engine"):
         raise RuntimeError
