@@ -86,7 +86,7 @@ class TreeLabels(TextTask):
 
     template: ClassVar[Template] = Template(
         name="tree_labels",
-        version=1,
+        version=2,
         system=SYSTEM,
         request="Write the path of this item.",
     )
