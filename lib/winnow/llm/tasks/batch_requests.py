@@ -28,6 +28,8 @@ READ = (
     "max_completion_tokens",
     "temperature",
     "top_p",
+    "presence_penalty",
+    "frequency_penalty",
     "seed",
     "stop",
     "response_format",
@@ -39,10 +41,15 @@ NEUTRAL: Mapping[str, Any] = {
     "n": 1,
     "stream": False,
     "logprobs": False,
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
 }
 """Fields of a body that are taken with this value alone."""
+RANGES = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+"""Least and most of the numbers of a body, as in OpenAI's interface."""
 MOST_ID = 512
 """Characters of a custom_id."""
 MOST_STOPS = 4
@@ -71,9 +78,11 @@ class BatchRequests(OwnTask):
         body = {name: value for name, value in inputs["body"].items() if value is not None}
         limit = body.get("max_completion_tokens", body.get("max_tokens", self._max_tokens))
         drawn = {**sampling.drawn(), "max_tokens": _whole("max_tokens", limit, 1, 1 << 20)}
-        for name, highest in (("temperature", 2.0), ("top_p", 1.0)):
+        for name, (least, most) in RANGES.items():
             if name in body:
-                drawn[name] = _number(name, body[name], highest)
+                drawn[name] = _number(name, body[name], least, most)
+        if not drawn["top_p"]:
+            raise ValueError("body.top_p must be above 0")
         if "seed" in body:
             drawn["seed"] = _whole("seed", body["seed"], -(1 << 63), (1 << 63) - 1)
         if stop := _stops(body.get("stop", [])):
@@ -123,9 +132,11 @@ def _whole(name: str, value: Any, least: int, most: int) -> int:
     return value
 
 
-def _number(name: str, value: Any, most: float) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= most or (name == "top_p" and not value):
-        raise ValueError(f"body.{name} must be a number up to {most:g}, got {value!r:.60}")
+def _number(name: str, value: Any, least: float, most: float) -> float:
+    if type(value) not in (int, float) or not least <= value <= most:
+        raise ValueError(
+            f"body.{name} must be a number from {least:g} to {most:g}, got {value!r:.60}"
+        )
     return float(value)
 
 

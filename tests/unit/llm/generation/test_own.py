@@ -184,7 +184,8 @@ def test_a_batch_of_a_thousand_is_read_by_openai_s_own_types(tmp_path):
     form = {"type": "json_schema", "json_schema": named}
     rows = [request(n) for n in range(998)]
     rows += [request(998, response_format=form, max_tokens=20, temperature=0, seed=3)]
-    rows += [request(999, stop=["\n"], top_p=0.5, max_completion_tokens=9, n=1, user="me")]
+    more = {"presence_penalty": -1, "max_completion_tokens": 9, "n": 1, "user": "me"}
+    rows += [request(999, stop=["\n"], top_p=0.5, **more)]
     result, engine = run(
         batch(tmp_path, rows), lambda r: '{"stars": 5}' if r.schema else last_words(r)
     )
@@ -202,6 +203,7 @@ def test_a_batch_of_a_thousand_is_read_by_openai_s_own_types(tmp_path):
         "max_tokens": 9,
         "temperature": 0.7,
         "top_p": 0.5,
+        "presence_penalty": -1.0,
         "stop": ["\n"],
     }
 
@@ -219,8 +221,9 @@ def test_a_batch_of_a_thousand_is_read_by_openai_s_own_types(tmp_path):
         (request(1, tools=[]), "body has a field 'tools', which is not taken"),
         (request(1, n=2), "body.n must be 1 or left out, got 2"),
         (request(1, max_tokens=0), "body.max_tokens must be a whole number from 1"),
-        (request(1, temperature=9), "body.temperature must be a number up to 2"),
-        (request(1, top_p=0), "body.top_p must be a number up to 1"),
+        (request(1, temperature=9), "body.temperature must be a number from 0 to 2"),
+        (request(1, top_p=0), "body.top_p must be above 0"),
+        (request(1, presence_penalty=-3), "body.presence_penalty must be a number from -2 to 2"),
         (request(1, seed="x"), "body.seed must be a whole number"),
         (request(1, stop=[""]), "body.stop must be 1 to 4 texts"),
         (request(1, messages=[]), "messages must be a list of role and content"),
