@@ -44,7 +44,7 @@ PARALLEL := --durations=10 -n 2 --dist loadfile
 test: test-unit  ## all tests, the fast ones first
 	@$(RUN) pytest tests --ignore=tests/unit -m "not long" $(PARALLEL)
 
-test-long: install  ## clusters that lose nodes, every task and backend with real vLLM: twenty minutes
+test-long: install  ## clusters that lose nodes, every task and backend with real vLLM, the demo: 25 minutes
 	@$(RUN) pytest tests -m long $(PARALLEL)
 
 test-unit: install  ## the tests that need no Ray
