@@ -31,6 +31,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -121,9 +122,14 @@ class TreeLabels(TextTask):
         return object_of(path=array(LEVEL, FEWEST_LEVELS, MOST_LEVELS, first=first))
 
     def read(self, inputs: Inputs, text: str) -> Response:
-        """The parsed answer; an offered category may be spelled in other cases and spaces."""
+        """The parsed answer, with its category spelled as it is offered."""
         lenient = object_of(path=array(LEVEL, FEWEST_LEVELS, MOST_LEVELS))
-        return read_response(text, lenient, lambda answer: self.problem(inputs, answer))
+        response = read_response(text, lenient, lambda answer: self.problem(inputs, answer))
+        if not response.valid or response.parsed is None or not inputs["categories"]:
+            return response
+        first, *finer = response.parsed["path"]
+        offered = {folded(name): name for name in inputs["categories"]}[folded(first)]
+        return replace(response, parsed={**response.parsed, "path": [offered, *finer]})
 
     def problem(self, inputs: Inputs, answer: Mapping[str, Any]) -> str | None:
         offered, seen = set(map(folded, inputs["categories"])), {""}

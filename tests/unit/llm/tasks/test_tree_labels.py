@@ -155,6 +155,11 @@ def test_paths_that_are_accepted_and_refused(path, told):
     assert (response.outcome, response.reason) == told
 
 
+def test_a_category_in_another_spelling_is_stored_as_it_is_offered():
+    response = TASK.read(INPUTS, '{"path": ["TRAVEL ", "by rail"]}')
+    assert response.parsed == {"path": ["Travel", "by rail"]}
+
+
 def test_an_engine_that_follows_the_schema_writes_an_offered_category_first():
     schema = TASK.schema(INPUTS)
     assert schema_problem({"path": ["Travel", "Deserts"]}, schema) is None
